@@ -1,0 +1,36 @@
+# From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints.
+# VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+MODEL_FILES = $(wildcard hrm_hf/configuration_*.py hrm_hf/modeling_*.py hrm_hf/processing_*.py)
+MANIFESTS := pyproject.toml setup.cfg constraints.txt
+
+.PHONY: demo test checks
+
+demo: $(VENV)/.installed
+	$(BIN)/accelerate launch examples/train_sudoku.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+checks: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/lint_model_files.py $(MODEL_FILES)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say when the environment was last installed, so that nothing is installed again until a manifest changes.
+# torch goes first: by far the largest, and a build of it that suits the machine stays in place for the rest.
+$(VENV)/.installed: $(MANIFESTS) | $(BIN)/python
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@

@@ -1,0 +1,40 @@
+"""hrm_hf: Hierarchical Reasoning Models for puzzles, at home in the Hugging Face ecosystem.
+
+Importing registers the classes with AutoConfig, AutoModel, AutoProcessor and the "puzzle-solving" pipeline, and stays
+light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `hrm_hf.training`.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_hrm import HrmConfig
+from .errors import ArgumentError, CheckpointError, DataError, HrmError, PuzzleError
+from .modeling_hrm import HrmCarry, HrmForPuzzleSolving, HrmModel, HrmOutput, HrmPreTrainedModel, HrmSolveOutput
+from .pipeline_puzzle import PuzzleSolvingPipeline
+from .processing_hrm import HrmProcessor
+
+__version__ = "0.1.0"
+
+AutoConfig.register(HrmConfig.model_type, HrmConfig)
+AutoModel.register(HrmConfig, HrmForPuzzleSolving)
+AutoProcessor.register(HrmConfig, HrmProcessor)
+PIPELINE_REGISTRY.register_pipeline(
+    "puzzle-solving", pipeline_class=PuzzleSolvingPipeline, pt_model=AutoModel, type="text"
+)
+
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "DataError",
+    "HrmCarry",
+    "HrmConfig",
+    "HrmError",
+    "HrmForPuzzleSolving",
+    "HrmModel",
+    "HrmOutput",
+    "HrmPreTrainedModel",
+    "HrmProcessor",
+    "HrmSolveOutput",
+    "PuzzleError",
+    "PuzzleSolvingPipeline",
+]

@@ -1,0 +1,110 @@
+"""HrmConfig: the architecture of a Hierarchical Reasoning Model and its limits of adaptive computation.
+
+Nothing of training (rates, exploration, batch) stands here: those live in `hrm_hf.training.arguments`.
+"""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import PretrainedConfig
+
+
+@strict
+class HrmConfig(PretrainedConfig):
+    r"""
+    Configuration of [`HrmModel`] and [`HrmForPuzzleSolving`]. The defaults are the published Sudoku model
+    (arXiv 2506.21734): 27,275,266 trained parameters.
+
+    Args:
+        vocab_size (`int`, defaults to 11): number of cell codes V, PAD included.
+        seq_len (`int`, defaults to 81): number of cells S of a puzzle.
+        hidden_size (`int`, defaults to 512): width D of the states.
+        num_attention_heads (`int`, defaults to 8): heads N of every attention; must divide `hidden_size`.
+        expansion (`float`, defaults to 4.0): sets the SwiGLU width, see `intermediate_size`.
+        H_layers (`int`, defaults to 4): blocks of the high level.
+        L_layers (`int`, defaults to 4): blocks of the low level.
+        H_cycles (`int`, defaults to 2): high-level updates in a segment.
+        L_cycles (`int`, defaults to 2): low-level updates before each high-level update.
+        pos_encodings (`str`, defaults to `"rope"`): `"rope"` or `"learned"` positions.
+        rope_theta (`float`, defaults to 10000.0): base of the rotary frequencies.
+        rms_norm_eps (`float`, defaults to 1e-5): added to the mean square in every norm.
+        num_puzzle_identifiers (`int`, defaults to 1): rows of the puzzle table; row 0 is the blank identifier.
+        puzzle_emb_ndim (`int`, defaults to 512): width E of the puzzle table, 0 for none. The row is padded with zeros
+            to `num_prefix * hidden_size` and stands as `num_prefix` vectors before the cells.
+        halt_max_steps (`int`, defaults to 16): segments after which a puzzle is always left.
+        token_loss (`str`, defaults to `"stablemax"`): `"stablemax"` (float64) or `"softmax"` (float32) cross entropy.
+        compute_dtype (`str`, defaults to `"float32"`): dtype of the activations, `"float32"` or `"bfloat16"`,
+            whatever the dtype of the weights; norms, rotary tables and q values stay float32.
+
+    Raises:
+        `StrictDataclassError`: a field of the wrong type, or sizes that do not fit each other.
+    """
+
+    model_type = "hrm"
+    keys_to_ignore_at_inference = ["carry"]
+
+    vocab_size: int = 11
+    seq_len: int = 81
+    hidden_size: int = 512
+    num_attention_heads: int = 8
+    expansion: float | int = 4.0
+    H_layers: int = 4
+    L_layers: int = 4
+    H_cycles: int = 2
+    L_cycles: int = 2
+    pos_encodings: str = "rope"
+    rope_theta: float | int = 10000.0
+    rms_norm_eps: float = 1e-5
+    num_puzzle_identifiers: int = 1
+    puzzle_emb_ndim: int = 512
+    halt_max_steps: int = 16
+    token_loss: str = "stablemax"
+    compute_dtype: str = "float32"
+
+    def validate_architecture(self):
+        """Checks that every size is positive and that the sizes fit each other."""
+        may_be_zero = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "compute_dtype")
+        for name in (name for name in HrmConfig.__annotations__ if name not in may_be_zero):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0")
+        if self.puzzle_emb_ndim < 0:
+            raise ValueError(f"puzzle_emb_ndim is {self.puzzle_emb_ndim}; it must be 0 (no puzzle table) or greater")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
+            )
+        if self.pos_encodings == "rope" and self.head_dim % 2:
+            raise ValueError(
+                f"rope needs an even head width; hidden_size {self.hidden_size} over num_attention_heads "
+                f"{self.num_attention_heads} gives {self.head_dim}"
+            )
+        for name, allowed in (
+            ("pos_encodings", ("rope", "learned")),
+            ("token_loss", ("stablemax", "softmax")),
+            ("compute_dtype", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(map(repr, allowed))}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width K of an attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def intermediate_size(self) -> int:
+        """Inner width of the SwiGLU: round(expansion * D * 2 / 3), rounded up to a multiple of 256."""
+        return math.ceil(round(self.expansion * self.hidden_size * 2 / 3) / 256) * 256
+
+    @property
+    def num_prefix(self) -> int:
+        """Prefix positions P that hold the puzzle vector."""
+        return math.ceil(self.puzzle_emb_ndim / self.hidden_size)
+
+    @property
+    def num_positions(self) -> int:
+        """All positions T = P + S."""
+        return self.num_prefix + self.seq_len
+
+
+__all__ = ["HrmConfig"]

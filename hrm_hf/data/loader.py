@@ -1,0 +1,179 @@
+"""Puzzle files as Hugging Face data sets: rows to look at or evaluate, and batches to train on.
+
+`load_puzzles` gives a map-style Dataset whose Arrow table is only an index; cells are read from the file on access.
+`training_batches` gives an IterableDataset whose items are whole batches, drawn by the group sampler and gathered from
+the memory map. Both deliver int64 with labels ready for the loss (-100 = ignored).
+"""
+
+import os
+from collections.abc import Iterator
+from copy import copy
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.fingerprint import Hasher
+from datasets.iterable_dataset import _BaseExamplesIterable
+
+from ..errors import ArgumentError
+from .reader import PuzzleFile
+from .sampler import GroupSampler
+from .schema import IGNORED_LABEL, PuzzleSetInfo
+
+
+def load_puzzles(path: str | os.PathLike) -> datasets.Dataset:
+    """All rows of a puzzle file, in stored order, as a map-style Dataset.
+
+    Each item: input_ids, labels int64 (S,) with -100 = ignored, puzzle_identifiers int64, and where it is from: row
+    (its number in the file), group (the original puzzle), variant (0 = the original). A slice or a list of rows stacks
+    them: (B, S), (B,). The table itself holds row, group and variant; a column made by `.map` is kept and shadows what
+    is read from the file. `.with_format` replaces the reading of cells: leave it off (torch's collate takes the numpy
+    arrays).
+
+    Raises DataError for a file that is damaged, of another version, or holds codes outside its vocabulary.
+    """
+    file = PuzzleFile(path)
+    file.check_cells()
+    numbers = np.arange(file.info.num_rows)
+    groups, variants = file.groups_and_variants(numbers)
+    index = pa.table({"row": numbers, "group": groups, "variant": variants})
+    # The fingerprint names this very state of the file, so that cached results of .map never outlive a change of it.
+    fingerprint = Hasher.hash((str(file.path), file.stamp))
+    return datasets.Dataset(index, fingerprint=fingerprint).with_transform(RowReader(file))
+
+
+class RowReader:
+    """The transform behind `load_puzzles`: a batch of index rows -> the same with their cells read from the file."""
+
+    def __init__(self, file: PuzzleFile) -> None:
+        self.file = file
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, object]:
+        if "row" not in batch:
+            return batch
+        rows = np.asarray(batch["row"], dtype=np.int64)
+        cells = to_batch(self.file, self.file.read(*self.file.locate_rows(rows)))
+        places = {name: np.asarray(batch[name]) for name in ("row", "group", "variant") if name in batch}
+        return cells | batch | places
+
+
+def training_batches(
+    path: str | os.PathLike,
+    global_batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    epochs_per_pass: int | None = None,
+) -> "PuzzleBatches":
+    """Training batches of one rank, sampled as `GroupSampler` says; see PuzzleBatches.
+
+    Raises ArgumentError for sizes that do not divide or fit, DataError for a file that cannot be trusted.
+    """
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ArgumentError(f"rank is {rank} of world_size {world_size}, allowed are ranks 0 to world_size - 1")
+    if global_batch_size < 1 or global_batch_size % world_size:
+        raise ArgumentError(
+            f"global_batch_size {global_batch_size} must be a positive multiple of world_size {world_size}"
+        )
+    file = PuzzleFile(path)
+    file.check_cells()
+    return PuzzleBatches(_BatchIterable(file, global_batch_size, seed, rank, world_size, epochs_per_pass))
+
+
+class PuzzleBatches(datasets.IterableDataset):
+    """An IterableDataset whose every item is one local batch: a dict of fresh, writable, contiguous int64 arrays.
+
+        input_ids (B, S), labels (B, S) with -100 = ignored, puzzle_identifiers (B,)
+
+    B = global_batch_size / world_size: rank r gets the r-th contiguous part of each global batch, and the sequence of
+    global batches depends on file, global_batch_size and seed alone. Iterating again repeats the pass; `set_epoch(p)`
+    chooses pass p. `state_dict()` after an item, given to `load_state_dict` of a like object (any rank, any
+    world_size), continues with the next item at once, however many came before. Do not batch, shuffle or split it
+    again. `puzzle_info` holds the PuzzleSetInfo (`info` is the DatasetInfo that datasets itself needs).
+    """
+
+    def __init__(self, batches: "_BatchIterable") -> None:
+        super().__init__(batches)
+        self.puzzle_info: PuzzleSetInfo = batches.file.info
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue where `state_dict` was taken. Raises ArgumentError if it belongs to another seed, batch size or
+        data set.
+        """
+        self._ex_iterable.sampler().load_state_dict(state_dict["examples_iterable"])
+        self.set_epoch(state_dict["epoch"])
+        super().load_state_dict(state_dict)
+
+
+class _BatchIterable(_BaseExamplesIterable):
+    """What datasets iterates over: (number of the batch, batch); its state dict is that of the sampler, updated in
+    place.
+    """
+
+    def __init__(
+        self,
+        file: PuzzleFile,
+        global_batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        epochs_per_pass: int | None,
+    ) -> None:
+        super().__init__()
+        self.file, self.global_batch_size, self.seed = file, global_batch_size, seed
+        self.epochs_per_pass, self.pass_index = epochs_per_pass, 0
+        local_batch_size = global_batch_size // world_size
+        self.local_rows = slice(rank * local_batch_size, (rank + 1) * local_batch_size)
+        self.sampler()  # raises now, not at the first batch, if the arguments cannot work
+
+    def sampler(self) -> GroupSampler:
+        """A sampler at the start of this pass."""
+        return GroupSampler(
+            *self.file.group_counts(), self.global_batch_size, self.seed, self.epochs_per_pass, self.pass_index
+        )
+
+    def _init_state_dict(self) -> dict:
+        self._state_dict = self.sampler().state_dict()
+        return self._state_dict
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        sampler = self.sampler()
+        if self._state_dict:
+            sampler.load_state_dict(self._state_dict)
+        for number, draw in enumerate(sampler):
+            local = (part[self.local_rows] for part in draw)
+            batch = to_batch(self.file, self.file.read(*self.file.locate(*local)))
+            if self._state_dict:
+                self._state_dict.update(sampler.state_dict())
+            yield number, batch
+
+    @property
+    def num_shards(self) -> int:
+        return 1
+
+    def shuffle_data_sources(self, generator: np.random.Generator) -> "_BatchIterable":
+        return self  # the sampler shuffles
+
+    def shard_data_sources(self, num_shards: int, index: int, contiguous: bool = True) -> "_BatchIterable":
+        return self  # the only shard: datasets asks worker 0 alone
+
+    def shift_rngs(self, value: int) -> "_BatchIterable":
+        """datasets' hook for `set_epoch(value)`: another pass over the data."""
+        shifted = copy(self)
+        shifted.pass_index = self.pass_index + value
+        return shifted
+
+
+def to_batch(file: PuzzleFile, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """uint8 (B, 2, S) as stored -> the batch that model and loss take (int64; see PuzzleBatches)."""
+    input_ids = rows[:, 0].astype(np.int64)  # (B, S)
+    labels = rows[:, 1].astype(np.int64)  # (B, S)
+    np.putmask(labels, labels == file.info.ignore_label_id, IGNORED_LABEL)
+    return {"input_ids": input_ids, "labels": labels, "puzzle_identifiers": file.puzzle_identifiers(len(rows))}
+
+
+def total_steps(epochs: int, info: PuzzleSetInfo, global_batch_size: int) -> int:
+    """Steps that the published code trains for: int(epochs * groups * mean examples per puzzle / global batch
+    size).
+    """
+    return int(epochs * info.num_groups * info.mean_examples / global_batch_size)

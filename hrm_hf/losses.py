@@ -1,0 +1,102 @@
+"""The losses of one segment: token losses (stablemax, softmax), the two halting losses and their sum per row.
+
+Pure functions over tensors, one value per row, so that whoever calls decides what to average over (the model over the
+rows it was given, the trainer over the global batch). arXiv 2506.21734 section 2; reductions as in the published code.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+IGNORE_INDEX = -100
+
+
+class SegmentLosses(NamedTuple):
+    """Losses of each row; `q_continue` is None where no target was given."""
+
+    lm: torch.Tensor  # (B,) token loss averaged over the row's labelled cells
+    q_halt: torch.Tensor  # (B,)
+    q_continue: torch.Tensor | None  # (B,)
+
+    def total(self) -> torch.Tensor:
+        """lm + 0.5 * (q_halt + q_continue), (B,)."""
+        halting = self.q_halt if self.q_continue is None else self.q_halt + self.q_continue
+        return self.lm + 0.5 * halting
+
+
+def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
+    """log(s(x) / sum s(x)) over the last axis, in float64, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
+
+    Each branch sees a clamped argument: the gradient of the branch that is not taken would be NaN otherwise (the bare
+    form divides by 0 at a logit of exactly 1, which bfloat16 logits do hit).
+
+    Args:
+        logits: (..., V), any float dtype.
+    Returns:
+        (..., V) float64.
+    """
+    logits = logits.to(torch.float64)
+    log_s = torch.where(logits < 0, -torch.log1p(-logits.clamp(max=0)), torch.log1p(logits.clamp(min=0)))
+    return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
+    """Cross entropy of every cell; 0 where the label is -100.
+
+    Args:
+        logits: (B, S, V), any float dtype.
+        labels: (B, S) int64.
+        kind: "stablemax" (float64) or "softmax" (float32).
+    Returns:
+        (B, S) in the dtype of the kind.
+    """
+    if kind == "softmax":
+        return F.cross_entropy(
+            logits.float().transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
+        )  # (B, S)
+    labelled = labels != IGNORE_INDEX
+    log_probabilities = log_stablemax(logits)
+    picked = log_probabilities.gather(-1, labels.where(labelled, 0).unsqueeze(-1)).squeeze(-1)  # (B, S)
+    return -picked.where(labelled, 0.0)
+
+
+def rows_solved(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether every labelled cell has its label as the largest logit; a row without labels counts as solved.
+
+    Args:
+        logits: (B, S, V).
+        labels: (B, S) int64.
+    Returns:
+        (B,) bool.
+    """
+    return ((logits.argmax(-1) == labels) | (labels == IGNORE_INDEX)).all(-1)
+
+
+def segment_losses(
+    logits: torch.Tensor,
+    q_halt_logits: torch.Tensor,
+    q_continue_logits: torch.Tensor,
+    labels: torch.Tensor,
+    token_loss: str,
+    q_continue_targets: torch.Tensor | None = None,
+) -> SegmentLosses:
+    """All losses of one segment, per row.
+
+    Args:
+        logits: (B, S, V).
+        q_halt_logits, q_continue_logits: (B,) float32.
+        labels: (B, S) int64, -100 = ignored.
+        token_loss: "stablemax" or "softmax".
+        q_continue_targets: (B,) probabilities, or None for no q_continue term.
+    """
+    num_labels = (labels != IGNORE_INDEX).sum(-1)  # (B,)
+    lm = token_losses(logits, labels, token_loss).sum(-1) / num_labels.clamp(min=1)
+    solved = rows_solved(logits, labels).to(q_halt_logits.dtype)
+    q_halt = F.binary_cross_entropy_with_logits(q_halt_logits, solved, reduction="none")
+    q_continue = None
+    if q_continue_targets is not None:
+        q_continue = F.binary_cross_entropy_with_logits(
+            q_continue_logits, q_continue_targets.to(q_continue_logits.dtype), reduction="none"
+        )
+    return SegmentLosses(lm, q_halt, q_continue)

@@ -1,0 +1,541 @@
+"""The Hierarchical Reasoning Model: attention -> block -> level -> HrmModel (one segment) -> HrmForPuzzleSolving.
+
+arXiv 2506.21734; where paper and published code differ the published checkpoints follow the code; so does this file.
+
+Shapes: B batch, S cells, P prefix positions (the puzzle vector), T = P + S, D hidden, N heads, K = D / N,
+V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_hrm import HrmConfig
+from .errors import ArgumentError, PuzzleError
+from .halting import select_rows, wants_to_halt
+from .losses import IGNORE_INDEX, segment_losses
+
+TRUNCATED_NORMAL_STD = 0.87962566103423978  # standard deviation of N(0, 1) cut at +-2
+
+
+class HrmCarry(NamedTuple):
+    """The recurrent states that a segment hands to the next one, detached, in the compute dtype."""
+
+    z_H: torch.Tensor  # (B, T, D)
+    z_L: torch.Tensor  # (B, T, D)
+
+
+class HrmBlockWeights(NamedTuple):
+    """The weights of one block in the compute dtype: cast once per segment, used in every cycle of it."""
+
+    qkv: torch.Tensor  # (3 * D, D), rows: query heads, key heads, value heads
+    o: torch.Tensor  # (D, D)
+    gate_up: torch.Tensor  # (2 * F, D), rows: gate, up
+    down: torch.Tensor  # (D, F)
+
+
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: (T, K) float32
+
+
+@dataclass
+class HrmModelOutput(ModelOutput):
+    """
+    Output of [`HrmModel`].
+
+    Args:
+        last_hidden_state (`torch.Tensor` of shape `(B, T, D)`): the high-level state with its gradient, in the compute
+            dtype; the first P positions are the prefix.
+        carry (`HrmCarry`): both states, detached.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    carry: HrmCarry | None = None
+
+
+@dataclass
+class HrmOutput(ModelOutput):
+    """
+    Output of one segment of [`HrmForPuzzleSolving`].
+
+    Args:
+        loss (`torch.Tensor` of shape `()`): mean over the rows of lm + 0.5 * (q_halt, plus q_continue where targets
+            were given); only with labels.
+        logits (`torch.Tensor` of shape `(B, S, V)`): in the compute dtype.
+        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32.
+        q_continue_logits (`torch.Tensor` of shape `(B,)`): float32.
+        carry (`HrmCarry`): what to give to the next segment.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    q_halt_logits: torch.Tensor | None = None
+    q_continue_logits: torch.Tensor | None = None
+    carry: HrmCarry | None = None
+
+
+@dataclass
+class HrmSolveOutput(ModelOutput):
+    """
+    Output of [`HrmForPuzzleSolving.solve`].
+
+    Args:
+        sequences (`torch.Tensor` of shape `(B, S)`): int64 codes of the answer, from the row's last segment.
+        segments (`torch.Tensor` of shape `(B,)`): int64, segments spent on the row.
+        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32, of the row's last segment; its sigmoid is the
+            confidence.
+    """
+
+    sequences: torch.Tensor | None = None
+    segments: torch.Tensor | None = None
+    q_halt_logits: torch.Tensor | None = None
+
+
+def rms_norm(hidden: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root-mean-square norm over the last axis, no learnable scale; float32 inside, the input's dtype outside."""
+    wide = hidden.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(hidden.dtype)
+
+
+def rotary_tables(num_positions: int, head_dim: int, theta: float, device: torch.device) -> Rotary:
+    """cos and sin of the rotary angles, (T, K) float32 each; the two halves of K hold the same angles (as in Llama).
+
+    Computed where they are used: as buffers they would be lost on loading, and they cost nothing beside a segment.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    frequencies = 1.0 / theta**exponents  # (K / 2,)
+    angles = torch.outer(torch.arange(num_positions, dtype=torch.float32, device=device), frequencies)  # (T, K / 2)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate_half(x: torch.Tensor) -> torch.Tensor:
+    """(x1, x2) -> (-x2, x1) over the halves of the last axis."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-second, first), dim=-1)
+
+
+def apply_rotary_pos_emb(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotates x (B, N, T, K) by its positions; float32 inside, the input's dtype outside."""
+    wide = x.float()
+    return (wide * cos + rotate_half(wide) * sin).to(x.dtype)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out; query, key, value (B, N, T, K) -> (B, T, N, K) and the weights (B, N, T, T)."""
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.matmul(weights, value).transpose(1, 2), weights
+
+
+class HrmAttention(nn.Module):
+    """Bidirectional attention with one fused input projection, through transformers' attention interface."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.head_dim
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False  # the interface takes True when this is missing
+        self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None) -> torch.Tensor:
+        batch, positions, width = hidden.shape
+        qkv = F.linear(hidden, weights.qkv).view(batch, positions, 3, -1, self.head_dim)  # (B, T, 3, N, K)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
+        if rotary is not None:
+            query = apply_rotary_pos_emb(query, *rotary)
+            key = apply_rotary_pos_emb(key, *rotary)
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        mixed, _ = attention(self, query, key, value, None, scaling=self.scaling, dropout=0.0)  # (B, T, N, K)
+        return F.linear(mixed.reshape(batch, positions, width), weights.o)
+
+
+class HrmMLP(nn.Module):
+    """SwiGLU with one fused gate and up projection."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights) -> torch.Tensor:
+        gate, up = F.linear(hidden, weights.gate_up).chunk(2, dim=-1)  # (B, T, F) each
+        return F.linear(F.silu(gate) * up, weights.down)
+
+
+class HrmBlock(nn.Module):
+    """Post-norm transformer block: attention and SwiGLU, each with its residual inside the norm."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.self_attn = HrmAttention(config)
+        self.mlp = HrmMLP(config)
+
+    def cast_weights(self, dtype: torch.dtype) -> HrmBlockWeights:
+        """The block's weights in `dtype`; the parameters themselves where the dtype is theirs."""
+        attention, mlp = self.self_attn, self.mlp
+        layers = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
+        return HrmBlockWeights(*(layer.weight.to(dtype) for layer in layers))
+
+    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None) -> torch.Tensor:
+        hidden = rms_norm(hidden + self.self_attn(hidden, weights, rotary), self.eps)
+        return rms_norm(hidden + self.mlp(hidden, weights), self.eps)  # (B, T, D)
+
+
+class HrmLevel(nn.Module):
+    """A stack of blocks; its input is the level's own state plus an injection."""
+
+    def __init__(self, config: HrmConfig, num_layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList([HrmBlock(config) for _ in range(num_layers)])
+
+    def cast_weights(self, dtype: torch.dtype) -> list[HrmBlockWeights]:
+        return [layer.cast_weights(dtype) for layer in self.layers]
+
+    def forward(
+        self,
+        state: torch.Tensor,
+        injection: torch.Tensor,
+        weights: list[HrmBlockWeights],
+        rotary: Rotary | None,
+    ) -> torch.Tensor:
+        hidden = state + injection
+        for layer, layer_weights in zip(self.layers, weights, strict=True):
+            hidden = layer(hidden, layer_weights, rotary)
+        return hidden  # (B, T, D)
+
+
+class HrmPuzzleTable(nn.Embedding):
+    """A vector for every puzzle identifier.
+
+    Its gradient is sparse: a dense one of ARC's table (450 M values) is out of the question. The sign-SGD of
+    hrm_hf.training reads the rows that occurred.
+    """
+
+    def __init__(self, config: HrmConfig):
+        super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim, sparse=True)
+
+
+class HrmQHead(nn.Linear):
+    """The values of halting and of going on, read from the first position."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__(config.hidden_size, 2)
+
+
+class HrmPreTrainedModel(PreTrainedModel):
+    """Weights in and out (safetensors), initialisation, attention backends."""
+
+    config: HrmConfig
+    config_class = HrmConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    _no_split_modules = ["HrmBlock"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    # Every module is named below, and none takes the base class's normal of standard deviation 0.02.
+    # trf-ignore: TRF018
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Truncated normals whose standard deviation AFTER the cut is 1 / sqrt(fan_in) (1 for the init vectors)."""
+        if isinstance(module, HrmQHead):
+            # halting starts improbable and independent of the state
+            init.zeros_(module.weight)
+            init.constant_(module.bias, -5.0)
+        elif isinstance(module, HrmPuzzleTable):
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            _truncated_normal(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):  # tokens, learned positions
+            _truncated_normal(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, HrmModel):
+            _truncated_normal(module.z_H_init, std=1.0)
+            _truncated_normal(module.z_L_init, std=1.0)
+
+
+def _truncated_normal(tensor: torch.Tensor, std: float) -> None:
+    scale = std / TRUNCATED_NORMAL_STD
+    init.trunc_normal_(tensor, mean=0.0, std=scale, a=-2 * scale, b=2 * scale)
+
+
+class HrmModel(HrmPreTrainedModel):
+    """The recurrent core: one segment of H_cycles x L_cycles updates with the one-step gradient."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_positions = None
+        # CODEPATH: the published full-Sudoku recipe learns its positions; all other published models use rope.
+        if config.pos_encodings == "learned":
+            self.embed_positions = nn.Embedding(config.num_positions, config.hidden_size)
+        self.puzzle_embeddings = None
+        # CODEPATH: all published models have a table; without one the q head reads the first cell.
+        if config.puzzle_emb_ndim > 0:
+            self.puzzle_embeddings = HrmPuzzleTable(config)
+        self.H_level = HrmLevel(config, config.H_layers)
+        self.L_level = HrmLevel(config, config.L_layers)
+        self.z_H_init = nn.Buffer(torch.empty(config.hidden_size))
+        self.z_L_init = nn.Buffer(torch.empty(config.hidden_size))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embed_tokens = value
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return getattr(torch, self.config.compute_dtype)
+
+    def initial_carry(self, batch_size: int) -> HrmCarry:
+        """The init vectors in the compute dtype, broadcast to (batch_size, T, D)."""
+        shape = (batch_size, self.config.num_positions, self.config.hidden_size)
+        return HrmCarry(
+            self.z_H_init.to(self.compute_dtype).expand(shape), self.z_L_init.to(self.compute_dtype).expand(shape)
+        )
+
+    def reset_carry(self, carry: HrmCarry, rows: torch.Tensor) -> HrmCarry:
+        """The carry with the rows where `rows` (B,) bool is True set back to the init vectors."""
+        fresh = self.initial_carry(rows.shape[0])
+        return HrmCarry(select_rows(rows, fresh.z_H, carry.z_H), select_rows(rows, fresh.z_L, carry.z_L))
+
+    def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
+        """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
+
+        Args:
+            input_ids: (B, S) int.
+            puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0 for all.
+        Returns:
+            (B, T, D) in the compute dtype.
+        Raises:
+            PuzzleError: another number of cells than the model's, a code outside the vocabulary or an identifier
+                outside the table. (Values are checked on the CPU only: elsewhere the check would wait for the device.)
+        """
+        self._check_inputs(input_ids, puzzle_identifiers)
+        config, dtype = self.config, self.compute_dtype
+        embeddings = self.embed_tokens(input_ids).to(dtype)  # (B, S, D)
+        if self.puzzle_embeddings is not None:
+            if puzzle_identifiers is None:
+                puzzle_identifiers = input_ids.new_zeros(input_ids.shape[0])
+            prefix = self.puzzle_embeddings(puzzle_identifiers).to(dtype)  # (B, E)
+            prefix = F.pad(prefix, (0, config.num_prefix * config.hidden_size - config.puzzle_emb_ndim))
+            prefix = prefix.view(-1, config.num_prefix, config.hidden_size)  # (B, P, D)
+            embeddings = torch.cat((prefix, embeddings), dim=1)  # (B, T, D)
+        if self.embed_positions is not None:
+            embeddings = 0.707106781 * (embeddings + self.embed_positions.weight.to(dtype))
+        return math.sqrt(config.hidden_size) * embeddings
+
+    def _check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
+        config = self.config
+        if input_ids.ndim != 2 or input_ids.shape[1] != config.seq_len:
+            raise PuzzleError(f"input_ids has shape {tuple(input_ids.shape)}; expected (batch, {config.seq_len})")
+        if puzzle_identifiers is not None and puzzle_identifiers.shape != input_ids.shape[:1]:
+            raise PuzzleError(
+                f"puzzle_identifiers has shape {tuple(puzzle_identifiers.shape)}; expected ({input_ids.shape[0]},)"
+            )
+        if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        _check_range("input_ids", input_ids, config.vocab_size, "the vocabulary")
+        if puzzle_identifiers is not None and self.puzzle_embeddings is not None:
+            _check_range("puzzle_identifiers", puzzle_identifiers, config.num_puzzle_identifiers, "the puzzle table")
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        puzzle_identifiers: torch.Tensor | None = None,
+        carry: HrmCarry | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> HrmModelOutput:
+        """Runs one segment.
+
+        Only the very last update of each level carries gradients (paper section 2, one-step gradient approximation).
+
+        Args:
+            input_ids: (B, S) int; may be None when `inputs_embeds` is given.
+            puzzle_identifiers: (B,) int; None = 0.
+            carry: states of the segment before; None starts from the init vectors.
+            inputs_embeds: (B, T, D), what `embed` gave for this input: saves embedding it again.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids, puzzle_identifiers)
+        z_H, z_L = self.initial_carry(inputs_embeds.shape[0]) if carry is None else carry
+        weights_H = self.H_level.cast_weights(inputs_embeds.dtype)
+        weights_L = self.L_level.cast_weights(inputs_embeds.dtype)
+        rotary = None
+        # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
+        if self.config.pos_encodings == "rope":
+            rotary = rotary_tables(
+                inputs_embeds.shape[1], self.config.head_dim, self.config.rope_theta, inputs_embeds.device
+            )
+
+        with torch.no_grad():
+            for h_cycle in range(self.config.H_cycles):
+                last_h_cycle = h_cycle == self.config.H_cycles - 1
+                for _ in range(self.config.L_cycles - last_h_cycle):
+                    z_L = self.L_level(z_L, z_H + inputs_embeds, weights_L, rotary)
+                if not last_h_cycle:
+                    z_H = self.H_level(z_H, z_L, weights_H, rotary)
+        z_L = self.L_level(z_L, z_H + inputs_embeds, weights_L, rotary)
+        z_H = self.H_level(z_H, z_L, weights_H, rotary)
+        return HrmModelOutput(last_hidden_state=z_H, carry=HrmCarry(z_H.detach(), z_L.detach()))
+
+
+class HrmForPuzzleSolving(HrmPreTrainedModel):
+    """HRM with its two heads: the answer's cells, and whether to halt or to continue."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__(config)
+        self.model = HrmModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.q_head = HrmQHead(config)
+        self.post_init()
+
+    def initial_carry(self, batch_size: int) -> HrmCarry:
+        """See [`HrmModel.initial_carry`]."""
+        return self.model.initial_carry(batch_size)
+
+    def reset_carry(self, carry: HrmCarry, rows: torch.Tensor) -> HrmCarry:
+        """See [`HrmModel.reset_carry`]."""
+        return self.model.reset_carry(carry, rows)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        puzzle_identifiers: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        carry: HrmCarry | None = None,
+        q_continue_targets: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> HrmOutput:
+        """Runs one segment and both heads.
+
+        Args:
+            input_ids: (B, S) int, cell codes.
+            puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0.
+            labels: (B, S) int64, -100 = ignored; with them the output has a loss.
+            carry: `out.carry` of the segment before; None starts afresh.
+            q_continue_targets: (B,) probabilities from [`hrm_hf.halting.q_continue_targets`].
+            inputs_embeds: (B, T, D) from [`HrmModel.embed`], in place of `input_ids`.
+        Raises:
+            PuzzleError: input or labels outside what the model knows.
+        """
+        segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, return_dict=True)
+        hidden = segment.last_hidden_state  # (B, T, D)
+        logits = F.linear(hidden, self.lm_head.weight.to(hidden.dtype))[:, self.config.num_prefix :]  # (B, S, V)
+        q_logits = F.linear(
+            hidden[:, 0], self.q_head.weight.to(hidden.dtype), self.q_head.bias.to(hidden.dtype)
+        ).float()  # (B, 2)
+        output = HrmOutput(
+            logits=logits, q_halt_logits=q_logits[:, 0], q_continue_logits=q_logits[:, 1], carry=segment.carry
+        )
+        if labels is not None:
+            self._check_labels(labels, logits)
+            losses = segment_losses(
+                logits,
+                output.q_halt_logits,
+                output.q_continue_logits,
+                labels.long(),
+                self.config.token_loss,
+                q_continue_targets,
+            )
+            output = HrmOutput(loss=losses.total().mean(), **output)
+        return output
+
+    def _check_labels(self, labels: torch.Tensor, logits: torch.Tensor) -> None:
+        if labels.shape != logits.shape[:2]:
+            raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(logits.shape[:2])}")
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_range(
+                "labels", labels.masked_fill(labels == IGNORE_INDEX, 0), self.config.vocab_size, "the vocabulary"
+            )
+
+    @torch.no_grad()
+    def solve(
+        self,
+        input_ids: torch.Tensor,
+        puzzle_identifiers: torch.Tensor | None = None,
+        max_segments: int | None = None,
+        halt: bool = True,
+    ) -> HrmSolveOutput:
+        """Answers puzzles with as many segments as they need.
+
+        Args:
+            input_ids: (B, S) int.
+            puzzle_identifiers: (B,) int; None = 0.
+            max_segments: segments at the most; None = `config.halt_max_steps`.
+            halt: True: a row stops at the first segment with q_halt > q_continue and leaves the batch; False: every
+                row runs all segments and the last one answers (the published evaluation).
+        Raises:
+            ArgumentError: max_segments below 1.
+            PuzzleError: input outside what the model knows.
+        """
+        max_segments = self.config.halt_max_steps if max_segments is None else max_segments
+        if max_segments < 1:
+            raise ArgumentError(f"max_segments is {max_segments}; it must be at least 1")
+        batch_size, device = input_ids.shape[0], input_ids.device
+        sequences = torch.zeros_like(input_ids, dtype=torch.long)
+        segments = torch.zeros(batch_size, dtype=torch.long, device=device)
+        q_halt_logits = torch.zeros(batch_size, dtype=torch.float32, device=device)
+
+        rows = torch.arange(batch_size, device=device)  # rows of the batch that still run
+        embeddings = self.model.embed(input_ids, puzzle_identifiers)
+        carry = None
+        for segment in range(1, max_segments + 1):
+            if len(rows) == 0:
+                break
+            out = self(inputs_embeds=embeddings, carry=carry, return_dict=True)
+            done = wants_to_halt(out.q_halt_logits, out.q_continue_logits) if halt else torch.zeros_like(rows).bool()
+            if segment == max_segments:
+                done = torch.ones_like(done)
+            finished = rows[done]
+            sequences[finished] = out.logits[done].argmax(-1)
+            segments[finished] = segment
+            q_halt_logits[finished] = out.q_halt_logits[done]
+            rows, embeddings = rows[~done], embeddings[~done]
+            carry = HrmCarry(out.carry.z_H[~done], out.carry.z_L[~done])
+        return HrmSolveOutput(sequences=sequences, segments=segments, q_halt_logits=q_halt_logits)
+
+
+def _check_range(name: str, values: torch.Tensor, size: int, what: str) -> None:
+    if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < size):
+        wrong = values[(values < 0) | (values >= size)][0].item()
+        raise PuzzleError(f"{name} holds {wrong}, which is outside {what}: allowed are 0 to {size - 1}")
+
+
+__all__ = [
+    "HrmCarry",
+    "HrmForPuzzleSolving",
+    "HrmModel",
+    "HrmModelOutput",
+    "HrmOutput",
+    "HrmPreTrainedModel",
+    "HrmSolveOutput",
+]

@@ -1,0 +1,387 @@
+"""Reads checkpoints of the published HRM training code: a state dict of tensors and an `all_config.yaml`.
+
+The names and shapes of the tensors are one table (`published_tensors`), readable from either side. Nothing is guessed:
+an unknown tensor or setting is an error, so that a checkpoint of another model cannot pass for an HRM.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .configuration_hrm import HrmConfig
+from .errors import ArgumentError, CheckpointError
+from .modeling_hrm import HrmForPuzzleSolving
+
+# What torch.compile and the loss head put before the names, longest first.
+PREFIXES = ("_orig_mod.model.inner.", "model.inner.", "inner.", "")
+
+# Tensors that a training checkpoint may hold and that no model needs: the puzzle rows of the last training batch.
+DROPPED_TENSORS = ("puzzle_emb.local_weights", "puzzle_emb.local_ids")
+
+# Entries of `arch` that change neither weights nor inference.
+IGNORED_ARCH_ENTRIES = {"name", "halt_exploration_prob"}
+
+TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
+
+EXACT_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class PublishedTensor(NamedTuple):
+    """One row of the key table."""
+
+    published: str  # name in the published file, without a prefix
+    ours: str  # name in HrmForPuzzleSolving's state dict
+    shape: tuple[int, ...]
+
+
+class PublishedTask(NamedTuple):
+    """The size of a task's puzzles in the published data sets."""
+
+    seq_len: int  # cells S
+    vocab_size: int  # V
+
+
+class Cells(NamedTuple):
+    """The number of cells of a checkpoint, the task where it is known, and how they were found."""
+
+    seq_len: int
+    task: str | None
+    source: str
+
+
+PUBLISHED_TASKS = {
+    "sudoku": PublishedTask(seq_len=81, vocab_size=11),
+    "maze": PublishedTask(seq_len=900, vocab_size=6),
+    "arc": PublishedTask(seq_len=900, vocab_size=12),
+}
+
+
+def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
+    """The table of all tensors of a model: published name, our name, shape (linear weights are (out, in) in both)."""
+    width = config.hidden_size
+    block = {
+        "self_attn.qkv_proj.weight": (3 * width, width),
+        "self_attn.o_proj.weight": (width, width),
+        "mlp.gate_up_proj.weight": (2 * config.intermediate_size, width),
+        "mlp.down_proj.weight": (width, config.intermediate_size),
+    }
+    table = [
+        PublishedTensor("H_init", "model.z_H_init", (width,)),
+        PublishedTensor("L_init", "model.z_L_init", (width,)),
+        PublishedTensor("embed_tokens.embedding_weight", "model.embed_tokens.weight", (config.vocab_size, width)),
+        PublishedTensor("lm_head.weight", "lm_head.weight", (config.vocab_size, width)),
+        PublishedTensor("q_head.weight", "q_head.weight", (2, width)),
+        PublishedTensor("q_head.bias", "q_head.bias", (2,)),
+    ]
+    if config.pos_encodings == "learned":
+        shape = (config.num_positions, width)
+        table.append(PublishedTensor("embed_pos.embedding_weight", "model.embed_positions.weight", shape))
+    if config.puzzle_emb_ndim > 0:
+        shape = (config.num_puzzle_identifiers, config.puzzle_emb_ndim)
+        table.append(PublishedTensor("puzzle_emb.weights", "model.puzzle_embeddings.weight", shape))
+    for level, num_layers in (("H_level", config.H_layers), ("L_level", config.L_layers)):
+        for layer in range(num_layers):
+            for name, shape in block.items():
+                table.append(
+                    PublishedTensor(f"{level}.layers.{layer}.{name}", f"model.{level}.layers.{layer}.{name}", shape)
+                )
+    return tuple(table)
+
+
+def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
+    """Reads a state dict, from `torch.save` (by tensors only: no code in the file is run) or safetensors.
+
+    Args:
+        path: a `.safetensors` file, or any other name for a file of `torch.save`.
+    Returns:
+        The tensors on the CPU under their published names, without prefix and without `DROPPED_TENSORS`.
+    Raises:
+        CheckpointError: no such file, a damaged file, one that holds more than tensors, or no HRM state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a state dict of torch.save or a .safetensors file")
+    loaded = _load_tensors(path)
+    if not isinstance(loaded, dict) or not loaded:
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a non-empty dict of tensors")
+    strangers = [str(name) for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise CheckpointError(
+            f"{path} is no plain state dict: {', '.join(strangers)} are not tensors; save the model's state_dict()"
+        )
+    prefix = next((prefix for prefix in PREFIXES if f"{prefix}embed_tokens.embedding_weight" in loaded), None)
+    if prefix is None:
+        raise CheckpointError(
+            f"{path} is no HRM checkpoint: it lacks embed_tokens.embedding_weight and holds {', '.join(loaded)}"
+        )
+    if outside := [name for name in loaded if not name.startswith(prefix)]:
+        raise CheckpointError(f"{path} holds unexpected tensors without the prefix {prefix}: {', '.join(outside)}")
+    state_dict = {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
+    return {name: tensor for name, tensor in state_dict.items() if name not in DROPPED_TENSORS}
+
+
+def _load_tensors(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {_one_line(error)}") from error
+    except UnpicklingError as error:
+        if "unsupported" in str(error).lower():
+            raise CheckpointError(
+                f"{path} holds Python objects besides tensors; reading them could run code, so nothing was read. "
+                "If you trust its origin, save its state dict as .safetensors there and convert that"
+            ) from error
+        raise CheckpointError(f"{path} is damaged or no file of torch.save") from error
+    except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
+        raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save") from error
+
+
+def read_published_config(path: str | PathLike) -> dict[str, Any]:
+    """Reads an `all_config.yaml`: training settings, and the model's own in the mapping `arch`.
+
+    Raises:
+        CheckpointError: no such file, no YAML, or no mapping `arch` in it.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {_one_line(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not YAML: {_one_line(error)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("arch"), dict):
+        raise CheckpointError(f"{path} has no mapping 'arch'; expected the all_config.yaml of a training run")
+    return content
+
+
+def find_cells(
+    published: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    seq_len: int | None = None,
+    task: str | None = None,
+) -> Cells:
+    """Finds the number of cells S, which a checkpoint with rotary positions does not hold.
+
+    In this order: the shape of the learned positions, `seq_len`, `task`, a task that the settings' `data_path` names.
+
+    Args:
+        published: what `read_published_config` gave.
+        state_dict: what `read_published_state_dict` gave.
+    Raises:
+        ArgumentError: `seq_len` or `task` does not fit the checkpoint, or nothing tells the number of cells.
+    """
+    vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
+    if seq_len is not None and seq_len < 1:
+        raise ArgumentError(f"seq_len is {seq_len}; it must be at least 1")
+    if task is not None:
+        if task not in PUBLISHED_TASKS:
+            raise ArgumentError(f"task is {task!r}; allowed are {', '.join(PUBLISHED_TASKS)}")
+        if PUBLISHED_TASKS[task].vocab_size != vocab_size:
+            raise ArgumentError(
+                f"task {task} has {PUBLISHED_TASKS[task].vocab_size} cell codes, the checkpoint has {vocab_size}"
+            )
+        if seq_len is not None and seq_len != PUBLISHED_TASKS[task].seq_len:
+            raise ArgumentError(f"seq_len {seq_len} contradicts task {task}, of {PUBLISHED_TASKS[task].seq_len} cells")
+
+    named = task or _task_named_by(published.get("data_path"), vocab_size)
+    if published["arch"].get("pos_encodings") == "learned":
+        num_positions, width = _matrix_shape(state_dict, "embed_pos.embedding_weight")
+        num_prefix = math.ceil(_integer(published["arch"], "puzzle_emb_ndim") / width)
+        found, source = num_positions - num_prefix, "the learned positions"
+        if found < 1:
+            raise CheckpointError(f"{num_positions} learned positions leave no cell after {num_prefix} of prefix")
+        wanted = PUBLISHED_TASKS[task].seq_len if task else seq_len
+        if wanted not in (None, found):
+            raise ArgumentError(f"{wanted} cells were asked for; the checkpoint's learned positions are for {found}")
+    elif seq_len is not None:
+        found, source = seq_len, "seq_len as given"
+    elif task is not None:
+        found, source = PUBLISHED_TASKS[task].seq_len, f"task {task} as given"
+    elif named is not None:
+        found, source = PUBLISHED_TASKS[named].seq_len, f"data_path {published['data_path']}"
+    else:
+        raise ArgumentError(
+            "the number of cells is not in a checkpoint with rotary positions, and data_path "
+            f"{published.get('data_path')!r} names no task of {vocab_size} cell codes: give --seq-len or --task"
+        )
+    return Cells(found, named if named and PUBLISHED_TASKS[named].seq_len == found else None, source)
+
+
+def _task_named_by(data_path: Any, vocab_size: int) -> str | None:
+    """The one task that the last part of a data path names, if its size and vocabulary agree; else None."""
+    parts = [part for part in re.split(r"[/\\]", str(data_path or "")) if part]
+    words = re.split(r"[^a-z0-9]+", parts[-1].lower()) if parts else []
+    tasks = [task for task in PUBLISHED_TASKS if task in words]
+    if len(tasks) != 1 or PUBLISHED_TASKS[tasks[0]].vocab_size != vocab_size:
+        return None
+    for word in words:
+        grid = re.fullmatch(r"(\d+)x(\d+)", word)  # as in maze-30x30-hard-1k
+        if grid and int(grid[1]) * int(grid[2]) != PUBLISHED_TASKS[tasks[0]].seq_len:
+            return None
+    return tasks[0]
+
+
+def config_from_published(
+    arch: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    seq_len: int,
+    compute_dtype: str | None = None,
+) -> HrmConfig:
+    """Translates `arch`; vocabulary and puzzle identifiers come from the shapes.
+
+    Args:
+        arch: the mapping `arch` of `read_published_config`.
+        state_dict: what `read_published_state_dict` gave.
+        seq_len: number of cells S, see `find_cells`.
+        compute_dtype: None takes `forward_dtype` from `arch`, or bfloat16, the published default.
+    Raises:
+        CheckpointError: an entry that is missing, unknown or of a value that is not allowed.
+    """
+    arch = dict(arch)
+    loss = arch.pop("loss", None)
+    if not isinstance(loss, dict) or loss.get("loss_type") not in TOKEN_LOSSES:
+        raise CheckpointError(f"arch.loss is {loss!r}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
+    puzzle_emb_ndim = _integer(arch, "puzzle_emb_ndim")
+    sizes = {
+        "hidden_size": _integer(arch, "hidden_size"),
+        "num_attention_heads": _integer(arch, "num_heads"),
+        "expansion": _number(arch, "expansion"),
+        "H_layers": _integer(arch, "H_layers"),
+        "L_layers": _integer(arch, "L_layers"),
+        "H_cycles": _integer(arch, "H_cycles"),
+        "L_cycles": _integer(arch, "L_cycles"),
+        "halt_max_steps": _integer(arch, "halt_max_steps"),
+        "pos_encodings": _entry(arch, "pos_encodings"),
+        "rope_theta": _number(arch, "rope_theta", default=10000.0),
+        "rms_norm_eps": _number(arch, "rms_norm_eps", default=1e-5),
+    }
+    forward_dtype = arch.get("forward_dtype", "bfloat16")
+    read = {"num_heads", "puzzle_emb_ndim", "forward_dtype", *sizes} - {"num_attention_heads"}
+    unknown = sorted(arch.keys() - read - IGNORED_ARCH_ENTRIES)
+    if unknown:
+        raise CheckpointError(f"arch holds entries that HRM does not have: {', '.join(unknown)}")
+    try:
+        return HrmConfig(
+            vocab_size=_matrix_shape(state_dict, "embed_tokens.embedding_weight")[0],
+            num_puzzle_identifiers=_matrix_shape(state_dict, "puzzle_emb.weights")[0] if puzzle_emb_ndim > 0 else 1,
+            puzzle_emb_ndim=puzzle_emb_ndim,
+            seq_len=seq_len,
+            token_loss=TOKEN_LOSSES[loss["loss_type"]],
+            compute_dtype=compute_dtype or forward_dtype,
+            **sizes,
+        )
+    except StrictDataclassError as error:
+        raise CheckpointError(f"arch does not describe a model: {_one_line(error)}") from error
+
+
+def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig) -> dict[str, torch.Tensor]:
+    """Renames published tensors to HrmForPuzzleSolving's names, in float32 (bfloat16 init vectors convert exactly).
+
+    Args:
+        state_dict: what `read_published_state_dict` gave.
+    Raises:
+        CheckpointError: missing or unexpected names, shapes other than the config's, dtypes that float32 cannot hold.
+    """
+    table = published_tensors(config)
+    names = {entry.published for entry in table}
+    problems = []
+    if missing := [entry.published for entry in table if entry.published not in state_dict]:
+        problems.append(f"missing: {', '.join(missing)}")
+    if unexpected := [name for name in state_dict if name not in names]:
+        problems.append(f"unexpected: {', '.join(unexpected)}")
+    for name, _, shape in table:
+        tensor = state_dict.get(name)
+        if tensor is not None and tuple(tensor.shape) != shape:
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, the configuration gives {shape}")
+        if tensor is not None and tensor.dtype not in EXACT_IN_FLOAT32:
+            problems.append(f"{name} is {tensor.dtype}, not float32, bfloat16 or float16")
+    if problems:
+        raise CheckpointError(f"the tensors do not fit the configuration; {'; '.join(problems)}")
+    return {ours: state_dict[name].to(torch.float32) for name, ours, _ in table}
+
+
+def load_published(
+    checkpoint: str | PathLike,
+    config: str | PathLike,
+    seq_len: int | None = None,
+    task: str | None = None,
+    compute_dtype: str | None = None,
+) -> HrmForPuzzleSolving:
+    """Builds the model of a published checkpoint, in evaluation mode, weights in float32.
+
+    Args:
+        checkpoint: file of the state dict, see `read_published_state_dict`.
+        config: its `all_config.yaml`.
+        seq_len, task: what tells the number of cells, see `find_cells`.
+        compute_dtype: "float32" or "bfloat16"; None takes the published one.
+    Raises:
+        CheckpointError, ArgumentError: as the functions above.
+    """
+    published = read_published_config(config)
+    state_dict = read_published_state_dict(checkpoint)
+    cells = find_cells(published, state_dict, seq_len, task)
+    return model_from_published(published, state_dict, cells.seq_len, compute_dtype)
+
+
+def model_from_published(
+    published: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    seq_len: int,
+    compute_dtype: str | None = None,
+) -> HrmForPuzzleSolving:
+    """`load_published` for files that are already read."""
+    config = config_from_published(published["arch"], state_dict, seq_len, compute_dtype)
+    tensors = convert_state_dict(state_dict, config)
+    model = HrmForPuzzleSolving(config)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _matrix_shape(state_dict: Mapping[str, torch.Tensor], name: str) -> tuple[int, int]:
+    if name not in state_dict:
+        raise CheckpointError(f"the checkpoint lacks {name}, which its configuration asks for")
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(f"{name} has shape {shape}; expected two axes that are not empty")
+    return shape
+
+
+def _entry(arch: Mapping[str, Any], name: str) -> Any:
+    if arch.get(name) is None:
+        raise CheckpointError(f"arch lacks {name}")
+    return arch[name]
+
+
+def _number(arch: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A number of `arch`; YAML reads 1e-5, without a dot, as text."""
+    value = _entry(arch, name) if default is None else arch.get(name, default)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise CheckpointError(f"arch.{name} is {value!r}; expected a number")
+    return number
+
+
+def _integer(arch: Mapping[str, Any], name: str) -> int:
+    value = _number(arch, name)
+    if not value.is_integer():
+        raise CheckpointError(f"arch.{name} is {arch[name]!r}; expected a whole number")
+    return int(value)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

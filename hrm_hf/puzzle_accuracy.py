@@ -1,0 +1,58 @@
+"""The scores of `metrics.py` as a metric of the `evaluate` library.
+
+Use it by import (`from hrm_hf.puzzle_accuracy import PuzzleAccuracy`) or by path, `evaluate.load` with this file; both
+work without network. `evaluate` copies this file away from the package, hence the absolute import below.
+"""
+
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+
+from hrm_hf.metrics import finish, puzzle_scores
+
+_DESCRIPTION = """Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.
+Cells labelled -100 are not scored, and a puzzle without any labelled cell does not count."""
+
+_CITATION = """@misc{wang2025hierarchicalreasoningmodel,
+  title={Hierarchical Reasoning Model},
+  author={Guan Wang and Jin Li and Yuhao Sun and Xing Chen and Changling Liu and Yue Wu and Meng Lu and Sen Song
+    and Yasin Abbasi Yadkori},
+  year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
+
+_INPUTS = """
+Args:
+    predictions: (N, S) integers, predicted token ids, one row per puzzle.
+    references: (N, S) integers, right token ids; -100 marks a cell that is not scored.
+    q_halt_logits: optional (N,) floats, the model's halting values.
+Returns:
+    exact_accuracy: share of puzzles with every labelled cell right, 0 to 1.
+    accuracy: mean over puzzles of the share of right cells, 0 to 1.
+    q_halt_accuracy: only with q_halt_logits; share of puzzles where (q_halt >= 0) says whether the puzzle is right.
+Examples:
+    >>> metric = PuzzleAccuracy()
+    >>> metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
+    {'exact_accuracy': 0.5, 'accuracy': 0.75}
+"""
+
+
+class PuzzleAccuracy(evaluate.Metric):
+    """`compute(predictions=..., references=..., q_halt_logits=None)` over token ids; see `metrics.puzzle_scores`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        cells = datasets.Sequence(datasets.Value("int64"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features({"predictions": cells, "references": cells}),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+        q_halt_logits: Sequence[float] | None = None,
+    ) -> dict[str, float]:
+        scores = finish(puzzle_scores(predictions, references, q_halt_logits=q_halt_logits))
+        return {name: scores[name] for name in scores if name != "count"}

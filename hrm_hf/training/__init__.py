@@ -1,0 +1,25 @@
+"""Training: arguments, optimisers, the trainer on Accelerate and the folder of a run."""
+
+from .adam_atan2 import AdamATan2
+from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments, pop_recipe
+from .averaging import WeightAverage
+from .run_folder import RunFolder, machine_in_words, new_run_dir
+from .schedule import learning_rate_at
+from .sign_sgd import SparseSignSGD
+from .trainer import HrmTrainer, make_accelerator
+
+__all__ = [
+    "AdamATan2",
+    "HrmModelArguments",
+    "HrmTrainer",
+    "HrmTrainingArguments",
+    "RunFolder",
+    "SparseSignSGD",
+    "WeightAverage",
+    "learning_rate_at",
+    "machine_in_words",
+    "make_accelerator",
+    "new_run_dir",
+    "parse_arguments",
+    "pop_recipe",
+]

@@ -1,0 +1,206 @@
+"""What changes between runs: dataclasses read by HfArgumentParser from a YAML recipe and from the command line."""
+
+import argparse
+import difflib
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+from ..configuration_hrm import HrmConfig
+from ..errors import ArgumentError
+
+
+@dataclass
+class HrmModelArguments:
+    """The architecture of a model trained from scratch; sizes of vocabulary and grid come from the data."""
+
+    hidden_size: int = field(default=512, metadata={"help": "Width D of the states."})
+    num_attention_heads: int = field(default=8, metadata={"help": "Heads N; must divide hidden_size."})
+    expansion: float = field(default=4.0, metadata={"help": "Width of the SwiGLU over hidden_size * 2 / 3."})
+    H_layers: int = field(default=4, metadata={"help": "Blocks of the high level."})
+    L_layers: int = field(default=4, metadata={"help": "Blocks of the low level."})
+    H_cycles: int = field(default=2, metadata={"help": "High-level updates in a segment."})
+    L_cycles: int = field(default=2, metadata={"help": "Low-level updates before each high-level update."})
+    pos_encodings: str = field(default="rope", metadata={"help": "Positions.", "choices": ["rope", "learned"]})
+    puzzle_emb_ndim: int | None = field(
+        default=None, metadata={"help": "Width of the puzzle table; 0 = none. Default: hidden_size."}
+    )
+    halt_max_steps: int = field(default=16, metadata={"help": "Segments after which a puzzle is always left."})
+    token_loss: str = field(
+        default="stablemax", metadata={"help": "Loss of a cell.", "choices": ["stablemax", "softmax"]}
+    )
+    compute_dtype: str = field(
+        default="float32", metadata={"help": "Dtype of the activations.", "choices": ["float32", "bfloat16"]}
+    )
+
+    def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
+        """The model's configuration for data of these sizes."""
+        values = asdict(self)
+        if values["puzzle_emb_ndim"] is None:
+            values["puzzle_emb_ndim"] = self.hidden_size
+        return HrmConfig(
+            vocab_size=vocab_size, seq_len=seq_len, num_puzzle_identifiers=num_puzzle_identifiers, **values
+        )
+
+
+@dataclass
+class HrmTrainingArguments:
+    """How a model is trained. Defaults: the paper's Sudoku-Extreme run (1,000 puzzles)."""
+
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the run; must not hold another run. Default: a new one under runs/."},
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the weights, of the sampling and of the exploration."})
+    global_batch_size: int = field(default=768, metadata={"help": "Puzzles (slots) in a step, over all processes."})
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Parts that each process cuts its share of the batch into; saves memory."}
+    )
+    epochs: float | None = field(
+        default=None, metadata={"help": "Visits of every original puzzle; sets max_steps when that is not given."}
+    )
+    max_steps: int | None = field(default=None, metadata={"help": "Optimiser steps; wins over epochs."})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Rate of AdamATan2."})
+    puzzle_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of the puzzle table's sign-SGD."})
+    weight_decay: float = field(default=1.0, metadata={"help": "Decoupled decay of AdamATan2."})
+    puzzle_weight_decay: float = field(default=1.0, metadata={"help": "Decay of the puzzle rows that occur."})
+    adam_beta1: float = field(default=0.9, metadata={"help": "First moment of AdamATan2."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Second moment of AdamATan2."})
+    warmup_steps: int = field(default=2000, metadata={"help": "Steps of linear warm-up from 0."})
+    lr_min_ratio: float = field(default=1.0, metadata={"help": "End of the cosine over its start; 1 = constant."})
+    halt_exploration_prob: float = field(
+        default=0.1, metadata={"help": "Chance that a slot must run a drawn number of segments."}
+    )
+    ema_decay: float | None = field(
+        default=None, metadata={"help": "Decay of the weight average used for evaluation and export. Default: none."}
+    )
+    logging_steps: int = field(default=50, metadata={"help": "Steps between two log lines."})
+    eval_steps: int | None = field(
+        default=None, metadata={"help": "Steps between two evaluations. Default: at the end only."}
+    )
+    eval_batch_size: int = field(default=256, metadata={"help": "Puzzles in an evaluation batch, over all processes."})
+    save_steps: int | None = field(
+        default=None, metadata={"help": "Steps between two exports. Default: at the end only."}
+    )
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Trackers by name, through Accelerate: wandb, tensorboard, trackio, ..."},
+    )
+
+    def __post_init__(self):
+        at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
+        at_least_one += ["max_steps", "eval_steps", "save_steps"]
+        for name in at_least_one:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name} is {value}; it must be at least 1")
+        not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
+        for name in [*not_negative, "warmup_steps", "seed"]:
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ArgumentError(f"{name} is {value}; it must be 0 or more")
+        for name in ("lr_min_ratio", "halt_exploration_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is 0 to 1")
+        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ArgumentError(f"{name} is {value}; allowed is 0 up to, but not, 1")
+
+    def local_batch_size(self, num_processes: int) -> int:
+        """Slots of one process.
+
+        Raises:
+            ArgumentError: the batch cannot be cut evenly over processes and accumulation steps.
+        """
+        parts = num_processes * self.gradient_accumulation_steps
+        if self.global_batch_size % parts:
+            raise ArgumentError(
+                f"global_batch_size {self.global_batch_size} is not divisible by {num_processes} processes x "
+                f"{self.gradient_accumulation_steps} gradient_accumulation_steps = {parts}"
+            )
+        return self.global_batch_size // num_processes
+
+
+def read_recipe(path: str | Path, known: list[str]) -> dict:
+    """Reads a recipe: one YAML mapping from argument names to values.
+
+    Args:
+        path: the YAML file.
+        known: names that are allowed.
+    Raises:
+        ArgumentError: no such file, no mapping, or a key that does not exist (the nearest one is suggested).
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"the recipe {path} cannot be read: {error}") from error
+    try:
+        recipe = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"the recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ArgumentError(f"the recipe {path} must hold one mapping of argument names to values")
+    for key, value in recipe.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; allowed are {', '.join(known)}"
+            raise ArgumentError(f"the recipe {path} has the key {key!r}, which is no argument{hint}")
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)):
+            raise ArgumentError(f"the recipe {path}: {key} must be a single value or a flat list, not {value!r}")
+    return recipe
+
+
+def parse_arguments(dataclass_types: tuple[type, ...], recipe: str | Path | None, argv: list[str]) -> tuple:
+    """Dataclasses filled from their defaults, then the recipe, then the command line.
+
+    The recipe's values are handed to the parser as text before the command line's, so both are converted and checked
+    in one place: `1e-4`, which YAML reads as text, becomes the number that its field asks for.
+
+    Raises:
+        ArgumentError: see `read_recipe`; or a recipe value of the wrong type.
+        SystemExit: a wrong command line (argparse prints what is wrong).
+    """
+    known = [f.name for dataclass_type in dataclass_types for f in fields(dataclass_type)]
+    from_recipe: list[str] = []
+    if recipe is not None:
+        for key, value in read_recipe(recipe, known).items():
+            if isinstance(value, list):
+                from_recipe += [f"--{key}", *map(str, value)] if value else []
+            elif value is not None:  # null: the field's own default
+                from_recipe.append(f"--{key}={value}")
+        _parse(dataclass_types, from_recipe, of_recipe=recipe)
+    return _parse(dataclass_types, [*from_recipe, *argv])
+
+
+def _parse(dataclass_types: tuple[type, ...], argv: list[str], of_recipe: str | Path | None = None) -> tuple:
+    parser = HfArgumentParser(dataclass_types, allow_abbrev=False, exit_on_error=of_recipe is None)
+    try:
+        *parsed, unknown = parser.parse_args_into_dataclasses(
+            argv, look_for_args_file=False, return_remaining_strings=True
+        )
+    except argparse.ArgumentError as error:
+        raise ArgumentError(f"the recipe {of_recipe}: {error}") from error
+    if unknown and of_recipe is not None:
+        raise ArgumentError(f"the recipe {of_recipe} gives more values than asked for: {' '.join(unknown)}")
+    if unknown:
+        names = [f"--{name}" for kind in dataclass_types for f in fields(kind) for name in (f.name, _dashed(f.name))]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return tuple(parsed)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def pop_recipe(argv: list[str] | None = None) -> tuple[Path | None, list[str]]:
+    """Takes `--recipe FILE` out of a command line (default: this program's); returns it and the rest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe", type=Path, default=None)
+    known, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    return known.recipe, rest

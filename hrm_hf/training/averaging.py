@@ -1,0 +1,46 @@
+"""An exponential moving average of the weights, used for evaluation and export (as the Tiny Recursive Model does)."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class WeightAverage:
+    """Keeps average <- decay * average + (1 - decay) * weight for each given parameter.
+
+    The decay warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs.
+
+    Args:
+        parameters: what to average; the puzzle table is left out (a dense pass over it costs more than the step).
+        decay: final decay, in [0, 1).
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float):
+        self.parameters = list(parameters)
+        self.decay = decay
+        self.num_updates = 0
+        self.averages = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes the present weights into the average."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The parameters hold the averages inside the block, and their own values again after it."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self.parameters, self.averages, strict=True):
+            own = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(own)

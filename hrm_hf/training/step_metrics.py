@@ -1,0 +1,54 @@
+"""Sums over the slots of a training segment, which add up over micro-batches, processes and steps; their means."""
+
+import torch
+
+from ..losses import IGNORE_INDEX, SegmentLosses
+
+LOSS_NAMES = ("lm_loss", "q_halt_loss", "q_continue_loss")
+
+
+@torch.no_grad()
+def segment_sums(
+    losses: SegmentLosses,
+    logits: torch.Tensor,
+    q_halt_logits: torch.Tensor,
+    labels: torch.Tensor,
+    steps: torch.Tensor,
+    halted: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Losses summed over all rows, scores summed over the halted rows that have labels (as in the published code).
+
+    Args:
+        losses: per row.
+        logits: (B, S, V); labels: (B, S); q_halt_logits, steps, halted: (B,).
+    Returns:
+        float64 scalars: count, accuracy (sum over rows of the share of right cells), exact_accuracy, q_halt_accuracy,
+        steps, and the losses that were computed.
+    """
+    labelled = labels != IGNORE_INDEX  # (B, S)
+    right = labelled & (logits.argmax(-1) == labels)
+    num_labels = labelled.sum(-1)
+    counted = halted & (num_labels > 0)  # (B,)
+    exact = right.sum(-1) == num_labels
+    values = {
+        "count": torch.ones_like(num_labels),
+        "accuracy": right.sum(-1) / num_labels.clamp(min=1),
+        "exact_accuracy": exact,
+        "q_halt_accuracy": (q_halt_logits >= 0) == exact,
+        "steps": steps,
+    }
+    sums = {name: value.where(counted, 0).sum(dtype=torch.float64) for name, value in values.items()}
+    for name, rows in zip(LOSS_NAMES, losses, strict=True):
+        if rows is not None:
+            sums[name] = rows.sum(dtype=torch.float64)
+    return sums
+
+
+def means(sums: dict[str, float], rows: int) -> dict[str, float]:
+    """Losses per row (`rows` slots went into the sums), scores per halted labelled row (0 where none halted)."""
+    count = sums["count"]
+    out = {}
+    for name, value in sums.items():
+        if name != "count":
+            out[name] = value / rows if name in LOSS_NAMES else value / max(count, 1)
+    return out

@@ -1,0 +1,33 @@
+"""The environment that every test runs in: no network, one thread per process, its own cache folder, repeatable draws.
+
+The variables are set before torch and the Hugging Face libraries are imported, and child processes inherit them.
+"""
+
+import os
+import shutil
+import tempfile
+
+HF_HOME = tempfile.mkdtemp(prefix="hrm-hf-tests-")
+os.environ["HF_HOME"] = HF_HOME
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and some tests run two processes
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HF_HOME, ignore_errors=True)

@@ -1,0 +1,235 @@
+"""The data sets over puzzle files: rows to browse, batches to train on, their slices for ranks, and exact
+resumption.
+"""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from itertools import islice
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter, load_puzzles, total_steps, training_batches
+from hrm_hf.errors import ArgumentError, DataError
+
+SEQ_LEN, VOCAB = 4, 6
+ARRAYS = {
+    "a": ("variants", np.random.default_rng(0).integers(0, VOCAB, (5, 2, SEQ_LEN), dtype=np.uint8)),
+    "b": ("puzzles", np.random.default_rng(1).integers(0, VOCAB, (12, 2, SEQ_LEN), dtype=np.uint8)),
+}
+ROWS = np.concatenate([cells for _, cells in ARRAYS.values()])  # (17, 2, S)
+
+
+def write(path, arrays=ARRAYS, overwrite=False):
+    info = PuzzleSetInfo(
+        task="toy",
+        split="train",
+        vocab_size=VOCAB,
+        vocabulary=tuple("PABCDE"),
+        grid_shape=(2, 2),
+        num_aug=4,
+        seed=0,
+    )
+    with PuzzleWriter(path, info, overwrite) as writer:
+        for puzzle_id, (rows_are, cells) in arrays.items():
+            writer.add_puzzle(puzzle_id, [cells], rows_are, {}, {})
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(tmp_path / "toy.h5")
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_rows_are_read_on_access(path):
+    puzzles = load_puzzles(path)
+    assert isinstance(puzzles, datasets.Dataset) and len(puzzles) == 17
+    row = puzzles[7]
+    assert row["input_ids"].dtype == row["labels"].dtype == np.int64
+    np.testing.assert_array_equal(row["input_ids"], ROWS[7, 0])
+    np.testing.assert_array_equal(row["labels"], np.where(ROWS[7, 1] == 0, -100, ROWS[7, 1].astype(int)))
+    assert (row["puzzle_identifiers"], row["row"], row["group"], row["variant"]) == (0, 7, 3, 0)
+    assert (ROWS[:, 1] == 0).any()
+
+
+def test_slices_lists_and_selections(path):
+    puzzles = load_puzzles(path)
+    for batch, rows in (
+        (puzzles[2:9], range(2, 9)),
+        (puzzles[[16, 0, 3]], [16, 0, 3]),
+        (puzzles.select([4, 8])[:], [4, 8]),
+        (puzzles.filter(lambda row: row["variant"] == 2)[:], [2]),
+    ):
+        np.testing.assert_array_equal(batch["input_ids"], ROWS[list(rows), 0])
+        assert batch["row"].tolist() == list(rows)
+        assert batch["puzzle_identifiers"].shape == (len(rows),)
+
+
+def test_map_sees_cells_and_its_columns_stay(path):
+    mapped = load_puzzles(path).map(lambda row: {"blanks": int((row["input_ids"] == 1).sum())})
+    assert mapped[3]["blanks"] == int((ROWS[3, 0] == 1).sum())
+    np.testing.assert_array_equal(mapped[3]["input_ids"], ROWS[3, 0])
+
+
+def test_the_collate_function_of_torch_takes_the_rows(path):
+    batch = next(iter(torch.utils.data.DataLoader(load_puzzles(path), batch_size=3)))
+    assert batch["labels"].dtype == torch.int64 and batch["labels"].shape == (3, SEQ_LEN)
+
+
+def test_pickled_puzzles_read_the_same(path):
+    puzzles = load_puzzles(path)
+    same(pickle.loads(pickle.dumps(puzzles))[:], puzzles[:])
+
+
+def test_a_changed_file_is_not_taken_for_the_old_one(path, tmp_path):
+    def first_cell(row):
+        return {"first": int(row["input_ids"][0])}
+
+    cache = str(tmp_path / "cache.arrow")
+    old = load_puzzles(path)
+    fingerprint = old._fingerprint
+    assert load_puzzles(path)._fingerprint == fingerprint
+    old.map(first_cell, cache_file_name=cache)
+    changed = {name: (rows_are, (cells + 1) % VOCAB) for name, (rows_are, cells) in ARRAYS.items()}
+    write(path, changed, overwrite=True)
+    os.utime(path, ns=(1, 1))  # as if the clock had stood still or been set back
+    new = load_puzzles(path)
+    assert new._fingerprint != fingerprint
+    assert new.map(first_cell)[0]["first"] == changed["a"][1][0, 0, 0]
+
+
+def test_batches_are_what_the_sampler_draws(path):
+    file, batches = PuzzleFile(path), training_batches(path, 6, seed=3)
+    assert isinstance(batches, datasets.IterableDataset)
+    assert batches.puzzle_info == file.info
+    count = 0
+    for batch in islice(batches, 20):
+        assert {name: (array.shape, str(array.dtype)) for name, array in batch.items()} == {
+            "input_ids": ((6, SEQ_LEN), "int64"),
+            "labels": ((6, SEQ_LEN), "int64"),
+            "puzzle_identifiers": ((6,), "int64"),
+        }
+        for array in batch.values():
+            assert array.flags.writeable and array.flags.c_contiguous
+            torch.from_numpy(array)
+        pairs = np.stack([batch["input_ids"], np.where(batch["labels"] == -100, 0, batch["labels"])], axis=1)
+        assert (pairs[:, None] == ROWS).all(axis=(2, 3)).any(axis=1).all()
+        count += 1
+    assert count == 20
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_hold_the_contiguous_parts_of_the_same_global_batches(path, world_size):
+    whole = training_batches(path, 6, seed=3, epochs_per_pass=4)
+    parts = [training_batches(path, 6, 3, rank, world_size, epochs_per_pass=4) for rank in range(world_size)]
+    count = 0
+    for batch, *local in zip(whole, *parts, strict=True):
+        same(batch, {name: np.concatenate([part[name] for part in local]) for name in batch})
+        count += 1
+    assert count == 13 * 4 // 6
+
+
+def test_a_saved_state_continues_exactly_whatever_the_number_of_processes(path):
+    batches = training_batches(path, 4, seed=9)
+    iterator = iter(batches)
+    for _ in range(11):
+        next(iterator)
+    state = json.loads(json.dumps(batches.state_dict()))
+    expected = list(islice(iterator, 8))
+    resumed = [training_batches(path, 4, 9, rank, 2) for rank in range(2)]
+    for part in resumed:
+        part.load_state_dict(state)
+    for batch, *local in zip(expected, *resumed):
+        same(batch, {name: np.concatenate([part[name] for part in local]) for name in batch})
+
+
+def test_passes_repeat_until_set_epoch_and_resume_inside_a_later_pass(path):
+    batches = training_batches(path, 4, seed=9, epochs_per_pass=2)
+    first, again = list(batches), list(batches)
+    for one, other in zip(first, again, strict=True):
+        same(one, other)
+    batches.set_epoch(3)
+    iterator = iter(batches)
+    third_pass_start = next(iterator)
+    assert any((third_pass_start[name] != first[0][name]).any() for name in first[0])
+    state = batches.state_dict()
+    resumed = training_batches(path, 4, seed=9, epochs_per_pass=2)
+    resumed.load_state_dict(state)
+    for one, other in zip(iterator, resumed, strict=True):
+        same(one, other)
+
+
+def test_map_take_pickle_and_a_worker_process(path):
+    batches = training_batches(path, 4, seed=9)
+    expected = list(islice(batches, 2))
+    for batch, other in zip(expected, pickle.loads(pickle.dumps(batches)).take(2), strict=True):
+        same(batch, other)
+    sums = [row["sum"] for row in batches.map(lambda batch: {"sum": int(batch["input_ids"].sum())}).take(2)]
+    assert sums == [int(batch["input_ids"].sum()) for batch in expected]
+    workers = torch.utils.data.DataLoader(
+        batches.take(2), batch_size=None, num_workers=1, multiprocessing_context="spawn"
+    )
+    for batch, other in zip(expected, workers, strict=True):
+        same(batch, {name: np.asarray(array) for name, array in other.items()})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"global_batch_size": 5, "world_size": 2}, "global_batch_size 5 .* world_size 2"),
+        ({"global_batch_size": 0}, "global_batch_size 0"),
+        ({"global_batch_size": 4, "rank": 2, "world_size": 2}, "rank is 2 of world_size 2"),
+        ({"global_batch_size": 27, "epochs_per_pass": 2}, "26 examples"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(path, arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        training_batches(path, seed=0, **arguments)
+
+
+def test_states_and_files_that_do_not_fit_are_refused(path, tmp_path):
+    state = training_batches(path, 4, seed=1).state_dict()
+    with pytest.raises(ArgumentError, match="seed 1"):
+        training_batches(path, 4, seed=2).load_state_dict(state)
+    with pytest.raises(DataError, match="no such file"):
+        training_batches(tmp_path / "none.h5", 4, seed=1)
+    content = bytearray(path.read_bytes())
+    file = PuzzleFile(path)
+    content[file.store_offsets[1] + 5] = VOCAB
+    path.write_bytes(content)
+    for load in (load_puzzles, lambda path: training_batches(path, 4, seed=1)):
+        with pytest.raises(DataError, match="holds the code 6 in label cell 1"):
+            load(path)
+
+
+def test_total_steps_as_published():
+    info = PuzzleSetInfo(
+        task="toy",
+        split="train",
+        vocab_size=1,
+        vocabulary=("PAD",),
+        grid_shape=(1, 1),
+        num_aug=0,
+        seed=0,
+        num_groups=1000,
+        num_puzzles=1_001_000,
+        num_rows=1_001_000,
+    )
+    assert total_steps(20_000, info, 768) == 26_041  # the published Sudoku run
+    assert total_steps(3, info, 7) == 428
+
+
+def test_importing_the_package_takes_no_data_library():
+    code = "import sys, hrm_hf; assert not {'h5py', 'datasets', 'hrm_hf.data'} & set(sys.modules), sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,243 @@
+"""The pipeline "puzzle-solving": forms, batches, streams, parameters; on fresh weights and a model that knows all."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
+from hrm_hf.modeling_hrm import HrmSolveOutput
+from hrm_hf.pipeline_puzzle import PuzzleSolvingPipeline
+
+PUZZLE = "1..4..1..1..4..1"
+SOLUTION = "1234341221434321"
+GRID = np.array([int(cell) for cell in PUZZLE.replace(".", "0")], dtype=np.int16).reshape(4, 4)
+ANSWER = np.array([int(cell) for cell in SOLUTION], dtype=np.int16).reshape(4, 4)
+
+CONFIG = dict(
+    vocab_size=6,
+    seq_len=16,
+    hidden_size=32,
+    num_attention_heads=2,
+    H_layers=1,
+    L_layers=1,
+    num_puzzle_identifiers=4,
+    puzzle_emb_ndim=32,
+    halt_max_steps=3,
+)
+
+
+class KnowingModel(HrmForPuzzleSolving):
+    """Answers every puzzle with SOLUTION after identifier + 1 segments, and records how it was asked."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.calls = []
+
+    def solve(self, input_ids, puzzle_identifiers=None, max_segments=None, halt=True):
+        self.calls.append({"batch": len(input_ids), "max_segments": max_segments, "halt": halt})
+        sequences = torch.tensor([int(cell) + 1 for cell in SOLUTION]).repeat(len(input_ids), 1)
+        return HrmSolveOutput(
+            sequences=sequences,
+            segments=puzzle_identifiers + 1,
+            q_halt_logits=torch.full((len(input_ids),), math.log(3.0)),
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    HrmForPuzzleSolving(HrmConfig(**CONFIG)).save_pretrained(folder)
+    HrmProcessor(grid_shape=(4, 4)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def solver():
+    model = KnowingModel(HrmConfig(**CONFIG))
+    return pipeline("puzzle-solving", model=model, processor=HrmProcessor(grid_shape=(4, 4)), device="cpu")
+
+
+def test_folder_to_solved_puzzle(folder):
+    solver = pipeline("puzzle-solving", model=str(folder), device="cpu", local_files_only=True)
+    assert type(solver) is PuzzleSolvingPipeline
+    result = solver(PUZZLE)
+    assert set(result) == {"solution", "segments", "confidence", "valid"}
+    assert len(result["solution"]) == 16
+    assert type(result["segments"]) is int and 1 <= result["segments"] <= 3
+    assert type(result["confidence"]) is float and 0 < result["confidence"] < 1
+    assert result["valid"] is False  # fresh weights solve nothing
+
+
+def test_pipeline_gives_what_the_model_gives(folder):
+    model = HrmForPuzzleSolving.from_pretrained(folder)
+    processor = HrmProcessor.from_pretrained(folder)
+    solver = pipeline("puzzle-solving", model=model, processor=str(folder), device="cpu")
+    result = solver(PUZZLE, halt=False)
+    out = model.solve(**processor(PUZZLE), halt=False)
+    assert result["solution"] == processor.decode(out.sequences[0], like=PUZZLE)
+    assert result["segments"] == 3
+    assert result["confidence"] == pytest.approx(float(out.q_halt_logits[0].sigmoid()), abs=1e-6)
+
+
+def test_answers_do_not_depend_on_the_batch_size(folder):
+    solver = pipeline("puzzle-solving", model=str(folder), device="cpu", max_segments=2)
+    puzzles = [PUZZLE, SOLUTION, "." * 16, {"puzzle": PUZZLE, "puzzle_identifier": 3}, GRID]
+    one_by_one, together = (solver(puzzles, batch_size=size) for size in (1, 5))
+    for single, batched in zip(one_by_one, together):
+        assert np.array_equal(single["solution"], batched["solution"])
+        assert single["segments"] == batched["segments"] <= 2
+        assert single["confidence"] == pytest.approx(batched["confidence"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "solution"),
+    [
+        (PUZZLE, SOLUTION),
+        (GRID, ANSWER),
+        (GRID.reshape(-1), ANSWER.reshape(-1)),
+        ({"puzzle": GRID.tolist()}, ANSWER.tolist()),
+        ({"puzzle": PUZZLE, "puzzle_identifier": 0}, SOLUTION),
+    ],
+)
+def test_one_grid_in_each_form(solver, puzzle, solution):
+    result = solver(puzzle)
+    assert type(result["solution"]) is type(solution)
+    assert np.array_equal(result["solution"], solution)
+    assert (result["segments"], result["valid"]) == (1, True)
+    assert result["confidence"] == pytest.approx(0.75)
+
+
+def test_answer_to_another_question_is_not_valid(solver):
+    assert solver("2" + "." * 15)["valid"] is False
+
+
+def test_list_is_always_a_batch_and_may_mix_forms(solver):
+    results = solver([PUZZLE, GRID.tolist(), {"puzzle": GRID, "puzzle_identifier": 2}], batch_size=2)
+    assert results[0]["solution"] == SOLUTION
+    assert results[1]["solution"] == ANSWER.tolist()
+    assert results[2]["solution"].dtype == np.int16
+    assert [result["segments"] for result in results] == [1, 1, 3]
+    assert [call["batch"] for call in solver.model.calls] == [2, 1]
+    assert solver([PUZZLE])[0]["solution"] == SOLUTION
+    assert solver([]) == []
+
+
+def test_streams_are_read_as_answers_are_taken(solver):
+    read = []
+
+    def puzzles():
+        for index in range(5):
+            read.append(index)
+            yield PUZZLE
+
+    results = solver(puzzles(), batch_size=2)
+    assert next(results)["solution"] == SOLUTION
+    assert read == [0, 1]
+    assert len(list(results)) == 4
+
+
+def test_datasets_are_streams(solver):
+    class Rows(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return {"question": PUZZLE, "index": index}
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter([PUZZLE, GRID])
+
+    assert [result["solution"] for result in solver(KeyDataset(Rows(), "question"))] == [SOLUTION] * 3
+    assert len(list(solver(Stream()))) == 2
+    with pytest.raises(PuzzleError, match="item 0: .*'question', 'index'"):
+        list(solver(Rows()))
+
+
+def test_parameters_of_the_call_come_before_those_of_the_pipeline():
+    model = KnowingModel(HrmConfig(**CONFIG))
+    processor = HrmProcessor(grid_shape=(4, 4))
+    solver = pipeline(
+        "puzzle-solving", model=model, processor=processor, max_segments=7, halt=False, batch_size=1, device="cpu"
+    )
+    solver([PUZZLE, PUZZLE])
+    solver([PUZZLE, PUZZLE], max_segments=2, halt=True, batch_size=2)
+    assert model.calls == [
+        {"batch": 1, "max_segments": 7, "halt": False},
+        {"batch": 1, "max_segments": 7, "halt": False},
+        {"batch": 2, "max_segments": 2, "halt": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("puzzles", "named"),
+    [
+        ([PUZZLE, PUZZLE, PUZZLE[1:]], "item 2: .*15"),
+        ([PUZZLE, "x" + PUZZLE[1:]], "item 1: .*'x'"),
+        ([PUZZLE, "11" + PUZZLE[2:]], "item 1: .*row 1"),
+        ([PUZZLE, {"puzzle": PUZZLE, "puzzle_identifier": 4}], "item 1: puzzle_identifier is 4; .*0 to 3"),
+        ({"puzzle": PUZZLE, "puzzle_identifier": -1}, "puzzle_identifier is -1"),
+        ({"puzzle": PUZZLE, "puzzle_identifier": True}, "puzzle_identifier is True"),
+        ({"grid": PUZZLE}, "'grid'.*'puzzle_identifier'"),
+        ({"puzzle": PUZZLE, "id": 1}, "'id'"),
+        (GRID.tolist(), "item 0: .*wrap one grid in a list"),
+        (GRID.reshape(-1).tolist(), "item 0: .*wrap one grid in a list"),
+        ((PUZZLE, PUZZLE), "type tuple.*list as a batch"),
+        (tuple(map(tuple, GRID.tolist())), "type tuple"),
+        (7, "type int"),
+        (None, "type NoneType"),
+        ([PUZZLE, None], "item 1: .*NoneType"),
+    ],
+)
+def test_bad_items_are_named_before_any_is_solved(solver, puzzles, named):
+    with pytest.raises(PuzzleError, match=named):
+        solver(puzzles, batch_size=1)
+    assert solver.model.calls == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"max_segments": 0}, "max_segments is 0"),
+        ({"max_segments": 2.0}, "max_segments is 2.0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"halt": 1}, "halt is 1"),
+        ({"temperature": 1.0}, "'temperature'.*max_segments, halt, batch_size"),
+    ],
+)
+def test_bad_parameters_are_named(solver, folder, parameters, named):
+    with pytest.raises(ArgumentError, match=named):
+        solver(PUZZLE, **parameters)
+    with pytest.raises(ArgumentError, match=named):
+        pipeline("puzzle-solving", model=str(folder), **parameters)
+
+
+def test_missing_processor_is_named(folder, tmp_path):
+    model = HrmForPuzzleSolving.from_pretrained(folder)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path.name}.*processor_config.json"):
+        pipeline("puzzle-solving", model=str(tmp_path))
+    with pytest.raises(CheckpointError, match="processor="):
+        PuzzleSolvingPipeline(model=model)
+    with pytest.raises(OSError, match="nowhere"):  # no silent use of the processor beside the model
+        pipeline("puzzle-solving", model=str(folder), processor=str(tmp_path / "nowhere"))
+
+
+def test_model_and_processor_of_other_sizes_are_named(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="16 cells with 6 token ids.*9x9 has 81 cells and 11"):
+        pipeline("puzzle-solving", model=str(folder), processor=HrmProcessor())
+
+
+def test_saved_pipeline_loads_without_remote_code(folder, tmp_path):
+    solver = pipeline("puzzle-solving", model=str(folder), device="cpu")
+    solver.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
+    assert pipeline("puzzle-solving", model=str(tmp_path), device="cpu")(PUZZLE) == solver(PUZZLE)
