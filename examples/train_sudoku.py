@@ -34,6 +34,7 @@ from hrm_hf.training import (
     new_run_dir,
     parse_arguments,
     pop_recipe,
+    share_cpu_cores,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTra
     data_args, model_args, args = read_arguments(sys.argv[1:] if argv is None else argv)
     run_dir = [args.output_dir or str(new_run_dir("runs", "sudoku"))]
     accelerator = make_accelerator(args, run_dir[0])
+    share_cpu_cores(accelerator, args.cpu_threads)
     broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
     run_dir = Path(run_dir[0])
     run_folder = RunFolder(run_dir) if accelerator.is_main_process else None

@@ -3,6 +3,7 @@
 from .adam_atan2 import AdamATan2
 from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments, pop_recipe
 from .averaging import WeightAverage
+from .cpu_threads import share_cpu_cores
 from .run_folder import RunFolder, machine_in_words, new_run_dir
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
@@ -22,4 +23,5 @@ __all__ = [
     "new_run_dir",
     "parse_arguments",
     "pop_recipe",
+    "share_cpu_cores",
 ]

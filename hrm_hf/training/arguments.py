@@ -85,6 +85,9 @@ class HrmTrainingArguments:
     save_steps: int | None = field(
         default=None, metadata={"help": "Steps between two exports. Default: at the end only."}
     )
+    cpu_threads: int | None = field(
+        default=None, metadata={"help": "Threads of each process on a CPU. Default: the cores, shared out."}
+    )
     report_to: list[str] = field(
         default_factory=list,
         metadata={"help": "Trackers by name, through Accelerate: wandb, tensorboard, trackio, ..."},
@@ -92,7 +95,7 @@ class HrmTrainingArguments:
 
     def __post_init__(self):
         at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
-        at_least_one += ["max_steps", "eval_steps", "save_steps"]
+        at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads"]
         for name in at_least_one:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,0 +1,235 @@
+"""HrmTrainer: what it refuses, what moves, ties between steps and slots, records and exports."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from test_modeling import TINY, perturbed, some_inputs, tiny_model
+
+from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.evaluation import evaluate_puzzles
+from hrm_hf.halting import ExplorationDraws
+from hrm_hf.metrics import finish, puzzle_scores
+from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder
+
+
+def arguments(**changes) -> HrmTrainingArguments:
+    return HrmTrainingArguments(**{"global_batch_size": 4, "max_steps": 3, "warmup_steps": 0, **changes})
+
+
+def batch(seed: int, rows: int = 4) -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": some_inputs(rows, seed),
+        "labels": some_inputs(rows, seed + 100),
+        "puzzle_identifiers": torch.zeros(rows, dtype=torch.long),
+    }
+
+
+class Rows:
+    """A data set of 11 rows to evaluate on."""
+
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
+        return {name: value[rows].numpy() for name, value in batch(5, 11).items()}
+
+
+def test_refuses_weights_that_are_not_float32():
+    with pytest.raises(CheckpointError, match=r"embed_tokens.weight is torch.bfloat16: load the model with dtype="):
+        HrmTrainer(tiny_model().to(torch.bfloat16), arguments(), [])
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ArgumentError, match="max_steps is not set"):
+        HrmTrainer(tiny_model(), arguments(max_steps=None), [])
+    with pytest.raises(ArgumentError, match="4 is not divisible by 1 processes x 3"):
+        HrmTrainer(tiny_model(), arguments(gradient_accumulation_steps=3), [])
+    with pytest.raises(DataError, match="a training batch has 3 rows; this process expects 4"):
+        HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0, rows=3))
+    with pytest.raises(DataError, match="gives no whole batch of 4 puzzles"):
+        HrmTrainer(tiny_model(), arguments(), []).train()
+
+
+@pytest.mark.parametrize("changes", [{}, {"pos_encodings": "learned", "puzzle_emb_ndim": 70}, {"puzzle_emb_ndim": 0}])
+def test_every_weight_moves_in_one_step_and_buffers_do_not(changes):
+    model = perturbed(tiny_model(**changes))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer = HrmTrainer(model, arguments(learning_rate=1e-2), [])
+    trainer.training_step(batch(0))
+    trainer.optimizer_step()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.endswith("_init"), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_untouched_puzzle_rows_stay():
+    model = perturbed(tiny_model(num_puzzle_identifiers=5))
+    before = model.model.puzzle_embeddings.weight.detach().clone()
+    trainer = HrmTrainer(model, arguments(puzzle_learning_rate=0.1), [])
+    trainer.training_step(batch(0) | {"puzzle_identifiers": torch.tensor([1, 1, 3, 1])})
+    trainer.optimizer_step()
+    moved = (model.model.puzzle_embeddings.weight.detach() != before).any(-1)
+    assert moved.tolist() == [False, True, False, True, False]
+
+
+def test_slots_keep_their_puzzle_until_they_halt():
+    model = tiny_model(halt_max_steps=3)  # q values are equal at the start: nothing halts before the limit
+    trainer = HrmTrainer(model, arguments(halt_exploration_prob=0.0, learning_rate=0.0), [])
+    first = batch(0)
+    for step in (1, 2, 3):
+        trainer.training_step(batch(0) if step == 1 else batch(step))
+        slots = trainer.slots[0]
+        assert torch.equal(slots.data["input_ids"], first["input_ids"]) and slots.steps.tolist() == [step] * 4
+        assert slots.halted.tolist() == [step == 3] * 4
+    trainer.training_step(batch(4))
+    assert torch.equal(trainer.slots[0].data["input_ids"], batch(4)["input_ids"])
+    assert trainer.slots[0].steps.tolist() == [1] * 4
+
+
+def test_a_model_of_one_segment_trains_without_a_q_continue_loss():
+    trainer = HrmTrainer(tiny_model(halt_max_steps=1), arguments(), [])
+    sums = trainer.training_step(batch(0))
+    assert "q_continue_loss" not in sums and trainer.slots[0].halted.all()
+    assert trainer.model.q_head.weight.grad[0].abs().sum() > 0
+
+
+def test_draws_come_from_the_seed_alone():
+    states = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        trainer = HrmTrainer(perturbed(tiny_model()), arguments(halt_exploration_prob=1.0, seed=7), [])
+        for step in range(5):
+            trainer.training_step(batch(step))
+            trainer.optimizer_step()
+        states.append(trainer.model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_exploration_draws_can_be_given():
+    model = perturbed(tiny_model())
+    with torch.no_grad():
+        model.q_head.weight.zero_()
+        model.q_head.bias.copy_(torch.tensor([1.0, 0.0]))  # wants to halt at once
+    trainer = HrmTrainer(model, arguments(halt_exploration_prob=0.5), [])
+    draws = ExplorationDraws(torch.tensor([0.4, 0.6, 0.4, 0.9]), torch.tensor([2, 2, 3, 3], dtype=torch.int32))
+    trainer.training_step(batch(0), draws)
+    assert trainer.slots[0].halted.tolist() == [False, True, False, True]
+
+
+def test_the_average_is_what_is_evaluated_and_exported(tmp_path):
+    model = tiny_model()
+    folder = RunFolder(tmp_path / "run")
+    trainer = HrmTrainer(
+        model, arguments(ema_decay=0.9, learning_rate=0.1), [batch(0)], eval_dataset=Rows(), run_folder=folder
+    )
+    scores = trainer.train()
+    loaded = HrmForPuzzleSolving.from_pretrained(tmp_path / "run" / "checkpoint-final")
+    averages = dict(
+        zip([n for n, _ in model.named_parameters() if "puzzle" not in n], trainer.average.averages, strict=True)
+    )
+    for name, average in averages.items():
+        assert torch.equal(loaded.state_dict()[name], average)
+        assert not torch.equal(dict(model.named_parameters())[name], average)
+    again = evaluate_puzzles(loaded, Rows())
+    assert scores["eval/accuracy"] == pytest.approx(again["accuracy"])
+
+
+def test_a_run_leaves_its_records_and_exports(tmp_path):
+    processor = HrmProcessor(task="sudoku", grid_shape=(4, 4))
+    folder = RunFolder(tmp_path / "run")
+    folder.describe(arguments={"seed": 0})
+    args = arguments(max_steps=4, eval_steps=2, save_steps=2, logging_steps=1)
+    HrmTrainer(tiny_model(), args, [batch(0), batch(1)], None, Rows(), processor, 1, folder).train()
+    assert {path.name for path in folder.path.iterdir()} == {
+        "run.json",
+        "metrics.jsonl",
+        "checkpoint-2",
+        "checkpoint-final",
+    }
+    for name in ("checkpoint-2", "checkpoint-final"):
+        files = {path.name for path in (folder.path / name).iterdir()}
+        assert files == {"config.json", "model.safetensors", "processor_config.json"}
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/lm_loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "eval/exact_accuracy" in line] == [2, 4]
+    assert {"train/accuracy", "train/steps", "train/q_continue_loss", "train/lr"} <= lines[0].keys()
+    assert json.loads((folder.path / "run.json").read_text())["arguments"] == {"seed": 0}
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    RunFolder(tmp_path).describe()
+    with pytest.raises(ArgumentError, match="holds another run"):
+        RunFolder(tmp_path)
+    (tmp_path / "run.json").rename(tmp_path / "notes.txt")
+    with pytest.raises(ArgumentError, match=r"is not empty \(it holds notes.txt\)"):
+        RunFolder(tmp_path)
+    with pytest.raises(ArgumentError, match="is a file"):
+        RunFolder(tmp_path / "notes.txt")
+
+
+def test_ctrl_c_finishes_the_step_and_exports(tmp_path):
+    def interrupted_batches():
+        yield batch(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield batch(1)
+        raise AssertionError("a third batch was asked for")
+
+    trainer = HrmTrainer(
+        tiny_model(), arguments(max_steps=9), interrupted_batches(), run_folder=RunFolder(tmp_path / "run")
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert trainer.step == 2 and (tmp_path / "run" / "checkpoint-2" / "model.safetensors").is_file()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_tensorboard_through_accelerate(tmp_path):
+    from hrm_hf.training import make_accelerator
+
+    args = arguments(report_to=["tensorboard"], logging_steps=1)
+    HrmTrainer(tiny_model(), args, [batch(0)], make_accelerator(args, str(tmp_path))).train()
+    assert any(path.name.startswith("events.out") for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 64])
+def test_evaluation_counts_each_row_once(batch_size):
+    model = perturbed(tiny_model())
+    rows = batch(5, 11)
+    solved = model.solve(rows["input_ids"], halt=False)
+    want = finish(
+        puzzle_scores(
+            solved.sequences.numpy(),
+            rows["labels"].numpy(),
+            solved.q_halt_logits.numpy(),
+            solved.segments.numpy(),
+            rows["input_ids"].numpy(),
+            1,
+        )
+    )
+    assert evaluate_puzzles(model, Rows(), batch_size, blank_id=1) == pytest.approx(want)
+    assert want["count"] == 11 and want["segments"] == TINY["halt_max_steps"]
+
+
+def test_evaluation_by_parts_adds_up():
+    model = perturbed(tiny_model())
+    parts = []
+    for rank in (0, 1):
+        sums = []
+        evaluate_puzzles(
+            model, Rows(), 6, process_index=rank, num_processes=2, reduce=lambda s, sums=sums: sums.append(s) or s
+        )
+        parts.append(sums[0])
+    whole = []
+    evaluate_puzzles(model, Rows(), 6, reduce=lambda s: whole.append(s) or s)
+    torch.testing.assert_close(parts[0] + parts[1], whole[0])
+
+
+def test_evaluation_refuses():
+    with pytest.raises(ArgumentError, match="batch size 5 is not divisible by 2 processes"):
+        evaluate_puzzles(tiny_model(), Rows(), 5, num_processes=2)
+    with pytest.raises(ArgumentError, match="has no rows"):
+        evaluate_puzzles(tiny_model(), [])

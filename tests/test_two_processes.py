@@ -1,0 +1,131 @@
+"""Two real gloo processes: the recorded steps, and the example's steps beside one process and beside accumulation."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from golden_fixtures import (
+    golden_batch,
+    golden_json,
+    golden_model,
+    golden_tensors,
+    golden_training_arguments,
+    recorded_parameters,
+)
+from safetensors.torch import load_file
+
+from hrm_hf.training import HrmTrainer
+
+TESTS = Path(__file__).parent
+TABLE = "model.puzzle_embeddings.weight"
+
+
+def free_port() -> int:
+    """A free port below the range from which the system serves outgoing connections, gloo's own among them."""
+    first = 20_000 + os.getpid() % 10_000
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError(f"no free port from {first} to {first + 99}")
+
+
+def run(command: list[str], processes: int) -> None:
+    """Runs a script in this many processes on the CPU. (`accelerate launch --cpu` would silently run one.)"""
+    port = free_port()
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
+        launch += ["--dynamo_backend", "no", "--num_processes", str(processes), "--main_process_port", str(port)]
+    done = subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> None:
+    """The difference is at most `relative` of the tensor's length: single entries near 0 hold rounding only."""
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).norm() <= relative * theirs.norm(), (ours - theirs).norm() / theirs.norm()
+
+
+def test_recorded_two_process_steps(tmp_path):
+    run([str(TESTS / "recorded_two_process_steps.py"), str(tmp_path / "out.safetensors")], processes=2)
+    got = load_file(tmp_path / "out.safetensors")
+    assert got["num_processes"].item() == 2
+
+    record = golden_json("F/config.json")
+    args = golden_training_arguments(record["model"], exploration_prob=0.0)
+    alone = HrmTrainer(golden_model(record["model"], "F/train2proc_init.safetensors"), args, [])
+    for step in (1, 2, 3):
+        want = golden_tensors(f"F/train2proc_step{step}.safetensors")
+        for name, value in record["reduced_metrics_on_rank0"][step - 1].items():
+            short = name.removeprefix("train/")
+            if short not in ("count", "lr"):
+                assert got[f"step{step}.mean.{short}"].item() == pytest.approx(value, rel=1e-5), name
+        halted = torch.cat([want["halted_rank0"], want["halted_rank1"]]).bool()
+        assert torch.equal(got[f"step{step}.halted"], halted)
+        assert torch.equal(got[f"step{step}.steps"], torch.cat([want["steps_rank0"], want["steps_rank1"]]))
+
+        # reduced gradients: equal to those of one process on the whole batch, factor included
+        alone.training_step(golden_batch(want))
+        for name, parameter in alone.model.named_parameters():
+            if name == TABLE:
+                identifiers, gradient = alone.puzzle_optimizer.global_gradient()
+                assert torch.equal(got[f"step{step}.identifiers"], identifiers)
+            else:
+                gradient = parameter.grad
+            close(got[f"step{step}.grad.{name}"], gradient)
+        alone.optimizer_step()
+
+        parameters = recorded_parameters(want, alone.model.config, "param")
+        assert bool(parameters) == (step != 2)
+        if "puzzle_weights" in want:
+            parameters = {TABLE: want["puzzle_weights"]}
+        for name, value in parameters.items():
+            bound = 1e-6 if name == TABLE else 1e-5
+            torch.testing.assert_close(got[f"step{step}.param.{name}"], value, rtol=0, atol=bound)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "sudoku"
+    command = [sys.executable, str(TESTS.parent / "convert" / "build_sudoku.py"), "--output-dir", str(folder)]
+    command += ["--train-source", "generate", "--num-puzzles", "60", "--num-test", "8", "--num-aug", "20"]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return folder
+
+
+def thirty_steps(data_dir: Path, folder: Path, processes: int = 1, accumulation: int = 1) -> dict[str, torch.Tensor]:
+    """What 30 steps of the example did. Two segments a puzzle: an untrained network amplifies rounding in more."""
+    arguments = "--max_steps 30 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+    arguments += (
+        " --warmup_steps 10 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8 --cpu_threads 1"
+    )
+    arguments += f" --gradient_accumulation_steps {accumulation}"
+    command = [str(TESTS / "gradient_recorder.py"), str(folder / "out.safetensors"), "--data_dir", str(data_dir)]
+    run([*command, "--output_dir", str(folder / "run"), *arguments.split()], processes)
+    return load_file(folder / "out.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one_process(data_dir, tmp_path_factory):
+    recorded = thirty_steps(data_dir, tmp_path_factory.mktemp("one"))
+    assert recorded["num_processes"].item() == 1
+    return recorded
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (1, 2)])
+def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, accumulation):
+    got = thirty_steps(data_dir, tmp_path, processes, accumulation)
+    assert got["num_processes"].item() == processes
+    assert got.keys() == one_process.keys() and "step30.sum.lm_loss" in got
+    for name, value in one_process.items():
+        if name.endswith("halted"):
+            assert torch.equal(got[name], value), name
+        elif name != "num_processes":
+            close(got[name], value)
