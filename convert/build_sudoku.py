@@ -12,7 +12,6 @@ symmetry; with the generator, --num-test N puzzles are generated, none equal to 
 """
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             seed=args.seed,
             overwrite=args.overwrite,
         )
-    except HrmError as error:
+    except (HrmError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for info in infos:
@@ -53,11 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
             f"{path}: {info.num_groups} puzzles, {info.num_rows} rows, "
             f"{size} bytes ({size / raw:.3f} x the cells alone)"
         )
-    seconds = time.perf_counter() - started
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    print(f"{seconds:.1f} seconds, peak memory {peak:.0f} MB")
+    print(f"{time.perf_counter() - started:.1f} seconds, peak memory {peak_memory()}")
     return 0
+
+
+def peak_memory() -> str:
+    """The largest memory that this process has held."""
+    if sys.platform == "win32":
+        return "not known on this system"
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB"
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -25,6 +25,6 @@ def main(argv: list[str] | None = None) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except HrmError as error:
+    except (HrmError, OSError) as error:  # OSError: a checkpoint that is not there
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

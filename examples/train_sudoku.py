@@ -11,19 +11,23 @@ of the puzzles is taken. --help lists all arguments.
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from transformers import pipeline
 
-from hrm_hf import HrmError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import ArgumentError, HrmError, HrmProcessor
 from hrm_hf.data import PuzzleFile, load_puzzles, total_steps, training_batches
 from hrm_hf.data.sudoku_builder import build_sudoku, generate_rows
 from hrm_hf.model_card import write_model_card
-from hrm_hf.sudoku import decode, draw, to_string
+from hrm_hf.sudoku import BLANK_ID, decode, draw, to_string
+from hrm_hf.sudoku_units import BOX_SHAPE_OF_SIZE
 from hrm_hf.training import (
     HrmModelArguments,
     HrmTrainer,
@@ -33,19 +37,22 @@ from hrm_hf.training import (
     make_accelerator,
     new_run_dir,
     parse_arguments,
-    pop_recipe,
+    seeded_model,
     share_cpu_cores,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
-BOX_SHAPES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-BLANK_TOKEN = "."
+# where it ran, and what has no influence on the weights
+NOT_OF_THE_RECIPE = ("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps")
 
 
 @dataclass
 class SudokuArguments:
     """Which puzzles to train on: built files, or puzzles made here by the seeded generator."""
 
+    recipe: str | None = field(
+        default=None, metadata={"help": "YAML file of arguments. Default: the one here for the size of the puzzles."}
+    )
     data_dir: str | None = field(
         default=None, metadata={"help": "Folder with train.h5 and test.h5 of convert/build_sudoku.py."}
     )
@@ -64,11 +71,16 @@ def main(argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTra
     share_cpu_cores(accelerator, args.cpu_threads)
     broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
     run_dir = Path(run_dir[0])
-    run_folder = RunFolder(run_dir) if accelerator.is_main_process else None
+
+    # what can be wrong is found before anything is made
+    args.local_batch_size(accelerator.num_processes)
+    model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
+    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir))
     if data_args.data_dir is not None:
         data_dir = Path(data_args.data_dir)
     else:
-        data_dir = generated_data(run_dir, data_args, args, accelerator)
+        data_dir = run_dir / "data"
+        on_main_process(accelerator, lambda: generate_data(data_dir, data_args, args.seed))
 
     batches = training_batches(
         data_dir / "train.h5",
@@ -80,30 +92,28 @@ def main(argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTra
     test_set = load_puzzles(data_dir / "test.h5")
     info = batches.puzzle_info
     processor = HrmProcessor(task=info.task, grid_shape=info.grid_shape, box_shape=info.box_shape)
-    if args.max_steps is None:
-        args.max_steps = total_steps(args.epochs, info, args.global_batch_size)
+    args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
+    if args.max_steps < 1:
+        raise ArgumentError(f"epochs {args.epochs} make no whole batch of {args.global_batch_size}: give more")
     config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
     PuzzleFile(data_dir / "test.h5").check_fits(config, processor.task)
-    set_seed(args.seed)  # Hugging Face models initialise from the global generators; nothing else here does
-    model = HrmForPuzzleSolving(config)
+    model = seeded_model(config, args.seed)
+    trainer = trainer_class(model, args, batches, accelerator, test_set, processor, BLANK_ID, run_folder)
 
     if run_folder is not None:
-        recipe = {**asdict(model_args), **asdict(args), **asdict(data_args)}
-        run_folder.describe(arguments=recipe, data=asdict(info), num_processes=accelerator.num_processes)
+        settings = {**asdict(data_args), **asdict(model_args), **asdict(args)}
+        run_folder.describe(arguments=settings, data=asdict(info), num_processes=accelerator.num_processes)
     accelerator.print(
         f"{info.num_groups} training puzzles x {1 + info.num_aug} variants, {len(test_set)} test puzzles; "
         f"{model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
         f"{accelerator.num_processes} process(es), {machine_in_words()}; run folder {run_dir}"
     )
-    trainer = trainer_class(
-        model, args, batches, accelerator, test_set, processor, info.vocabulary.index(BLANK_TOKEN), run_folder
-    )
     scores = trainer.train()
     if run_folder is not None:
         checkpoint = run_dir / "checkpoint-final"
+        scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
         print(
-            f"on {len(test_set)} unseen puzzles: "
-            + ", ".join(f"{name.removeprefix('eval/')} {value:.4f}" for name, value in scores.items())
+            f"on {len(test_set)} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         )
         write_model_card(
             checkpoint,
@@ -111,42 +121,53 @@ def main(argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTra
             task=info.task,
             train_dataset=data_in_words(data_args, info.num_groups, info.num_aug),
             dataset=f"{len(test_set)} held-out Sudokus of {data_dir.name}/test.h5, all segments run",
-            metrics={name.removeprefix("eval/"): value for name, value in scores.items()},
-            recipe={**asdict(model_args), **asdict(args)},
+            metrics=scores,
+            recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
             hardware=f"{accelerator.num_processes} process(es), {machine_in_words()}",
             seed=args.seed,
             steps=args.max_steps,
-            location=str(checkpoint),
-            example=to_string(decode(np.asarray(test_set[0]["input_ids"])).reshape(info.grid_shape)),
+            example=to_string(first_puzzle(test_set, info.grid_shape)),
         )
-        show_one(checkpoint, test_set, info.box_shape)
+        show_one(checkpoint, first_puzzle(test_set, info.grid_shape), info.box_shape)
     accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 def read_arguments(argv: list[str]) -> tuple[SudokuArguments, HrmModelArguments, HrmTrainingArguments]:
     """Arguments from the recipe and the command line; the recipe for the size of the puzzles if none is named."""
     types = (SudokuArguments, HrmModelArguments, HrmTrainingArguments)
-    recipe, rest = pop_recipe(argv)
-    if recipe is None:
-        given, *_ = parse_arguments(types, None, rest)
+    given, *_ = parse_arguments(types, None, argv)
+    if given.recipe is None:
         size = given.size
         if given.data_dir is not None:
             size = PuzzleFile(Path(given.data_dir) / "train.h5").info.grid_shape[0]
-        recipe = RECIPES / f"sudoku_{size}x{size}.yaml"
-    return parse_arguments(types, recipe, rest)
+        given.recipe = str(RECIPES / f"sudoku_{size}x{size}.yaml")
+    data_args, model_args, args = parse_arguments(types, given.recipe, argv)
+    data_args.recipe = given.recipe
+    if args.epochs is None and args.max_steps is None:
+        raise ArgumentError(f"neither --epochs nor --max_steps is given, and {given.recipe} names none")
+    return data_args, model_args, args
 
 
-def generated_data(
-    run_dir: Path, data_args: SudokuArguments, args: HrmTrainingArguments, accelerator: Accelerator
-) -> Path:
-    """Makes puzzles on the main process and writes them to run_dir/data; no test puzzle equals a training puzzle."""
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
+    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits."""
+    result, failure = None, [None]
     if accelerator.is_main_process:
-        train, test = generate_rows(
-            data_args.num_train, data_args.num_test, BOX_SHAPES[data_args.size], data_args.max_givens, args.seed
-        )
-        build_sudoku(run_dir / "data", train, test, num_aug=data_args.num_aug, seed=args.seed)
-    accelerator.wait_for_everyone()
-    return run_dir / "data"
+        try:
+            result = action()
+        except HrmError as error:
+            failure = [error]
+    broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+    return result
+
+
+def generate_data(data_dir: Path, data_args: SudokuArguments, seed: int) -> None:
+    """Makes puzzles and writes train.h5 and test.h5; no test puzzle equals a training puzzle."""
+    box_shape = BOX_SHAPE_OF_SIZE[data_args.size]
+    train, test = generate_rows(data_args.num_train, data_args.num_test, box_shape, data_args.max_givens, seed)
+    build_sudoku(data_dir, train, test, num_aug=data_args.num_aug, seed=seed, overwrite=True)
 
 
 def data_in_words(data_args: SudokuArguments, num_groups: int, num_aug: int) -> str:
@@ -158,12 +179,15 @@ def data_in_words(data_args: SudokuArguments, num_groups: int, num_aug: int) -> 
     return f"{num_groups} generated {size}x{size} Sudokus{limit}, {num_aug} augmentations each"
 
 
-def show_one(checkpoint: Path, test_set, box_shape: tuple[int, int]) -> None:
-    """Loads the checkpoint back and solves the first test puzzle with it."""
-    solver = pipeline("puzzle-solving", model=str(checkpoint))
-    puzzle = decode(np.asarray(test_set[0]["input_ids"])).reshape(box_shape[0] * box_shape[1], -1)
-    result = solver(puzzle)
-    print(f"\nThe checkpoint {checkpoint}, loaded back, solves\n\n{draw(puzzle, box_shape)}\n")
+def first_puzzle(test_set: Dataset, grid_shape: tuple[int, int]) -> np.ndarray:
+    """The grid of the first test puzzle."""
+    return decode(np.asarray(test_set[0]["input_ids"])).reshape(grid_shape)
+
+
+def show_one(checkpoint: Path, puzzle: np.ndarray, box_shape: tuple[int, int]) -> None:
+    """Loads the checkpoint back through the pipeline and solves a puzzle with it."""
+    result = pipeline("puzzle-solving", model=str(checkpoint))(puzzle)
+    print(f"\nThe checkpoint {checkpoint}, loaded back, solves {to_string(puzzle)}\n\n{draw(puzzle, box_shape)}\n")
     print(f"in {result['segments']} segment(s), confidence {result['confidence']:.3f}, valid: {result['valid']}\n")
     print(draw(result["solution"], box_shape))
 

@@ -63,8 +63,8 @@ class HrmConfig(PretrainedConfig):
 
     def validate_architecture(self):
         """Checks that every size is positive and that the sizes fit each other."""
-        may_be_zero = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "compute_dtype")
-        for name in (name for name in HrmConfig.__annotations__ if name not in may_be_zero):
+        not_sizes = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "compute_dtype")
+        for name in (name for name in HrmConfig.__annotations__ if name not in not_sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0")
         if self.puzzle_emb_ndim < 0:

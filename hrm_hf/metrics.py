@@ -1,7 +1,7 @@
 """Scores of solved puzzles over plain arrays, as sums that can be added over batches and processes.
 
 `puzzle_scores` scores one batch, `add_scores` adds batches or processes, `finish` divides at the very end, so the
-result does not depend on how the rows were split. Only NumPy: `evaluation.py` and `PuzzleAccuracy` call these.
+result does not depend on how the rows were split. Over NumPy arrays: `evaluation.py` and `PuzzleAccuracy` call these.
 
 B rows (puzzles), S cells.
 """
@@ -9,8 +9,7 @@ B rows (puzzles), S cells.
 import numpy as np
 
 from .errors import ArgumentError
-
-IGNORED_LABEL = -100
+from .losses import IGNORE_INDEX
 
 
 def puzzle_scores(
@@ -49,7 +48,7 @@ def puzzle_scores(
     if (inputs is None) != (blank_id is None):
         raise ArgumentError("inputs and blank_id score the blank cells together: give both or neither")
 
-    labelled = labels != IGNORED_LABEL  # (B, S)
+    labelled = labels != IGNORE_INDEX  # (B, S)
     right = (predictions == labels) & labelled  # (B, S)
     cells = labelled.sum(axis=1)  # (B,)
     counted = cells > 0  # (B,)

@@ -335,13 +335,13 @@ class HrmModel(HrmPreTrainedModel):
             PuzzleError: another number of cells than the model's, a code outside the vocabulary or an identifier
                 outside the table. (Values are checked on the CPU only: elsewhere the check would wait for the device.)
         """
-        self._check_inputs(input_ids, puzzle_identifiers)
+        self.check_inputs(input_ids, puzzle_identifiers)
         config, dtype = self.config, self.compute_dtype
-        embeddings = self.embed_tokens(input_ids).to(dtype)  # (B, S, D)
+        embeddings = self.embed_tokens(input_ids.long()).to(dtype)  # (B, S, D)
         if self.puzzle_embeddings is not None:
             if puzzle_identifiers is None:
                 puzzle_identifiers = input_ids.new_zeros(input_ids.shape[0])
-            prefix = self.puzzle_embeddings(puzzle_identifiers).to(dtype)  # (B, E)
+            prefix = self.puzzle_embeddings(puzzle_identifiers.long()).to(dtype)  # (B, E)
             prefix = F.pad(prefix, (0, config.num_prefix * config.hidden_size - config.puzzle_emb_ndim))
             prefix = prefix.view(-1, config.num_prefix, config.hidden_size)  # (B, P, D)
             embeddings = torch.cat((prefix, embeddings), dim=1)  # (B, T, D)
@@ -349,8 +349,14 @@ class HrmModel(HrmPreTrainedModel):
             embeddings = 0.707106781 * (embeddings + self.embed_positions.weight.to(dtype))
         return math.sqrt(config.hidden_size) * embeddings
 
-    def _check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
+    def check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
+        """Raises PuzzleError for what `embed` cannot take."""
         config = self.config
+        if input_ids is None:
+            raise PuzzleError("input_ids is missing")
+        for name, values in (("input_ids", input_ids), ("puzzle_identifiers", puzzle_identifiers)):
+            if values is not None and (values.is_floating_point() or values.dtype == torch.bool):
+                raise PuzzleError(f"{name} has dtype {values.dtype}; expected integers")
         if input_ids.ndim != 2 or input_ids.shape[1] != config.seq_len:
             raise PuzzleError(f"input_ids has shape {tuple(input_ids.shape)}; expected (batch, {config.seq_len})")
         if puzzle_identifiers is not None and puzzle_identifiers.shape != input_ids.shape[:1]:
@@ -457,7 +463,9 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             logits=logits, q_halt_logits=q_logits[:, 0], q_continue_logits=q_logits[:, 1], carry=segment.carry
         )
         if labels is not None:
-            self._check_labels(labels, logits)
+            if labels.shape != logits.shape[:2]:
+                raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(logits.shape[:2])}")
+            self.check_labels(labels)
             losses = segment_losses(
                 logits,
                 output.q_halt_logits,
@@ -469,9 +477,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             output = HrmOutput(loss=losses.total().mean(), **output)
         return output
 
-    def _check_labels(self, labels: torch.Tensor, logits: torch.Tensor) -> None:
-        if labels.shape != logits.shape[:2]:
-            raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(logits.shape[:2])}")
+    def check_labels(self, labels: torch.Tensor) -> None:
+        """Raises PuzzleError for labels outside the vocabulary; on an accelerator nothing is looked at."""
         if labels.device.type == "cpu" and not torch.compiler.is_compiling():
             _check_range(
                 "labels", labels.masked_fill(labels == IGNORE_INDEX, 0), self.config.vocab_size, "the vocabulary"

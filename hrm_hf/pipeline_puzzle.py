@@ -11,7 +11,7 @@ B batch, S cells.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from numbers import Integral
 from typing import Any
@@ -83,7 +83,8 @@ class PuzzleSolvingPipeline(Pipeline):
         """
         batch_size = _at_least_one("batch_size", batch_size) or self._batch_size or DEFAULT_BATCH_SIZE
         forward_params = self._forward_params | self._sanitize_parameters(**parameters)[1]
-        if isinstance(puzzles, list):
+        if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, tuple)):
+            puzzles = list(puzzles)  # a data set's column is a sequence too
             items = list(self._numbered(puzzles, hint=self.processor.hint(puzzles)))
             return list(self._solve(items, batch_size, forward_params))
         if isinstance(puzzles, (Iterator, Dataset)):
@@ -137,7 +138,7 @@ class PuzzleSolvingPipeline(Pipeline):
         return {
             "solution": solution,
             "segments": int(answer["segments"]),
-            "confidence": float(torch.sigmoid(answer["q_halt_logit"].double())),
+            "confidence": float(torch.sigmoid(answer["q_halt_logit"])),
             "valid": self.processor.is_valid(answer["puzzle"], solution),
         }
 

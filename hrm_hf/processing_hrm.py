@@ -17,14 +17,12 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
-from .sudoku import check_givens, is_solution, parse, to_string, vocabulary
+from .sudoku import BLANK_ID, FIRST_DIGIT_ID, check_givens, is_solution, parse, to_string, vocabulary
 from .sudoku import decode as decode_sudoku
 from .sudoku import encode as encode_sudoku
 from .sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
 
 Shape = tuple[int, int]
-
-SUDOKU_BLANK, SUDOKU_FIRST_DIGIT = 1, 2  # token ids; 0 is PAD, digit d is d + 1
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def _read_sudoku(puzzle: Any, box_shape: Shape) -> np.ndarray:
 
 
 def _decode_sudoku(ids: np.ndarray) -> np.ndarray:
-    is_digit = (ids >= SUDOKU_FIRST_DIGIT) & (ids < SUDOKU_FIRST_DIGIT + len(ids))
-    return decode_sudoku(np.where(is_digit, ids, SUDOKU_BLANK).astype(np.uint8))
+    is_digit = (ids >= FIRST_DIGIT_ID) & (ids < FIRST_DIGIT_ID + len(ids))
+    return decode_sudoku(np.where(is_digit, ids, BLANK_ID).astype(np.uint8))
 
 
 CODECS: dict[str, PuzzleCodec] = {

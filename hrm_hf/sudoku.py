@@ -132,6 +132,9 @@ def are_solutions(questions: np.ndarray, answers: np.ndarray, box_shape: tuple[i
     return right
 
 
+BLANK_ID, FIRST_DIGIT_ID = 1, 2  # token ids; 0 is PAD, digit d is d + 1
+
+
 def encode(grid: np.ndarray) -> np.ndarray:
     """Grids of any shape, integers 0..n, 0 = blank -> token ids uint8: blank 1, digit d -> d + 1, never PAD (0)."""
     grid = np.asarray(grid)

@@ -9,7 +9,7 @@ import torch
 from golden_fixtures import golden_batch, golden_json, golden_model, golden_tensors, golden_training_arguments
 from safetensors.torch import save_file
 
-from hrm_hf.training import HrmTrainer, make_accelerator
+from hrm_hf.training import HrmTrainer, SparseSignSGD, make_accelerator
 from hrm_hf.training.step_metrics import means
 
 
@@ -32,7 +32,6 @@ def main(target: str) -> None:
             if parameter.grad.is_sparse:
                 identifiers, gradient = trainer.puzzle_optimizer.global_gradient()
                 out[f"step{step}.identifiers"] = identifiers
-                gradient = gradient / accelerator.num_processes
             else:
                 gradient = parameter.grad
             out[f"step{step}.grad.{name}"] = gradient.clone()
@@ -43,10 +42,26 @@ def main(target: str) -> None:
             both = accelerator.gather(tensor.flatten().contiguous()).view(accelerator.num_processes, *tensor.shape)
             assert torch.equal(both[0], both[-1]), f"the processes disagree on {name}"
             out[f"step{step}.param.{name}"] = tensor.clone()
+    out |= recorded_sign_sgd(accelerator)
     if accelerator.is_main_process:
         save_file(out, target)
     accelerator.wait_for_everyone()
     torch.distributed.destroy_process_group()
+
+
+def recorded_sign_sgd(accelerator) -> dict[str, torch.Tensor]:
+    """The recorded table updates; the processes hold different numbers of distinct puzzles."""
+    given, recorded = golden_tensors("F/sparse_signsgd.safetensors"), golden_json("F/config.json")["sparse"]
+    table, out, rank = torch.nn.Parameter(given["weights_0"].clone()), {}, accelerator.process_index
+    for step, lr in enumerate(recorded["lr"], start=1):
+        identifiers = given[f"step{step}.ids_rank{rank}"].long()
+        gradient = 3.0 * given[f"step{step}.grad_rank{rank}"]
+        table.grad = torch.sparse_coo_tensor(identifiers[None], gradient, table.shape, check_invariants=True)
+        optimizer = SparseSignSGD(table, lr, recorded["wd"], accelerator.gather, len(identifiers), loss_scale=3.0)
+        out[f"sparse{step}.identifiers"], out[f"sparse{step}.gradient"] = optimizer.global_gradient()
+        optimizer.step()
+        out[f"sparse{step}.weights"] = table.detach().clone()
+    return out
 
 
 if __name__ == "__main__":

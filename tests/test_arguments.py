@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hrm_hf import ArgumentError
-from hrm_hf.training import HrmModelArguments, HrmTrainingArguments, parse_arguments, pop_recipe
+from hrm_hf.training import HrmModelArguments, HrmTrainingArguments, parse_arguments
 
 TYPES = (HrmModelArguments, HrmTrainingArguments)
 RECIPES = Path(__file__).parents[1] / "examples" / "recipes"
@@ -94,9 +94,11 @@ def test_wrong_command_lines_leave_with_usage(capsys):
     assert "did you mean --learning-rate?" in capsys.readouterr().err
 
 
-def test_pop_recipe():
-    assert pop_recipe(["--seed", "1", "--recipe", "a.yaml"]) == (Path("a.yaml"), ["--seed", "1"])
-    assert pop_recipe(["--seed", "1"]) == (None, ["--seed", "1"])
+def test_epochs_on_the_command_line_win_over_the_recipes_max_steps(tmp_path):
+    path = recipe(tmp_path, "max_steps: 7\n")
+    assert parse_arguments(TYPES, path, [])[1].max_steps == 7
+    assert parse_arguments(TYPES, path, ["--epochs=2"])[1].max_steps is None
+    assert parse_arguments(TYPES, path, ["--epochs", "2", "--max-steps", "5"])[1].max_steps == 5
 
 
 def test_batch_must_divide():

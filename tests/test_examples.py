@@ -136,6 +136,6 @@ def test_every_recipe_is_valid(recipe):
 def test_the_recipe_follows_the_size():
     read_arguments = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["read_arguments"]
     assert read_arguments([])[0].size == 4 and read_arguments([])[2].max_steps == 2800
-    for size, hidden_size in ((6, 96), (9, 128)):
+    for size, hidden_size in ((6, 96), (9, 64)):
         data, model, _ = read_arguments(["--size", str(size)])
         assert (data.size, model.hidden_size) == (size, hidden_size)

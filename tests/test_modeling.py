@@ -10,14 +10,13 @@ from transformers import AutoConfig, AutoModel
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving, HrmModel, PuzzleError
 from hrm_hf.halting import q_continue_targets
+from hrm_hf.training import seeded_model
 
 TINY = dict(vocab_size=6, seq_len=16, hidden_size=32, num_attention_heads=2, H_layers=1, L_layers=1, halt_max_steps=3)
 
 
 def tiny_model(seed: int = 0, **changes) -> HrmForPuzzleSolving:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return HrmForPuzzleSolving(HrmConfig(**{**TINY, "puzzle_emb_ndim": 32, **changes})).eval()
+    return seeded_model(HrmConfig(**{**TINY, "puzzle_emb_ndim": 32, **changes}), seed).eval()
 
 
 def perturbed(model: HrmForPuzzleSolving, seed: int = 1) -> HrmForPuzzleSolving:

@@ -7,13 +7,15 @@ import signal
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from test_modeling import TINY, perturbed, some_inputs, tiny_model
 
-from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.evaluation import evaluate_puzzles
 from hrm_hf.halting import ExplorationDraws
 from hrm_hf.metrics import finish, puzzle_scores
-from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder
+from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder, make_accelerator
 
 
 def arguments(**changes) -> HrmTrainingArguments:
@@ -52,6 +54,34 @@ def test_refuses_what_does_not_fit():
         HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0, rows=3))
     with pytest.raises(DataError, match="gives no whole batch of 4 puzzles"):
         HrmTrainer(tiny_model(), arguments(), []).train()
+    with pytest.raises(ArgumentError, match="save_steps is 2, but there is no output_dir"):
+        HrmTrainer(tiny_model(), arguments(save_steps=2), [])
+    with pytest.raises(PuzzleError, match="labels holds 6, which is outside the vocabulary"):
+        wrong = batch(0) | {"labels": torch.full((4, 16), 6)}
+        HrmTrainer(tiny_model(), arguments(), []).training_step(wrong)
+    with pytest.raises(DataError, match="the shapes must be equal"):
+        HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0) | {"labels": batch(0, 3)["labels"]})
+
+
+def test_refuses_accelerators_that_would_change_the_steps():
+    with pytest.raises(ArgumentError, match="gradient_accumulation_steps is 2; HrmTrainer needs 1"):
+        HrmTrainer(tiny_model(), arguments(), [], Accelerator(gradient_accumulation_steps=2))
+
+
+def test_refuses_trackers_that_are_not_there():
+    with pytest.raises(ArgumentError, match="report_to names 'wandbb', which is no tracker; allowed are"):
+        make_accelerator(arguments(report_to=["wandbb"]))
+    missing = sorted(set(LOGGER_TYPE_TO_CLASS) - {str(tracker.value) for tracker in get_available_trackers()})
+    with pytest.raises(ArgumentError, match=f"report_to names '{missing[0]}', which is not installed: pip install"):
+        make_accelerator(arguments(report_to=[missing[0]]))
+    assert make_accelerator(arguments(report_to=["none"])).log_with == []
+
+
+def test_output_dir_is_where_the_run_goes(tmp_path):
+    HrmTrainer(tiny_model(), arguments(output_dir=str(tmp_path / "run")), [batch(0)]).train()
+    assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
+    with pytest.raises(ArgumentError, match="is not empty"):
+        HrmTrainer(tiny_model(), arguments(output_dir=str(tmp_path / "run")), [batch(0)])
 
 
 @pytest.mark.parametrize("changes", [{}, {"pos_encodings": "learned", "puzzle_emb_ndim": 70}, {"puzzle_emb_ndim": 0}])
@@ -188,10 +218,10 @@ def test_ctrl_c_finishes_the_step_and_exports(tmp_path):
 
 
 def test_tensorboard_through_accelerate(tmp_path):
-    from hrm_hf.training import make_accelerator
-
     args = arguments(report_to=["tensorboard"], logging_steps=1)
-    HrmTrainer(tiny_model(), args, [batch(0)], make_accelerator(args, str(tmp_path))).train()
+    accelerator = make_accelerator(args, str(tmp_path))
+    HrmTrainer(tiny_model(), args, [batch(0)], accelerator).train()
+    accelerator.end_training()
     assert any(path.name.startswith("events.out") for path in tmp_path.rglob("*"))
 
 

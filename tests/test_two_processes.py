@@ -89,6 +89,15 @@ def test_recorded_two_process_steps(tmp_path):
             bound = 1e-6 if name == TABLE else 1e-5
             torch.testing.assert_close(got[f"step{step}.param.{name}"], value, rtol=0, atol=bound)
 
+    want, sparse = golden_tensors("F/sparse_signsgd.safetensors"), record["sparse"]
+    for step in range(1, len(sparse["lr"]) + 1):
+        sums = torch.zeros_like(want["weights_0"])
+        for rank in (0, 1):
+            sums.index_add_(0, want[f"step{step}.ids_rank{rank}"].long(), want[f"step{step}.grad_rank{rank}"])
+        assert got[f"sparse{step}.identifiers"].tolist() == sorted({i for ids in sparse["ids"][step - 1] for i in ids})
+        torch.testing.assert_close(got[f"sparse{step}.gradient"], sums[got[f"sparse{step}.identifiers"]])
+        torch.testing.assert_close(got[f"sparse{step}.weights"], want[f"step{step}.weights_after"], rtol=0, atol=1e-7)
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -119,7 +128,7 @@ def one_process(data_dir, tmp_path_factory):
     return recorded
 
 
-@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (1, 2), (2, 2)])
 def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, accumulation):
     got = thirty_steps(data_dir, tmp_path, processes, accumulation)
     assert got["num_processes"].item() == processes

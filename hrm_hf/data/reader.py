@@ -47,7 +47,7 @@ class PuzzleFile:
                 self._read_index(file)
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from None
-        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged files
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises for damaged files
             raise DataError(f"{self.path}: not a readable HDF5 file, empty or truncated: {error}") from error
         self._map_file()
 

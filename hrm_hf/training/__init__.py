@@ -1,11 +1,12 @@
 """Training: arguments, optimisers, the trainer on Accelerate and the folder of a run."""
 
 from .adam_atan2 import AdamATan2
-from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments, pop_recipe
+from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments
 from .averaging import WeightAverage
 from .cpu_threads import share_cpu_cores
 from .run_folder import RunFolder, machine_in_words, new_run_dir
 from .schedule import learning_rate_at
+from .seeded_model import seeded_model
 from .sign_sgd import SparseSignSGD
 from .trainer import HrmTrainer, make_accelerator
 
@@ -22,6 +23,6 @@ __all__ = [
     "make_accelerator",
     "new_run_dir",
     "parse_arguments",
-    "pop_recipe",
+    "seeded_model",
     "share_cpu_cores",
 ]

@@ -2,11 +2,11 @@
 
 import argparse
 import difflib
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..configuration_hrm import HrmConfig
@@ -37,13 +37,19 @@ class HrmModelArguments:
     )
 
     def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
-        """The model's configuration for data of these sizes."""
+        """The model's configuration for data of these sizes.
+
+        Raises:
+            ArgumentError: sizes that do not fit each other.
+        """
         values = asdict(self)
         if values["puzzle_emb_ndim"] is None:
             values["puzzle_emb_ndim"] = self.hidden_size
-        return HrmConfig(
-            vocab_size=vocab_size, seq_len=seq_len, num_puzzle_identifiers=num_puzzle_identifiers, **values
-        )
+        sizes = {"vocab_size": vocab_size, "seq_len": seq_len, "num_puzzle_identifiers": num_puzzle_identifiers}
+        try:
+            return HrmConfig(**sizes, **values)
+        except StrictDataclassError as error:
+            raise ArgumentError(str(error.__cause__ or error)) from error
 
 
 @dataclass
@@ -81,7 +87,7 @@ class HrmTrainingArguments:
     eval_steps: int | None = field(
         default=None, metadata={"help": "Steps between two evaluations. Default: at the end only."}
     )
-    eval_batch_size: int = field(default=256, metadata={"help": "Puzzles in an evaluation batch, over all processes."})
+    eval_batch_size: int = field(default=256, metadata={"help": "Puzzles in an evaluation batch of each process."})
     save_steps: int | None = field(
         default=None, metadata={"help": "Steps between two exports. Default: at the end only."}
     )
@@ -103,8 +109,8 @@ class HrmTrainingArguments:
         not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
         for name in [*not_negative, "warmup_steps", "seed"]:
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ArgumentError(f"{name} is {value}; it must be 0 or more")
+            if value is not None and not 0 <= value < 2**63:
+                raise ArgumentError(f"{name} is {value}; it must be 0 or more, and finite")
         for name in ("lr_min_ratio", "halt_exploration_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is 0 to 1")
@@ -170,7 +176,11 @@ def parse_arguments(dataclass_types: tuple[type, ...], recipe: str | Path | None
     known = [f.name for dataclass_type in dataclass_types for f in fields(dataclass_type)]
     from_recipe: list[str] = []
     if recipe is not None:
-        for key, value in read_recipe(recipe, known).items():
+        settings = read_recipe(recipe, known)
+        on_command_line = {word.split("=")[0].lstrip("-").replace("-", "_") for word in argv if word.startswith("--")}
+        if "epochs" in on_command_line:
+            settings.pop("max_steps", None)  # which would win over epochs
+        for key, value in settings.items():
             if isinstance(value, list):
                 from_recipe += [f"--{key}", *map(str, value)] if value else []
             elif value is not None:  # null: the field's own default
@@ -199,11 +209,3 @@ def _parse(dataclass_types: tuple[type, ...], argv: list[str], of_recipe: str | 
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
-
-
-def pop_recipe(argv: list[str] | None = None) -> tuple[Path | None, list[str]]:
-    """Takes `--recipe FILE` out of a command line (default: this program's); returns it and the rest."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--recipe", type=Path, default=None)
-    known, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    return known.recipe, rest

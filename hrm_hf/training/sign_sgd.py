@@ -32,8 +32,11 @@ class SparseSignSGD(torch.optim.Optimizer):
         table: the puzzle table's weight (num_puzzle_identifiers, E), with sparse gradients.
         lr: learning rate.
         weight_decay: decay of the rows that occurred.
-        gather: concatenates a tensor of one process with those of all others along the first axis; every process must
-            hold equally many rows. Default: one process.
+        gather: concatenates a tensor of one process with those of all others along the first axis, where all shapes
+            are equal. None: one process.
+        local_rows: puzzles that one process has in a step, at least; every process gathers so many rows. Needed with
+            `gather`.
+        loss_scale: factor by which the loss was multiplied; the gradient is divided by it.
     """
 
     def __init__(
@@ -41,18 +44,28 @@ class SparseSignSGD(torch.optim.Optimizer):
         table: torch.nn.Parameter,
         lr: float,
         weight_decay: float,
-        gather: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        local_rows: int = 0,
+        loss_scale: float = 1.0,
     ):
         super().__init__([table], {"lr": lr, "weight_decay": weight_decay})
         self.gather = gather
+        self.local_rows = local_rows
+        self.loss_scale = loss_scale
 
     def global_gradient(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Distinct identifiers (U,) of all processes and their summed gradients (U, E); None without a gradient."""
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:
             return None
-        # Uncoalesced on purpose: every process holds one row per puzzle of its batch, so the shapes agree.
-        return sum_rows(self.gather(gradient._indices()[0]), self.gather(gradient._values()))
+        gradient = gradient.coalesce()
+        identifiers, rows = gradient.indices()[0], gradient.values() / self.loss_scale
+        if self.gather is not None:
+            # Processes hold different numbers of distinct puzzles: fill up with one that is there, gradient 0.
+            missing = self.local_rows - len(identifiers)
+            identifiers = self.gather(torch.cat((identifiers, identifiers[:1].expand(missing))))
+            rows = self.gather(torch.cat((rows, rows.new_zeros(missing, rows.shape[1]))))
+        return sum_rows(identifiers, rows)
 
     @torch.no_grad()
     def step(self, closure=None):

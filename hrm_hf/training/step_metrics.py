@@ -2,7 +2,7 @@
 
 import torch
 
-from ..losses import IGNORE_INDEX, SegmentLosses
+from ..losses import IGNORE_INDEX, SegmentLosses, rows_solved
 
 LOSS_NAMES = ("lm_loss", "q_halt_loss", "q_continue_loss")
 
@@ -29,7 +29,7 @@ def segment_sums(
     right = labelled & (logits.argmax(-1) == labels)
     num_labels = labelled.sum(-1)
     counted = halted & (num_labels > 0)  # (B,)
-    exact = right.sum(-1) == num_labels
+    exact = rows_solved(logits, labels)
     values = {
         "count": torch.ones_like(num_labels),
         "accuracy": right.sum(-1) / num_labels.clamp(min=1),

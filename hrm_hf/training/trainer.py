@@ -15,8 +15,9 @@ from itertools import count
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedType, broadcast
 from datasets import IterableDataset
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
@@ -38,16 +39,28 @@ from .step_metrics import means, segment_sums
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 
 
-def make_accelerator(args: HrmTrainingArguments, run_dir: str | None = None) -> Accelerator:
-    """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), no buffer broadcasts.
+def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
+    """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
 
     Args:
         args: `report_to` names the trackers.
         run_dir: where trackers that write files put them.
+    Raises:
+        ArgumentError: a tracker that does not exist or is not installed.
     """
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    trackers = [name for name in args.report_to if name != "none"]
+    installed = [str(tracker.value) for tracker in get_available_trackers()]
+    for name in trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            allowed = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
+        if name not in installed:
+            raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
     return Accelerator(
-        mixed_precision="no", log_with=args.report_to or None, project_dir=run_dir, kwargs_handlers=[ddp]
+        cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
+        mixed_precision="no",
+        log_with=trackers or None,
+        project_dir=run_dir,
     )
 
 
@@ -64,11 +77,12 @@ class HrmTrainer:
         eval_dataset: rows to evaluate on, see `hrm_hf.evaluation`.
         processor: saved beside every export.
         blank_id: code of a blank cell, for `eval/blank_accuracy`.
-        run_folder: where records and exports go; None keeps nothing on disk.
+        run_folder: where records and exports go; None makes one at `args.output_dir`, or keeps nothing on disk if
+            that is None too.
 
     Raises:
         CheckpointError: weights that are not float32.
-        ArgumentError: arguments that do not fit each other or the number of processes.
+        ArgumentError: arguments that do not fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -90,31 +104,38 @@ class HrmTrainer:
                 )
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
+        if args.save_steps is not None and args.output_dir is None and run_folder is None:
+            raise ArgumentError(f"save_steps is {args.save_steps}, but there is no output_dir to save in")
         self.args = args
         self.accelerator = accelerator or make_accelerator(args)
+        _check_accelerator(self.accelerator)
         self.train_batches = train_batches
         self.eval_dataset = eval_dataset
         self.processor = processor
         self.blank_id = blank_id
-        self.run_folder = run_folder
         self.local_batch_size = args.local_batch_size(self.accelerator.num_processes)
-        processes = self.accelerator.num_processes
-        if args.eval_batch_size % processes:
-            raise ArgumentError(f"eval_batch_size {args.eval_batch_size} is not divisible by {processes} processes")
+        self.run_folder = run_folder
+        if run_folder is None and args.output_dir is not None and self.accelerator.is_main_process:
+            self.run_folder = RunFolder(args.output_dir)
         self.step = 0
         self.slots: list[ActSlots] | None = None  # one per accumulation part
         self.exploration = torch.Generator().manual_seed(args.seed)
 
         self.model, self.distributed_model = self._prepare_model(model)
-        dense = [parameter for name, parameter in self.model.named_parameters() if name != PUZZLE_TABLE]
+        table = self.model.model.puzzle_embeddings
+        dense = [p for p in self.model.parameters() if table is None or p is not table.weight]
         self.dense_optimizer = make_adam_atan2(
             dense, lr=0.0, betas=(args.adam_beta1, args.adam_beta2), weight_decay=args.weight_decay
         )
-        table = self.model.model.puzzle_embeddings
         self.puzzle_optimizer = None
         if table is not None:
             self.puzzle_optimizer = SparseSignSGD(
-                table.weight, lr=0.0, weight_decay=args.puzzle_weight_decay, gather=self.accelerator.gather
+                table.weight,
+                lr=0.0,
+                weight_decay=args.puzzle_weight_decay,
+                gather=self.accelerator.gather if self.accelerator.num_processes > 1 else None,
+                local_rows=self.local_batch_size,
+                loss_scale=self.accelerator.num_processes,
             )
         self.average = WeightAverage(dense, args.ema_decay) if args.ema_decay is not None else None
 
@@ -124,7 +145,9 @@ class HrmTrainer:
             # The table's sparse gradient is gathered by its own optimiser.
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, [PUZZLE_TABLE])
         prepared = self.accelerator.prepare_model(model)
-        plain = self.accelerator.unwrap_model(prepared)
+        plain = self.accelerator.unwrap_model(prepared, keep_torch_compile=False)
+        if isinstance(prepared, DistributedDataParallel):
+            prepared.forward_sync_buffers = False  # the init vectors never change after the start
         if self.accelerator.num_processes > 1 and plain.model.puzzle_embeddings is not None:
             # What DDP ignores it does not broadcast either.
             table = plain.model.puzzle_embeddings.weight
@@ -163,11 +186,14 @@ class HrmTrainer:
         return totals
 
     def _split(self, batch: dict[str, Any]) -> list[Batch]:
-        tensors = {
-            name: torch.as_tensor(batch[name]).to(self.accelerator.device, torch.int64)
-            for name in ("input_ids", "labels", "puzzle_identifiers")
-        }
+        given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
+        self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
+        self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
+        tensors = {name: tensor.to(self.accelerator.device, torch.int64) for name, tensor in given.items()}
         rows = len(tensors["input_ids"])
+        if tensors["labels"].shape != tensors["input_ids"].shape:
+            shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
+            raise DataError(f"a training batch has {shapes}: the shapes must be equal")
         if rows != self.local_batch_size:
             raise DataError(
                 f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
@@ -227,6 +253,8 @@ class HrmTrainer:
     def train(self) -> dict[str, float]:
         """Trains up to `max_steps`, evaluating and exporting on the way, and exports at the end.
 
+        Trackers stay open, as everywhere with Accelerate: call `accelerator.end_training()` when all is done.
+
         The first Ctrl-C finishes the step and exports what is there before KeyboardInterrupt goes on; a second one
         leaves at once.
 
@@ -269,8 +297,6 @@ class HrmTrainer:
                 if not done and _due(self.step, args.save_steps):
                     self.export(f"checkpoint-{self.step}")
         self.export("checkpoint-final")
-        if args.report_to:
-            self.accelerator.end_training()
         return scores
 
     def _endless_batches(self) -> Iterator[dict[str, Any]]:
@@ -312,7 +338,7 @@ class HrmTrainer:
             scores = evaluate_puzzles(
                 self.model,
                 self.eval_dataset,
-                batch_size=self.args.eval_batch_size,
+                batch_size=self.args.eval_batch_size * self.accelerator.num_processes,
                 halt=halt,
                 blank_id=self.blank_id,
                 process_index=self.accelerator.process_index,
@@ -330,6 +356,24 @@ class HrmTrainer:
 
     def _export_weights(self):
         return self.average.applied() if self.average is not None else nullcontext()
+
+
+def _check_accelerator(accelerator: Accelerator) -> None:
+    """Raises ArgumentError for an accelerator under which the steps would silently be others."""
+    for name, value, allowed in (
+        ("mixed_precision", accelerator.mixed_precision, ["no"]),
+        ("gradient_accumulation_steps", accelerator.gradient_accumulation_steps, [1]),
+        (
+            "distributed_type",
+            accelerator.distributed_type,
+            [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU],
+        ),
+    ):
+        if value not in allowed:
+            raise ArgumentError(
+                f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
+                "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
+            )
 
 
 def _due(step: int, interval: int | None) -> bool:
