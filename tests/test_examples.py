@@ -22,7 +22,8 @@ SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_s
 
 def run(script: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, str(ROOT / script), *arguments]
+    program = ["-m", script] if script.startswith("hrm_hf.") else [str(ROOT / script)]
+    command = [sys.executable, *program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-4000:]
     return done
@@ -90,11 +91,11 @@ def test_evaluate_checkpoint(trained):
     assert ": 7 puzzles in" in said and "blank_accuracy" in said and "guessing" in said
 
 
-def test_solve(trained):
+def test_hrm_solve(trained):
     checkpoint = str(trained[0] / "checkpoint-final")
-    said = run("examples/solve.py", "--checkpoint", checkpoint, "1... .... .... ...2").stdout
+    said = run("hrm_hf.solve_command", "--checkpoint", checkpoint, "1... .... .... ...2").stdout
     assert "segment(s), confidence" in said
-    wrong = run("examples/solve.py", "--checkpoint", checkpoint, "11.. .... .... ....", expect=2)
+    wrong = run("hrm_hf.solve_command", "--checkpoint", checkpoint, "11.. .... .... ....", expect=2)
     assert "error: the digit 1 stands twice in row 1" in wrong.stderr and "Traceback" not in wrong.stderr
 
 

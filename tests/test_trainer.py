@@ -15,7 +15,7 @@ from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolvin
 from hrm_hf.evaluation import evaluate_puzzles
 from hrm_hf.halting import ExplorationDraws
 from hrm_hf.metrics import finish, puzzle_scores
-from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder, make_accelerator
+from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder, make_accelerator, share_cpu_cores
 
 
 def arguments(**changes) -> HrmTrainingArguments:
@@ -263,3 +263,23 @@ def test_evaluation_refuses():
         evaluate_puzzles(tiny_model(), Rows(), 5, num_processes=2)
     with pytest.raises(ArgumentError, match="has no rows"):
         evaluate_puzzles(tiny_model(), [])
+
+
+def test_seeded_models_depend_on_the_seed_and_leave_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    first, again, other = tiny_model(1), tiny_model(1), tiny_model(2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+
+
+def test_cpu_cores_are_shared_out(monkeypatch):
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    share_cpu_cores(Accelerator(cpu=True), None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    share_cpu_cores(Accelerator(cpu=True), None)
+    share_cpu_cores(Accelerator(cpu=True), 5)
+    assert threads == [8, 2, 5]
