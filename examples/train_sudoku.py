@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTra
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
     broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
-    run_dir = Path(run_dir[0])
+    args.output_dir = run_dir[0]
+    run_dir = Path(args.output_dir)
 
     # what can be wrong is found before anything is made
     args.local_batch_size(accelerator.num_processes)
