@@ -196,7 +196,7 @@ def show_one(checkpoint: Path, puzzle: np.ndarray, box_shape: tuple[int, int]) -
 if __name__ == "__main__":
     try:
         main()
-    except HrmError as error:
+    except (HrmError, OSError) as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -286,6 +286,7 @@ class HrmModel(HrmPreTrainedModel):
 
     def __init__(self, config: HrmConfig):
         super().__init__(config)
+        config.validate_architecture()  # from_pretrained(field=value) sets fields without a check
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = None
         # CODEPATH: the published full-Sudoku recipe learns its positions; all other published models use rope.

@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from safetensors import SafetensorError
 from transformers import pipeline
 
-from hrm_hf import HrmError
 from hrm_hf.sudoku import draw, parse
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         box_shape = solver.processor.box_shape
         puzzle = parse(args.puzzle, box_shape)
         result = solver(puzzle)
-    except (HrmError, OSError) as error:  # OSError: a checkpoint that is not there
+    except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{draw(puzzle, box_shape)}\n\n{draw(result['solution'], box_shape)}\n")

@@ -354,3 +354,9 @@ def test_importing_the_package_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_fields_given_to_from_pretrained_are_checked(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="compute_dtype is 'int8'; allowed are 'float32', 'bfloat16'"):
+        HrmForPuzzleSolving.from_pretrained(tmp_path, compute_dtype="int8")

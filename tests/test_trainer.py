@@ -284,3 +284,16 @@ def test_cpu_cores_are_shared_out(monkeypatch):
     share_cpu_cores(Accelerator(cpu=True), None)
     share_cpu_cores(Accelerator(cpu=True), 5)
     assert threads == [8, 2, 5]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    args = arguments(max_steps=20, logging_steps=1, learning_rate=1e18, output_dir=str(tmp_path / "run"))
+    with pytest.raises(ArgumentError, match=r"the loss is nan at step \d+.* learning_rate 1e"):
+        HrmTrainer(tiny_model(), args, [batch(0)]).train()
+    assert not (tmp_path / "run" / "checkpoint-final").exists()
+
+
+def test_processes_that_would_run_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ArgumentError, match="2 processes were started, but Accelerate runs each one alone"):
+        make_accelerator(arguments())

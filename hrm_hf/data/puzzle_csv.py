@@ -62,7 +62,7 @@ def _open_text(path: Path) -> io.TextIOWrapper:
     with open(path, "rb") as file:
         packed = file.read(2) == _GZIP_MAGIC
     open_file = gzip.open if packed else open
-    return open_file(path, "rt", encoding="utf-8", errors="replace", newline="")
+    return open_file(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _pieces(path: Path, reader: Iterator[list[str]], allowed_cells: Collection[int]) -> Iterator[CsvPiece]:

@@ -58,7 +58,7 @@ class HrmTrainingArguments:
 
     output_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of the run; must not hold another run. Default: a new one under runs/."},
+        metadata={"help": "Folder of the run; must not hold another. Default: the example makes one under runs/."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of the weights, of the sampling and of the exploration."})
     global_batch_size: int = field(default=768, metadata={"help": "Puzzles (slots) in a step, over all processes."})

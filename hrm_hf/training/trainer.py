@@ -8,6 +8,8 @@ With several processes slot i of the global batch lives on process i // (B / pro
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
+import math
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,7 +48,7 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
         args: `report_to` names the trackers.
         run_dir: where trackers that write files put them.
     Raises:
-        ArgumentError: a tracker that does not exist or is not installed.
+        ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
     """
     trackers = [name for name in args.report_to if name != "none"]
     installed = [str(tracker.value) for tracker in get_available_trackers()]
@@ -56,12 +58,19 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
             raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
         if name not in installed:
             raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
         mixed_precision="no",
         log_with=trackers or None,
         project_dir=run_dir,
     )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ArgumentError(
+            f"{started} processes were started, but Accelerate runs each one alone: without GPUs set "
+            "ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
 
 
 class HrmTrainer:
@@ -260,6 +269,9 @@ class HrmTrainer:
 
         Returns:
             the last evaluation (`eval/...`), empty without an eval_dataset.
+        Raises:
+            ArgumentError: the loss is no longer finite.
+            DataError: batches that do not fit.
         """
         args, scores = self.args, {}
         window: dict[str, torch.Tensor] = {}
@@ -278,6 +290,11 @@ class HrmTrainer:
                 log_now = self.step % args.logging_steps == 0 or self.step == args.max_steps
                 if log_now:
                     record = self._reduced(window, window_steps)
+                    if not math.isfinite(record["lm_loss"]):
+                        raise ArgumentError(
+                            f"the loss is {record['lm_loss']} at step {self.step}, nothing was saved since: "
+                            f"learning_rate {args.learning_rate} may be too high"
+                        )
                     self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": rate})
                     progress.set_postfix(
                         loss=f"{record['lm_loss']:.3f}",
@@ -287,6 +304,8 @@ class HrmTrainer:
                     window, window_steps = {}, 0
                 if self._stop_asked(interrupted, log_now):
                     self.export(f"checkpoint-{self.step}")
+                    if self.run_folder is not None:
+                        print(f"\nstopped: the weights are in {self.run_folder.path / f'checkpoint-{self.step}'}")
                     raise KeyboardInterrupt
                 done = self.step == args.max_steps
                 if self.eval_dataset is not None and (done or _due(self.step, args.eval_steps)):
