@@ -16,12 +16,12 @@ import sys
 import time
 from pathlib import Path
 
-from hrm_hf.data.hub import fetch_dataset_file
+from hrm_hf.data.build_report import file_line, peak_memory
+from hrm_hf.data.puzzle_source import GENERATE, csv_file, is_hub_id
 from hrm_hf.data.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_csv
-from hrm_hf.errors import ArgumentError, DataError, HrmError
+from hrm_hf.errors import ArgumentError, HrmError
 from hrm_hf.sudoku_units import BOX_SHAPE_OF_SIZE
 
-GENERATE = "generate"
 DEFAULT_NUM_TEST = 500  # of generated puzzles
 
 
@@ -45,25 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for info in infos:
-        path = Path(args.output_dir) / f"{info.split}.h5"
-        size = path.stat().st_size
-        raw = info.num_rows * 2 * info.seq_len
-        print(
-            f"{path}: {info.num_groups} puzzles, {info.num_rows} rows, "
-            f"{size} bytes ({size / raw:.3f} x the cells alone)"
-        )
+        print(file_line(Path(args.output_dir) / f"{info.split}.h5", info))
     print(f"{time.perf_counter() - started:.1f} seconds, peak memory {peak_memory()}")
     return 0
-
-
-def peak_memory() -> str:
-    """The largest memory that this process has held."""
-    if sys.platform == "win32":
-        return "not known on this system"
-    import resource  # not there on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB"
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -108,9 +92,9 @@ def gather_rows(args: argparse.Namespace) -> tuple[SudokuRows, SudokuRows]:
                 "give --test-source, --num-test or --test-fraction"
             )
         test_source = args.train_source
-    train = read_source(args.train_source, "train")
+    train = read_csv(csv_file(args.train_source, "train"))
     if not holds_out:
-        return train, read_source(test_source, "test")
+        return train, read_csv(csv_file(test_source, "test"))
     if args.min_difficulty > 0:  # before holding out, so that as many test puzzles as asked for remain
         train = train.select(train.ratings >= args.min_difficulty)
     if args.test_fraction is not None and not 0 < args.test_fraction < 1:
@@ -130,27 +114,6 @@ def generated_rows(args: argparse.Namespace) -> tuple[SudokuRows, SudokuRows]:
     num_test = DEFAULT_NUM_TEST if args.num_test is None else args.num_test
     box_shape = BOX_SHAPE_OF_SIZE[4 if args.size is None else args.size]
     return generate_rows(num_train, num_test, box_shape, args.max_givens, args.seed)
-
-
-def is_hub_id(source: str) -> bool:
-    """owner/name, unless a file of that name is there or the name ends as a file's."""
-    return (
-        source.count("/") == 1
-        and not source.startswith((".", "/", "~"))
-        and not source.endswith((".csv", ".gz"))
-        and not Path(source).exists()
-    )
-
-
-def read_source(source: str, split: str) -> SudokuRows:
-    if not is_hub_id(source):
-        return read_csv(source)
-    try:
-        return read_csv(fetch_dataset_file(source, f"{split}.csv"))
-    except DataError as error:
-        raise DataError(
-            f"{error}; without network give --{split}-source FILE, or make puzzles by --train-source {GENERATE}"
-        ) from error
 
 
 if __name__ == "__main__":

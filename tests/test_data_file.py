@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
+from hrm_hf.data import GridExample, PuzzleFile, PuzzleSetInfo, PuzzleWriter
 from hrm_hf.errors import ArgumentError, DataError
+from hrm_hf.symmetry import dihedral
 
 SEQ_LEN, VOCAB = 6, 7
 INFO = PuzzleSetInfo(
@@ -21,6 +22,11 @@ INFO = PuzzleSetInfo(
     num_aug=4,
     seed=11,
 )
+
+
+GRIDS = replace(INFO, task="grids", grid_shape=(4, 5), eos_id=1, num_puzzle_identifiers=10)
+TRANSFORMS = np.array([0, 6, 5, 1], dtype=np.uint8)
+SHAPES = {"a": [((2, 3), (4, 1)), ((1, 1), (3, 4))], "b": [((4, 4), (2, 2))]}  # of input and label, by example
 
 
 def toy_arrays():
@@ -50,6 +56,63 @@ def write(path, arrays=None, info=INFO, overwrite=False):
 @pytest.fixture
 def path(tmp_path):
     return write(tmp_path / "toy.h5")
+
+
+def grid_pairs():
+    """{id: for each row a list of (input, label), one per example}: row r is transform TRANSFORMS[r] of row 0."""
+    generator = np.random.default_rng(3)
+    pairs = {}
+    for puzzle_id, shapes in SHAPES.items():
+        rows = [
+            [[dihedral(generator.integers(2, VOCAB, shape, dtype=np.uint8), k) for shape in pair] for pair in shapes]
+            for k in TRANSFORMS
+        ]
+        pairs[puzzle_id] = rows
+    return pairs
+
+
+def grid_arrays(first_identifier, names):
+    identifiers = np.arange(first_identifier, first_identifier + 4, dtype=np.int32)
+    return {"transform": TRANSFORMS, "identifier": identifiers, "name": np.array(names, dtype="S")}
+
+
+GRID_ARRAYS = {
+    "a": grid_arrays(1, ["one", "one_t6", "one_t5", "one_t1"]),
+    "b": {"transform": TRANSFORMS},  # without identifiers
+}
+
+
+def grid_examples(puzzle_id):
+    pairs = grid_pairs()[puzzle_id]
+    return [
+        GridExample(
+            np.stack([np.concatenate([g.reshape(-1) for g in row[e]]) for row in pairs]), *SHAPES[puzzle_id][e]
+        )
+        for e in range(len(SHAPES[puzzle_id]))
+    ]
+
+
+def write_grids(path, arrays=None, info=GRIDS):
+    with PuzzleWriter(path, info, overwrite=True) as writer:
+        for puzzle_id in SHAPES:
+            given = (GRID_ARRAYS if arrays is None else arrays)[puzzle_id]
+            writer.add_puzzle(puzzle_id, grid_examples(puzzle_id), "variants", {"source": puzzle_id}, given)
+    return path
+
+
+@pytest.fixture
+def grids_path(tmp_path):
+    return write_grids(tmp_path / "grids.h5")
+
+
+def plain_frame(grid, offset):
+    """A grid in its frame with PAD 0 and EOS 1, uint8 (S,)."""
+    frame = np.zeros((6, 7), dtype=np.uint8)  # wide enough for EOS outside of the real frame
+    (top, left), (height, width) = offset, grid.shape
+    frame[top + height, left : left + width] = 1
+    frame[top : top + height, left + width] = 1
+    frame[top : top + height, left : left + width] = grid
+    return frame[:4, :5].reshape(-1)
 
 
 def stored_rows(arrays):
@@ -268,3 +331,207 @@ def test_files_of_another_task_or_size_than_the_model_are_refused(path, change, 
     PuzzleFile(path).check_fits(SimpleNamespace(**fitting), "toy")
     with pytest.raises(DataError, match=message):
         PuzzleFile(path).check_fits(SimpleNamespace(**(fitting | change)), task)
+
+
+def stored_grid_pairs():
+    """All pairs in stored order: puzzle by puzzle, variant by variant, example by example."""
+    return [pair for rows in grid_pairs().values() for row in rows for pair in row]
+
+
+def test_grids_come_back_in_frames(grids_path):
+    file = PuzzleFile(grids_path)
+    file.check_cells()
+    assert file.info.eos_id == 1 and file.info.num_rows == 12
+    places = file.locate_rows(np.arange(12))
+    expected = [[plain_frame(grid, (0, 0)) for grid in pair] for pair in stored_grid_pairs()]
+    np.testing.assert_array_equal(file.read(*places), expected)
+    shifts = np.random.default_rng(4).random((12, 2))
+    expected = []
+    for pair, shift in zip(stored_grid_pairs(), shifts, strict=True):
+        room = np.array([4, 5]) - np.max([grid.shape for grid in pair], axis=0)
+        expected.append([plain_frame(grid, np.floor(shift * (room + 1)).astype(int)) for grid in pair])
+    np.testing.assert_array_equal(file.read(*places, shifts), expected)
+
+
+def test_a_draw_finds_its_grids(grids_path):
+    file = PuzzleFile(grids_path)
+    stores, rows = file.locate(np.array([1, 0, 0]), np.array([3, 1, 0]), np.array([0, 1, 1]))
+    pairs = grid_pairs()
+    expected = [pairs["b"][3][0], pairs["a"][1][1], pairs["a"][0][1]]
+    expected = [[plain_frame(grid, (0, 0)) for grid in pair] for pair in expected]
+    np.testing.assert_array_equal(file.read(stores, rows), expected)
+    assert file.puzzle_identifiers(stores, rows).tolist() == [0, 2, 1]
+    assert file.read(stores[:0], rows[:0]).shape == (0, 2, 20)
+
+
+def test_chunked_and_compressed_grids_are_read_too(grids_path):
+    file = PuzzleFile(grids_path)
+    places, shifts = file.locate_rows(np.array([11, 3, 3, 6, 0])), np.random.default_rng(5).random((5, 2))
+    expected = file.read(*places, shifts)
+    with h5py.File(grids_path, "r+") as raw:
+        old = raw["puzzles/a/examples/1"]
+        cells, attributes = old[:], dict(old.attrs)
+        del raw["puzzles/a/examples/1"]
+        raw.create_dataset("puzzles/a/examples/1", data=cells, compression="gzip").attrs.update(attributes)
+    packed = PuzzleFile(grids_path)
+    assert (packed.store_offsets < 0).tolist() == [False, True, False]
+    np.testing.assert_array_equal(packed.read(*places, shifts), expected)
+    packed.check_cells()
+
+
+@pytest.mark.parametrize("shifts", [[[0.0, 1.0]], [[-0.1, 0.0]], [[0.0, np.nan]]])
+def test_shifts_that_lead_out_of_the_frame_are_refused(grids_path, path, shifts):
+    zero = np.zeros(1, dtype=np.int64)
+    with pytest.raises(ArgumentError, match="0 <= shift < 1"):
+        PuzzleFile(grids_path).read(zero, zero, np.array(shifts))
+    with pytest.raises(ArgumentError, match="native grids"):
+        PuzzleFile(path).read(zero, zero, np.zeros((1, 2)))
+
+
+def test_identifiers_names_and_attributes(grids_path, path):
+    file = PuzzleFile(grids_path)
+    assert file.identifier_names() == ["<blank>", "one", "one_t6", "one_t5", "one_t1", "", "", "", "", ""]
+    assert file.row_names(np.array([8, 3, 0])) == ["<blank>", "one_t6", "one"]
+    identifiers = file.puzzle_identifiers(*file.locate_rows(np.arange(12)))
+    assert identifiers.dtype == np.int64 and identifiers.tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 0, 0, 0, 0]
+    assert file.puzzle_attributes(1) == {"source": "b"}
+    puzzle, row, example = file.row_places(np.array([0, 3, 9]))
+    assert (puzzle.tolist(), row.tolist(), example.tolist()) == ([0, 0, 1], [0, 1, 1], [0, 1, 0])
+    plain = PuzzleFile(path)
+    assert plain.identifier_names() == ["<blank>"] and plain.row_names(np.array([3])) == ["<blank>"]
+    assert plain.puzzle_identifiers(*plain.locate_rows(np.array([3, 20]))).tolist() == [0, 0]
+
+
+def test_puzzles_that_fill_their_frames_may_have_identifiers_too(tmp_path):
+    arrays = {
+        "identifier": np.array([2, 1, 2, 0, 2], dtype=np.int32),
+        "name": np.array([b"x", b"yy", b"x", b"<blank>", b"x"]),
+    }
+    with PuzzleWriter(tmp_path / "toy.h5", INFO) as writer:
+        writer.add_puzzle("a", toy_arrays()["a"][1], "variants", {}, arrays)
+        writer.set_num_puzzle_identifiers(3)
+    file = PuzzleFile(tmp_path / "toy.h5")
+    assert file.info.num_puzzle_identifiers == 3
+    assert file.identifier_names() == ["<blank>", "yy", "x"]
+    assert file.row_names(np.arange(0, 10, 2)) == ["x", "yy", "x", "<blank>", "x"]
+
+
+def test_grid_files_have_the_same_bytes_and_files_without_grids_none_of_their_attributes(grids_path, path, tmp_path):
+    assert write_grids(tmp_path / "again.h5").read_bytes() == grids_path.read_bytes()
+    assert "eos_id" not in INFO.to_attributes() and PuzzleSetInfo.from_attributes(GRIDS.to_attributes()) == GRIDS
+    with h5py.File(path) as file:
+        assert not {"eos_id", "box_shape"} & set(file.attrs)
+        assert not file["puzzles/a/examples/0"].attrs
+
+
+def _change(name, value):
+    return lambda arrays: {**arrays, name: value}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_change("transform", np.zeros(4, np.int64)), "'transform' is int64"),
+        (_change("transform", np.array([0, 6, 8, 1], np.uint8)), "transform of row 2 is 8, allowed are 0 to 7"),
+        (_change("transform", np.zeros(3, np.uint8)), "3 entries for 4 rows"),
+        (lambda arrays: {k: v for k, v in arrays.items() if k != "transform"}, "needs the array 'transform'"),
+        (lambda arrays: {k: v for k, v in arrays.items() if k != "name"}, "'identifier' and 'name' or neither"),
+        (_change("identifier", np.array([1, 2, -1, 3], np.int32)), "identifier of row 2 is -1"),
+        (_change("identifier", np.array([1, 2, 10, 3], np.int32)), "identifier 10, allowed are 0 to .* = 9"),
+        (_change("identifier", np.arange(4)), "'identifier' is int64"),
+        (_change("name", np.array(["a", "b", "c", "d"])), "'name' is <U1"),
+        (_change("name", np.array([b"a", b"b\xff", b"c", b"d"])), "name of row 1 is b'b\\\\xff'"),
+        (_change("name", np.array([b"a", b"", b"c", b"d"])), "name of row 1 is b''"),
+        (_change("name", np.array([b"a", b"b", b"c\n", b"d"])), "name of row 2"),
+        (_change("name", np.array([b"a", b"b", b"c ", b"d"])), "name of row 2"),
+        (_change("name", np.array([b"a", b"b", b"c\0d", b"d"])), "name of row 2"),
+    ],
+)
+def test_writer_refuses_arrays_that_the_reader_could_not_use(tmp_path, change, message):
+    arrays = GRID_ARRAYS | {"a": change(GRID_ARRAYS["a"])}
+    with pytest.raises(DataError, match=message):
+        write_grids(tmp_path / "bad.h5", arrays)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (np.full((4, 2, 20), 2, np.uint8), "needs a GridExample"),
+        (GridExample(np.full((4, 9), 2, np.uint8), (2, 3), (2, 2)), r"\(4, 9\), needed is uint8 \(4, 10\)"),
+        (GridExample(np.full((4, 10), 1, np.uint8), (2, 3), (2, 2)), "code 1, allowed is 2 to 6"),
+        (GridExample(np.full((4, 10), 7, np.uint8), (2, 3), (2, 2)), "code 7, allowed is 2 to 6"),
+        (GridExample(np.full((4, 9), 2, np.uint8), (5, 1), (2, 2)), "input grid has 5 x 1 cells, allowed .* 4 x 5"),
+        (GridExample(np.full((4, 9), 2, np.uint8), (2, 2), (1, 5)), "label grid has 5 x 1 cells once turned"),
+        (GridExample(np.full((4, 4), 2, np.uint8), (2, 2), (0, 5)), "label grid has 0 x 5 cells"),
+    ],
+)
+def test_writer_refuses_grids_that_do_not_fit(tmp_path, example, message):
+    with pytest.raises(DataError, match=message) as caught, PuzzleWriter(tmp_path / "bad.h5", GRIDS) as writer:
+        writer.add_puzzle("big", [example], "variants", {}, {"transform": TRANSFORMS})
+    assert "'big'" in str(caught.value)
+
+
+def _set_shape(name, value):
+    def damage(file):
+        file["puzzles/a/examples/0"].attrs[name] = value
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_set("eos_id", 0), "eos_id is 0, allowed are pad_id . 1 = 1 to vocab_size - 2 = 5"),
+        (_set("eos_id", 6), "eos_id is 6"),
+        (_set("eos_id", "1"), "'eos_id' is '1', an integer"),
+        (lambda file: file.attrs.__delitem__("eos_id"), r"needed is uint8 \(4, 2, 20\)"),
+        (
+            _set_shape("input_shape", [3, 3]),
+            r"/puzzles/a/examples/0 is uint8 \(4, 10\), needed is uint8 \(4, 13\) by its",
+        ),
+        (_set_shape("input_shape", [0, 3]), "/puzzles/a/examples/0: attribute 'input_shape' is .*0"),
+        (_set_shape("label_shape", 4), "attribute 'label_shape' is"),
+        (lambda file: file["puzzles/a/examples/1"].attrs.clear(), "attribute 'input_shape' is None"),
+        (_set_shape("input_shape", [1, 6]), "/puzzles/a/examples/0: the input grid has 1 x 6 cells"),
+        (_set("grid_shape", [3, 5]), "/puzzles/a/examples/0: the label grid has 4 x 1 cells"),
+        (lambda file: file.__delitem__("puzzles/b/metadata/transform"), "/puzzles/b/metadata/transform is missing"),
+        (
+            _replace_array("puzzles/b/metadata/transform", np.full(4, 9, np.uint8)),
+            "/puzzles/b/metadata: transform .* is 9",
+        ),
+        (_replace_array("puzzles/b/metadata/transform", np.zeros((4, 1), np.uint8)), r"needed is uint8 \(4,\)"),
+        (lambda file: file.__delitem__("puzzles/a/metadata/identifier"), "/puzzles/a/metadata/identifier is missing"),
+        (lambda file: file.__delitem__("puzzles/a/metadata/name"), "/puzzles/a/metadata/name is missing"),
+        (_set("num_puzzle_identifiers", 4), "/puzzles/a/metadata: identifier of row 3 is 4, allowed are 0 to 3"),
+        (_replace_array("puzzles/a/metadata/name", np.array([b"x"] * 3)), r"'name' is .S1 \(3,\)"),
+        (_replace_array("puzzles/a/metadata/name", np.array([b"x", b"\xe9", b"x", b"x"])), "name of row 1"),
+        (_replace_array("puzzles/a/metadata/name", ["x"] * 4), "'name' is object"),
+    ],
+)
+def test_damaged_grid_files_are_refused_with_the_array_and_the_reason(grids_path, damage, message):
+    with h5py.File(grids_path, "r+") as file:
+        damage(file)
+    with pytest.raises(DataError, match=message) as caught:
+        PuzzleFile(grids_path)
+    assert str(grids_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [0, 1, VOCAB])
+def test_codes_that_are_no_cell_of_a_grid_are_found(grids_path, code):
+    with h5py.File(grids_path, "r+") as file:
+        file["puzzles/a/examples/0"][2, 8] = code
+    with pytest.raises(DataError, match=f"examples/0 row 2 holds the code {code} in label cell 2, allowed is 2 to 6"):
+        PuzzleFile(grids_path).check_cells()
+
+
+def test_one_identifier_with_two_names_is_found(grids_path):
+    with h5py.File(grids_path, "r+") as file:
+        file["puzzles/a/metadata/identifier"][2] = 1
+    with pytest.raises(DataError, match="'a' names the identifier 1 'one_t5', it is 'one' already"):
+        PuzzleFile(grids_path).identifier_names()
+
+
+def test_too_many_identifiers_for_the_model_hints_at_their_names(grids_path):
+    config = SimpleNamespace(vocab_size=7, seq_len=20, num_puzzle_identifiers=9)
+    with pytest.raises(DataError, match="10 puzzle identifiers, .* 9 rows: the table can be rearranged by name"):
+        PuzzleFile(grids_path).check_fits(config, "grids")

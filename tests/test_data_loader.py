@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter, load_puzzles, total_steps, training_batches
+from hrm_hf.data import (
+    GridExample,
+    GroupSampler,
+    PuzzleFile,
+    PuzzleSetInfo,
+    PuzzleWriter,
+    load_puzzles,
+    total_steps,
+    training_batches,
+)
 from hrm_hf.errors import ArgumentError, DataError
 
 SEQ_LEN, VOCAB = 4, 6
@@ -46,6 +55,44 @@ def path(tmp_path):
     return write(tmp_path / "toy.h5")
 
 
+def write_grids(path, num_examples):
+    """A file of native grids: group g has num_examples[g] examples and 3 variants, with identifiers from 1 on."""
+    info = PuzzleSetInfo(
+        task="grids",
+        split="train",
+        vocab_size=VOCAB,
+        vocabulary=tuple("PEABCD"),
+        grid_shape=(5, 5),
+        num_aug=2,
+        seed=0,
+        num_puzzle_identifiers=1 + 3 * len(num_examples),
+        eos_id=1,
+    )
+    generator = np.random.default_rng(2)
+    with PuzzleWriter(path, info) as writer:
+        for group, count in enumerate(num_examples):
+            shapes = generator.integers(1, 5, (count, 2, 2))
+            cells = [generator.integers(2, VOCAB, (3, pair.prod(axis=1).sum()), dtype=np.uint8) for pair in shapes]
+            identifiers = np.arange(1 + 3 * group, 4 + 3 * group, dtype=np.int32)
+            writer.add_puzzle(
+                f"{group:03d}",
+                [GridExample(array, *map(tuple, pair)) for array, pair in zip(cells, shapes, strict=True)],
+                "variants",
+                {},
+                {
+                    "transform": np.array([0, 1, 4], dtype=np.uint8),
+                    "identifier": identifiers,
+                    "name": np.array([f"task{identifier}" for identifier in identifiers], dtype="S"),
+                },
+            )
+    return path
+
+
+@pytest.fixture
+def grids_path(tmp_path):
+    return write_grids(tmp_path / "grids.h5", [4, 1, 3, 2])
+
+
 def same(one, other):
     assert one.keys() == other.keys()
     for name in one:
@@ -59,7 +106,7 @@ def test_rows_are_read_on_access(path):
     assert row["input_ids"].dtype == row["labels"].dtype == np.int64
     np.testing.assert_array_equal(row["input_ids"], ROWS[7, 0])
     np.testing.assert_array_equal(row["labels"], np.where(ROWS[7, 1] == 0, -100, ROWS[7, 1].astype(int)))
-    assert (row["puzzle_identifiers"], row["row"], row["group"], row["variant"]) == (0, 7, 3, 0)
+    assert (row["puzzle_identifiers"], row["row"], row["group"], row["variant"], row["example"]) == (0, 7, 3, 0, 0)
     assert (ROWS[:, 1] == 0).any()
 
 
@@ -129,6 +176,48 @@ def test_batches_are_what_the_sampler_draws(path):
     assert count == 20
 
 
+def test_grids_are_shifted_but_for_the_first_pair_of_a_visit(grids_path):
+    file, shifted = PuzzleFile(grids_path), 0
+    draws = GroupSampler(*file.group_counts(), 6, seed=3, epochs_per_pass=40)
+    for batch in training_batches(grids_path, 6, seed=3, epochs_per_pass=40):
+        draw = next(draws)
+        places = file.locate(draw.groups, draw.variants, draw.examples)
+        shifts = draws.generator.random((6, 2))
+        shifts[draw.first] = 0
+        frames = file.read(*places, shifts).astype(np.int64)
+        unshifted = file.read(*places)
+        np.testing.assert_array_equal(batch["input_ids"], frames[:, 0])
+        np.testing.assert_array_equal(batch["labels"], np.where(frames[:, 1] == 0, -100, frames[:, 1]))
+        np.testing.assert_array_equal(batch["puzzle_identifiers"], 1 + 3 * draw.groups + draw.variants)
+        np.testing.assert_array_equal(frames[draw.first], unshifted[draw.first])
+        shifted += int((frames != unshifted).any(axis=(1, 2)).sum())
+    assert next(draws, None) is None and shifted > 40
+
+
+def test_grids_with_one_example_per_variant_stay_in_the_corner(tmp_path):
+    path = write_grids(tmp_path / "single.h5", [1] * 7)
+    corner = load_puzzles(path)[:]
+    rows = {
+        (identifier, tuple(ids)) for identifier, ids in zip(corner["puzzle_identifiers"], corner["input_ids"].tolist())
+    }
+    for batch in training_batches(path, 7, seed=0, epochs_per_pass=5):
+        found = zip(batch["puzzle_identifiers"].tolist(), map(tuple, batch["input_ids"].tolist()), strict=True)
+        assert set(found) <= rows
+
+
+def test_rows_of_grids_stand_in_the_corner_and_know_their_identifier_and_example(grids_path):
+    puzzles, file = load_puzzles(grids_path), PuzzleFile(grids_path)
+    assert puzzles.column_names == ["row", "group", "variant", "example"]
+    everything = puzzles[:]
+    frames = file.read(*file.locate_rows(np.arange(len(puzzles))))
+    np.testing.assert_array_equal(everything["input_ids"], frames[:, 0])
+    np.testing.assert_array_equal(everything["example"][:12], [0, 1, 2, 3] * 3)
+    np.testing.assert_array_equal(
+        everything["puzzle_identifiers"], 1 + 3 * everything["group"] + everything["variant"]
+    )
+    assert (puzzles[20]["example"], puzzles[20]["puzzle_identifiers"]) == (2, 8)
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_hold_the_contiguous_parts_of_the_same_global_batches(path, world_size):
     whole = training_batches(path, 6, seed=3, epochs_per_pass=4)
@@ -152,6 +241,25 @@ def test_a_saved_state_continues_exactly_whatever_the_number_of_processes(path):
         part.load_state_dict(state)
     for batch, *local in zip(expected, *resumed):
         same(batch, {name: np.concatenate([part[name] for part in local]) for name in batch})
+
+
+@pytest.mark.parametrize("taken", [0, 5])
+def test_shifts_of_grids_continue_exactly_whatever_the_number_of_processes(grids_path, taken):
+    batches = training_batches(grids_path, 6, seed=9, epochs_per_pass=9)
+    iterator = iter(batches)
+    for _ in range(taken):
+        next(iterator)
+    state = json.loads(json.dumps(batches.state_dict()))
+    expected = list(iterator)
+    for world_size in (1, 2, 3):
+        resumed = [training_batches(grids_path, 6, 9, rank, world_size, 9) for rank in range(world_size)]
+        for part in resumed:
+            part.load_state_dict(state)
+        count = 0
+        for batch, *local in zip(expected, *resumed, strict=True):
+            same(batch, {name: np.concatenate([part[name] for part in local]) for name in batch})
+            count += 1
+        assert count == len(expected) > 5
 
 
 def test_passes_repeat_until_set_epoch_and_resume_inside_a_later_pass(path):

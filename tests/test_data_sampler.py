@@ -20,7 +20,7 @@ EXAMPLES = np.array([2, 1, 4, 3, 1, 5, 2])
 
 
 def plain_batches(variants, examples, batch_size, seed, epochs):
-    """The rules as a plain loop that uses the sampler's random numbers: lists of (group, variant, example)."""
+    """The rules as a plain loop that uses the sampler's random numbers: lists of (group, variant, example, first)."""
     batches, batch = [], []
     for epoch in range(epochs):
         generator = np.random.default_rng([seed, 0, epoch])
@@ -33,9 +33,10 @@ def plain_batches(variants, examples, batch_size, seed, epochs):
                 visited.append(order.pop(0))
             for group in visited:
                 keys = generator.random(examples[group])
-                for example in sorted(range(examples[group]), key=lambda index, keys=keys: keys[index]):
+                shuffled = sorted(range(examples[group]), key=lambda index, keys=keys: keys[index])
+                for place, example in enumerate(shuffled):
                     if len(batch) < batch_size:
-                        batch.append((group, chosen[group], example))
+                        batch.append((group, chosen[group], example, place == 0))
             if len(batch) == batch_size:
                 batches.append(batch)
                 batch = []
@@ -56,8 +57,24 @@ def test_an_epoch_visits_each_group_once_with_all_examples_of_one_variant():
     draw = next(GroupSampler(VARIANTS, EXAMPLES, int(EXAMPLES.sum()), 3, 1))  # one epoch is one batch
     rows = list(zip(*draw, strict=True))
     assert Counter(draw.groups.tolist()) == dict(enumerate(EXAMPLES.tolist()))
-    assert len({(group, variant) for group, variant, _ in rows}) == len(VARIANTS)
+    assert len({(group, variant) for group, variant, *_ in rows}) == len(VARIANTS)
     assert len(set(rows)) == len(rows)
+    assert sorted(draw.groups[draw.first].tolist()) == list(range(len(VARIANTS)))
+
+
+def test_the_row_that_opens_a_visit_is_a_random_example():
+    variants, examples = np.array([1, 2]), np.array([3, 1])
+    opened = Counter()
+    for seed in range(900):
+        draw = next(GroupSampler(variants, examples, 4, seed, 1))
+        assert draw.first.sum() == 2 and draw.first[0]
+        opened[int(draw.examples[draw.first & (draw.groups == 0)][0])] += 1
+    assert sorted(opened) == [0, 1, 2]
+    assert all(abs(count - 300) < 5 * np.sqrt(300) for count in opened.values())
+
+
+def test_where_groups_have_one_example_every_row_opens_a_visit():
+    assert all(draw.first.all() for draw in GroupSampler(ONES * 3, ONES, 4, 0, 2))
 
 
 def test_variants_examples_and_orders_are_uniform():

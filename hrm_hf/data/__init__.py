@@ -5,12 +5,12 @@ The loaders are imported at their first use, so that builders need not carry the
 
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
-from .schema import PuzzleSetInfo
+from .schema import GridExample, PuzzleSetInfo
 from .writer import PuzzleWriter
 
 _FROM_LOADER = ("PuzzleBatches", "load_puzzles", "total_steps", "training_batches")
 
-__all__ = ["BatchDraw", "GroupSampler", "PuzzleFile", "PuzzleSetInfo", "PuzzleWriter", *_FROM_LOADER]
+__all__ = ["BatchDraw", "GridExample", "GroupSampler", "PuzzleFile", "PuzzleSetInfo", "PuzzleWriter", *_FROM_LOADER]
 
 
 def __getattr__(name: str) -> object:

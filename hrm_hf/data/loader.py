@@ -17,18 +17,20 @@ from datasets.iterable_dataset import _BaseExamplesIterable
 
 from ..errors import ArgumentError
 from .reader import PuzzleFile
-from .sampler import GroupSampler
+from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo
+
+_INDEX = ("row", "group", "variant", "example")
 
 
 def load_puzzles(path: str | os.PathLike) -> datasets.Dataset:
     """All rows of a puzzle file, in stored order, as a map-style Dataset.
 
     Each item: input_ids, labels int64 (S,) with -100 = ignored, puzzle_identifiers int64, and where it is from: row
-    (its number in the file), group (the original puzzle), variant (0 = the original). A slice or a list of rows stacks
-    them: (B, S), (B,). The table itself holds row, group and variant; a column made by `.map` is kept and shadows what
-    is read from the file. `.with_format` replaces the reading of cells: leave it off (torch's collate takes the numpy
-    arrays).
+    (its number in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native
+    grids stand in the top left corners of their frames. A slice or a list of rows stacks them: (B, S), (B,). The table
+    itself holds row, group, variant and example; a column made by `.map` is kept and shadows what is read from the
+    file. `.with_format` replaces the reading of cells: leave it off (torch's collate takes the numpy arrays).
 
     Raises DataError for a file that is damaged, of another version, or holds codes outside its vocabulary.
     """
@@ -36,7 +38,8 @@ def load_puzzles(path: str | os.PathLike) -> datasets.Dataset:
     file.check_cells()
     numbers = np.arange(file.info.num_rows)
     groups, variants = file.groups_and_variants(numbers)
-    index = pa.table({"row": numbers, "group": groups, "variant": variants})
+    _, _, examples = file.row_places(numbers)
+    index = pa.table(dict(zip(_INDEX, (numbers, groups, variants, examples), strict=True)))
     # The fingerprint names this very state of the file, so that cached results of .map never outlive a change of it.
     fingerprint = Hasher.hash((str(file.path), file.stamp))
     return datasets.Dataset(index, fingerprint=fingerprint).with_transform(RowReader(file))
@@ -51,9 +54,8 @@ class RowReader:
     def __call__(self, batch: dict[str, list]) -> dict[str, object]:
         if "row" not in batch:
             return batch
-        rows = np.asarray(batch["row"], dtype=np.int64)
-        cells = to_batch(self.file, self.file.read(*self.file.locate_rows(rows)))
-        places = {name: np.asarray(batch[name]) for name in ("row", "group", "variant") if name in batch}
+        cells = to_batch(self.file, *self.file.locate_rows(np.asarray(batch["row"], dtype=np.int64)))
+        places = {name: np.asarray(batch[name]) for name in _INDEX if name in batch}
         return cells | batch | places
 
 
@@ -86,7 +88,9 @@ class PuzzleBatches(datasets.IterableDataset):
         input_ids (B, S), labels (B, S) with -100 = ignored, puzzle_identifiers (B,)
 
     B = global_batch_size / world_size: rank r gets the r-th contiguous part of each global batch, and the sequence of
-    global batches depends on file, global_batch_size and seed alone. Iterating again repeats the pass; `set_epoch(p)`
+    global batches depends on file, global_batch_size and seed alone. Native grids are shifted in their frames, a pair
+    by one offset, uniform over its free room; as in the published code one random pair of each visit to a variant is
+    not, here the first of the visit. Iterating again repeats the pass; `set_epoch(p)`
     chooses pass p. `state_dict()` after an item, given to `load_state_dict` of a like object (any rank, any
     world_size), continues with the next item at once, however many came before. Do not batch, shuffle or split it
     again. `puzzle_info` holds the PuzzleSetInfo (`info` is the DatasetInfo that datasets itself needs).
@@ -141,11 +145,23 @@ class _BatchIterable(_BaseExamplesIterable):
         if self._state_dict:
             sampler.load_state_dict(self._state_dict)
         for number, draw in enumerate(sampler):
-            local = (part[self.local_rows] for part in draw)
-            batch = to_batch(self.file, self.file.read(*self.file.locate(*local)))
+            shifts = self._draw_shifts(draw, sampler.generator)
+            local = BatchDraw(*(part[self.local_rows] for part in draw))
+            places = self.file.locate(local.groups, local.variants, local.examples)
+            batch = to_batch(self.file, *places, None if shifts is None else shifts[self.local_rows])
             if self._state_dict:
                 self._state_dict.update(sampler.state_dict())
             yield number, batch
+
+    def _draw_shifts(self, draw: BatchDraw, generator: np.random.Generator) -> np.ndarray | None:
+        """Shifts of the pairs of a global batch, float64 (global B, 2); None where puzzles fill their frames. They
+        are drawn for the global batch, so that they do not depend on the number of processes.
+        """
+        if self.file.info.eos_id is None:
+            return None
+        shifts = generator.random((len(draw.first), 2))
+        shifts[draw.first] = 0.0
+        return shifts
 
     @property
     def num_shards(self) -> int:
@@ -164,12 +180,15 @@ class _BatchIterable(_BaseExamplesIterable):
         return shifted
 
 
-def to_batch(file: PuzzleFile, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """uint8 (B, 2, S) as stored -> the batch that model and loss take (int64; see PuzzleBatches)."""
-    input_ids = rows[:, 0].astype(np.int64)  # (B, S)
-    labels = rows[:, 1].astype(np.int64)  # (B, S)
-    np.putmask(labels, labels == file.info.ignore_label_id, IGNORED_LABEL)
-    return {"input_ids": input_ids, "labels": labels, "puzzle_identifiers": file.puzzle_identifiers(len(rows))}
+def to_batch(
+    file: PuzzleFile, stores: np.ndarray, rows: np.ndarray, shifts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Rows of a file, named as `PuzzleFile.read` takes them -> what model and loss take (int64; see PuzzleBatches)."""
+    cells = file.read(stores, rows, shifts)  # (B, 2, S)
+    input_ids = cells[:, 0].astype(np.int64)  # (B, S)
+    labels = cells[:, 1].astype(np.int64)  # (B, S)
+    np.putmask(labels, cells[:, 1] == file.info.ignore_label_id, IGNORED_LABEL)
+    return {"input_ids": input_ids, "labels": labels, "puzzle_identifiers": file.puzzle_identifiers(stores, rows)}
 
 
 def total_steps(epochs: int, info: PuzzleSetInfo, global_batch_size: int) -> int:

@@ -19,11 +19,12 @@ from ..errors import ArgumentError
 
 
 class BatchDraw(NamedTuple):
-    """One global batch: three int64 arrays (B,)."""
+    """One global batch: three int64 arrays (B,), and a bool one: the row opens its group's visit."""
 
     groups: np.ndarray
     variants: np.ndarray
     examples: np.ndarray
+    first: np.ndarray
 
 
 class GroupSampler:
@@ -95,7 +96,7 @@ class GroupSampler:
         variants = self._variants[self.cursor : self.cursor + room]
         if self._one_example:
             self.cursor += len(groups)
-            return BatchDraw(groups, variants, np.zeros(len(groups), dtype=np.int64))
+            return BatchDraw(groups, variants, np.zeros(len(groups), dtype=np.int64), np.ones(len(groups), dtype=bool))
         counts = self.num_examples[groups]
         ends = counts.cumsum()
         visited = min(int(np.searchsorted(ends, room)) + 1, len(groups))  # the last of them may be cut short
@@ -104,8 +105,10 @@ class GroupSampler:
         # Sorting random keys inside each group is a permutation of each group's examples, without a loop.
         shuffled = np.lexsort((self.generator.random(len(owner)), owner))
         examples = shuffled - np.repeat(ends - counts, counts)
+        first = np.zeros(len(owner), dtype=bool)
+        first[ends - counts] = True
         self.cursor += visited
-        return BatchDraw(groups[owner][:room], variants[owner][:room], examples[:room])
+        return BatchDraw(groups[owner][:room], variants[owner][:room], examples[:room], first[:room])
 
     def state_dict(self) -> dict[str, object]:
         """Where the sequence stands: JSON-able, of constant size."""

@@ -4,6 +4,19 @@
     puzzles/{puzzle_id}/metadata          a group: attribute `rows_are`, other attributes, arrays of one entry per row
     puzzles/{puzzle_id}/examples/{idx}    uint8 (rows, 2, S), contiguous: input [r, 0] and label [r, 1] side by side
 
+If the root has the attribute `eos_id`, examples hold native grids instead, and frames are made when they are read:
+
+    puzzles/{puzzle_id}/examples/{idx}       uint8 (rows, n_in + n_out), contiguous: the cells of the input grid and of
+                                             the label grid, each row by row; attributes input_shape, label_shape: the
+                                             two grids' (height, width) under transform 0, which row 0 has
+    puzzles/{puzzle_id}/metadata/transform   uint8 (rows,): the dihedral transform of each row (hrm_hf.symmetry)
+
+Transforms that swap the sides swap the shapes of their rows, but all rows of an array have one length. In either
+layout puzzles may have identifiers:
+
+    puzzles/{puzzle_id}/metadata/identifier  int32 (rows,): row of the puzzle table; without it, the blank identifier
+    puzzles/{puzzle_id}/metadata/name        fixed-length printable ASCII (rows,): what the identifier stands for
+
 `rows_are` says what the rows of one puzzle_id are. "variants": one original puzzle (row 0) and its augmented variants;
 together they are ONE group of the sampler. "puzzles": a block of up to BLOCK_ROWS different originals, each a group of
 its own (one HDF5 group per puzzle would cost 20 times the space). Puzzle ids are stored in the order of their names,
@@ -14,6 +27,7 @@ that order.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +36,12 @@ from ..errors import DataError
 FORMAT = "hrm_hf.puzzles"
 VERSION = 1
 PUZZLES, METADATA, EXAMPLES = "puzzles", "metadata", "examples"
+TRANSFORM, IDENTIFIER, NAME = "transform", "identifier", "name"  # arrays of the metadata that the reader uses
+INPUT_SHAPE, LABEL_SHAPE = "input_shape", "label_shape"
 ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES = "variants", "puzzles"
 BLOCK_ROWS = 100_000
 IGNORED_LABEL = -100  # what the losses leave out; the file stores ignore_label_id, an uint8, in its place
+SWAPS_SIDES = np.array([False, True, False, True, False, False, True, True])  # (8,), by dihedral transform
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,7 @@ class PuzzleSetInfo:
     grid_shape: (height, width) in cells; num_puzzle_identifiers: rows that the puzzle table needs; num_groups:
     original puzzles; num_puzzles: variants of all groups; num_rows: (input, label) pairs; num_aug: variants asked for
     beside each original; seed: of the generator that drew them; box_shape: (rows, columns) of a Sudoku box, None for
-    other tasks.
+    other tasks; eos_id: the cell code that closes a grid inside its frame, None if every puzzle fills its frame.
     """
 
     task: str
@@ -54,6 +71,12 @@ class PuzzleSetInfo:
     num_puzzles: int = 0
     num_rows: int = 0
     box_shape: tuple[int, int] | None = None
+    eos_id: int | None = None
+
+    @property
+    def first_code(self) -> int:
+        """The lowest code that a stored cell may have: native grids hold neither PAD nor EOS."""
+        return 0 if self.eos_id is None else self.eos_id + 1
 
     @property
     def seq_len(self) -> int:
@@ -81,15 +104,12 @@ class PuzzleSetInfo:
         if "version" not in attributes or _integer("version", attributes["version"]) != VERSION:
             raise DataError(f"root attribute 'version' is {attributes.get('version')!r}, this package reads {VERSION}")
         readers = {str: _text, int: _integer, tuple[str, ...]: _texts, tuple[int, int]: _pair}
+        readers |= {int | None: _integer, tuple[int, int] | None: _pair}
         values = {}
         for field in fields(cls):
-            if field.name == "box_shape":
-                values["box_shape"] = (
-                    _pair("box_shape", attributes["box_shape"]) if "box_shape" in attributes else None
-                )
-            elif field.name in attributes:
+            if field.name in attributes:
                 values[field.name] = readers[field.type](field.name, attributes[field.name])
-            else:
+            elif field.default is not None:  # a field that may be None is left out if it is
                 raise DataError(f"root attribute {field.name!r} is missing")
         info = cls(**values)
         info.check()
@@ -115,6 +135,65 @@ class PuzzleSetInfo:
             raise DataError("counts and seed must not be negative")
         if self.box_shape is not None and self.grid_shape != (prod(self.box_shape),) * 2:
             raise DataError(f"box_shape {self.box_shape} does not fit grid_shape {self.grid_shape}")
+        if self.eos_id is not None and not self.pad_id < self.eos_id < self.vocab_size - 1:
+            raise DataError(
+                f"eos_id is {self.eos_id}, allowed are pad_id + 1 = {self.pad_id + 1} to vocab_size - 2 = "
+                f"{self.vocab_size - 2}: the codes above it are those of grid cells"
+            )
+
+
+class GridExample(NamedTuple):
+    """One example of a puzzle_id in a file of native grids: what PuzzleWriter takes where eos_id is set.
+
+    cells: uint8 (rows, n_in + n_out), token ids of the input and of the label grid, each row by row; input_shape,
+    label_shape: (height, width) of the two grids under transform 0, which row 0 has.
+    """
+
+    cells: np.ndarray
+    input_shape: tuple[int, int]
+    label_shape: tuple[int, int]
+
+
+def check_row_array(name: str, array: np.ndarray, rows: int, num_identifiers: int) -> None:
+    """Raise DataError unless a metadata array that the reader uses is of its type, length and range.
+
+    name: TRANSFORM, IDENTIFIER or NAME; num_identifiers: identifiers must be below it.
+    """
+    check_row_array_type(name, array.dtype, array.shape, rows)
+    if name == NAME:
+        codes = np.ascontiguousarray(array).view(np.uint8).reshape(rows, -1)  # (rows, length), filled up with NUL
+        printable = (codes >= 32) & (codes < 127)
+        odd = (~printable & (codes != 0)).any(axis=1) | (printable[:, 1:] & ~printable[:, :-1]).any(axis=1)
+        odd |= (codes[:, 0] == 0) | (np.char.strip(array) != array)
+        if odd.any():
+            row = int(odd.argmax())
+            raise DataError(
+                f"the name of row {row} is {bytes(array[row])!r}, needed is printable ASCII without blanks at the ends"
+            )
+        return
+    limit = num_identifiers if name == IDENTIFIER else len(SWAPS_SIDES)
+    if array.min() < 0 or array.max() >= limit:
+        row = int(((array < 0) | (array >= limit)).argmax())
+        raise DataError(f"{name} of row {row} is {array[row]}, allowed are 0 to {limit - 1}")
+
+
+def check_row_array_type(name: str, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> None:
+    """The part of `check_row_array` that needs no values."""
+    allowed = {TRANSFORM: "uint8", IDENTIFIER: "int32", NAME: "fixed-length bytes"}[name]
+    fits = dtype.kind == "S" if name == NAME else dtype == np.dtype(allowed)
+    if not fits or shape != (rows,):
+        raise DataError(f"the array {name!r} is {dtype} {shape}, needed is {allowed} ({rows},)")
+
+
+def check_frame_fits(shapes: np.ndarray, transforms: np.ndarray, frame_shape: tuple[int, int]) -> None:
+    """Raise DataError unless grids of these (height, width), (2, 2), fit the frame under each of these transforms."""
+    for swapped in np.unique(SWAPS_SIDES[transforms]):
+        for name, shape in zip(("input", "label"), shapes[:, ::-1] if swapped else shapes, strict=True):
+            if (shape < 1).any() or (shape > frame_shape).any():
+                raise DataError(
+                    f"the {name} grid has {shape[0]} x {shape[1]} cells{' once turned' if swapped else ''}, "
+                    f"allowed are 1 x 1 to {frame_shape[0]} x {frame_shape[1]}"
+                )
 
 
 def _attribute(value: object) -> object:

@@ -14,7 +14,24 @@ import h5py
 import numpy as np
 
 from ..errors import ArgumentError, DataError
-from .schema import EXAMPLES, METADATA, PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from .schema import (
+    EXAMPLES,
+    IDENTIFIER,
+    INPUT_SHAPE,
+    LABEL_SHAPE,
+    METADATA,
+    NAME,
+    PUZZLES,
+    ROWS_ARE_PUZZLES,
+    ROWS_ARE_VARIANTS,
+    TRANSFORM,
+    GridExample,
+    PuzzleSetInfo,
+    check_frame_fits,
+    check_row_array,
+)
+
+_NO_LIMIT = 2**31  # identifiers are held against num_puzzle_identifiers when the file is complete
 
 
 class PuzzleWriter:
@@ -39,21 +56,27 @@ class PuzzleWriter:
         self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
         self._puzzles = self._file.create_group(PUZZLES)
         self._last_id = ""
+        self._largest_identifier = 0
         return self
+
+    def set_num_puzzle_identifiers(self, num: int) -> None:
+        """State how many rows the puzzle table needs; for builders that know it only once all puzzles are added."""
+        self.info = replace(self.info, num_puzzle_identifiers=num)
 
     def add_puzzle(
         self,
         puzzle_id: str,
-        examples: Sequence[np.ndarray],
+        examples: Sequence[np.ndarray] | Sequence[GridExample],
         rows_are: str,
         attributes: Mapping[str, int | str],
         arrays: Mapping[str, np.ndarray],
     ) -> None:
         """Append one puzzle_id.
 
-        examples: one uint8 array (rows, 2, S) per example, all with equal rows; attributes: facts about all rows;
-        arrays: one entry per row each. Ids must come in ascending order, which is the order in which they are read.
-        Raises DataError.
+        examples: one uint8 array (rows, 2, S) per example, or one GridExample where eos_id is set, all with equal
+        rows; attributes: facts about all rows; arrays: one entry per row each, among them `transform` (needed where
+        eos_id is set) and `identifier` with `name` (both or neither) as schema.py says. Ids must come in ascending
+        order, which is the order in which they are read. Raises DataError, naming the puzzle.
         """
         if rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
             raise DataError(f"rows_are is {rows_are!r}, allowed are {ROWS_ARE_VARIANTS!r} and {ROWS_ARE_PUZZLES!r}")
@@ -61,30 +84,25 @@ class PuzzleWriter:
             raise DataError(f"puzzle id {puzzle_id!r} must come after {self._last_id!r} and hold no '/'")
         if not examples:
             raise DataError(f"puzzle {puzzle_id!r} has no examples")
-        rows = len(examples[0])
-        for index, example in enumerate(examples):
-            if example.dtype != np.uint8 or example.shape != (rows, 2, self.info.seq_len) or rows == 0:
-                raise DataError(
-                    f"example {index} of puzzle {puzzle_id!r} is {example.dtype} {example.shape}, "
-                    f"needed is uint8 ({max(rows, 1)}, 2, {self.info.seq_len})"
-                )
-            if example.max() >= self.info.vocab_size:
-                raise DataError(
-                    f"puzzle {puzzle_id!r} holds the code {example.max()}, allowed is 0 to {self.info.vocab_size - 1}"
-                )
+        rows = self._check_examples(puzzle_id, examples)
+        self._check_arrays(puzzle_id, examples, arrays, rows)
         group = self._puzzles.create_group(puzzle_id)
         metadata = group.create_group(METADATA)
         metadata.attrs["rows_are"] = rows_are
         for name, value in attributes.items():
             metadata.attrs[name] = value
         for name, array in arrays.items():
-            if len(array) != rows:
-                raise DataError(f"metadata {name!r} of puzzle {puzzle_id!r} has {len(array)} entries for {rows} rows")
             metadata.create_dataset(name, data=array)
         stored = group.create_group(EXAMPLES)
         for index, example in enumerate(examples):
-            stored.create_dataset(str(index), data=example)
+            if self.info.eos_id is None:
+                stored.create_dataset(str(index), data=example)
+                continue
+            grids = stored.create_dataset(str(index), data=example.cells)
+            grids.attrs[INPUT_SHAPE] = np.asarray(example.input_shape, dtype=np.int64)
+            grids.attrs[LABEL_SHAPE] = np.asarray(example.label_shape, dtype=np.int64)
         self._last_id = puzzle_id
+        self._largest_identifier = max(self._largest_identifier, int(np.max(arrays.get(IDENTIFIER, 0))))
         blocks = rows_are == ROWS_ARE_PUZZLES
         self.info = replace(
             self.info,
@@ -93,6 +111,59 @@ class PuzzleWriter:
             num_rows=self.info.num_rows + rows * len(examples),
         )
 
+    def _check_examples(self, puzzle_id: str, examples: Sequence[np.ndarray] | Sequence[GridExample]) -> int:
+        """Raise DataError unless the examples fit the layout; the number of their rows."""
+        info, rows = self.info, None
+        for index, example in enumerate(examples):
+            cells, row_shape = example, (2, info.seq_len)
+            if info.eos_id is not None:
+                if not isinstance(example, GridExample):
+                    raise DataError(
+                        f"example {index} of puzzle {puzzle_id!r} is a {type(example).__name__}: "
+                        f"a file with eos_id {info.eos_id} needs a GridExample"
+                    )
+                cells = example.cells
+                row_shape = (int(np.prod(example.input_shape) + np.prod(example.label_shape)),)
+            rows = len(cells) if rows is None else rows
+            if cells.dtype != np.uint8 or cells.shape != (rows, *row_shape) or rows == 0:
+                raise DataError(
+                    f"example {index} of puzzle {puzzle_id!r} is {cells.dtype} {cells.shape}, "
+                    f"needed is uint8 {(max(rows, 1), *row_shape)}"
+                )
+            for code in (cells.min(), cells.max()):
+                if not info.first_code <= code < info.vocab_size:
+                    raise DataError(
+                        f"puzzle {puzzle_id!r} holds the code {code}, "
+                        f"allowed is {info.first_code} to {info.vocab_size - 1}"
+                    )
+        return rows
+
+    def _check_arrays(
+        self,
+        puzzle_id: str,
+        examples: Sequence[np.ndarray] | Sequence[GridExample],
+        arrays: Mapping[str, np.ndarray],
+        rows: int,
+    ) -> None:
+        """Raise DataError unless the arrays fit the rows, and the grids the frame under their transforms."""
+        for name, array in arrays.items():
+            if len(array) != rows:
+                raise DataError(f"metadata {name!r} of puzzle {puzzle_id!r} has {len(array)} entries for {rows} rows")
+        if (IDENTIFIER in arrays) != (NAME in arrays):
+            raise DataError(f"puzzle {puzzle_id!r} must have both arrays {IDENTIFIER!r} and {NAME!r} or neither")
+        grids = self.info.eos_id is not None
+        if grids and TRANSFORM not in arrays:
+            raise DataError(f"puzzle {puzzle_id!r} needs the array {TRANSFORM!r}")
+        try:
+            for name in (IDENTIFIER, NAME, TRANSFORM) if grids else (IDENTIFIER, NAME):
+                if name in arrays:
+                    check_row_array(name, arrays[name], rows, _NO_LIMIT)
+            for example in examples if grids else ():
+                shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
+                check_frame_fits(shapes, arrays[TRANSFORM], self.info.grid_shape)
+        except DataError as error:
+            raise DataError(f"puzzle {puzzle_id!r}: {error}") from None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -100,6 +171,12 @@ class PuzzleWriter:
             if kind is None:
                 if self.info.num_rows == 0:
                     raise DataError(f"{self.path} would hold no puzzle")
+                if self._largest_identifier >= self.info.num_puzzle_identifiers:
+                    raise DataError(
+                        f"{self.path} would hold the identifier {self._largest_identifier}, "
+                        f"allowed are 0 to num_puzzle_identifiers - 1 = {self.info.num_puzzle_identifiers - 1}"
+                    )
+                self.info.check()
                 for name, value in self.info.to_attributes().items():
                     self._file.attrs[name] = value
             self._file.close()

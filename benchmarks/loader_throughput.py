@@ -1,0 +1,178 @@
+"""How fast training batches come from puzzle files, beside a plain path that gives the same batches.
+
+    python benchmarks/loader_throughput.py                    # made-up files: Sudoku-sized and ARC-sized
+    python benchmarks/loader_throughput.py --data FILE.h5     # a real file instead
+
+The plain path reads row by row through h5py and copies each grid into its frame line by line. The two take turns; the
+medians over all turns are printed. Both run in this process alone, on one core.
+"""
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import h5py
+import numpy as np
+
+from hrm_hf.data import GridExample, GroupSampler, PuzzleFile, PuzzleSetInfo, PuzzleWriter, training_batches
+
+SWAPPING_TRANSFORMS = (1, 3, 6, 7)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=[], help="puzzle files to time instead of made-up ones")
+    parser.add_argument("--batch-size", type=int, default=768)
+    parser.add_argument("--turns", type=int, default=7, help="turns of each path")
+    parser.add_argument("--batches", type=int, default=100, help="batches a turn of training_batches")
+    parser.add_argument("--plain-batches", type=int, default=2, help="batches a turn of the plain path")
+    parser.add_argument("--groups", type=int, nargs=2, default=(1000, 100), help="made-up Sudokus and ARC tasks")
+    parser.add_argument("--variants", type=int, default=1001, help="variants of each made-up puzzle")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    versions = f"numpy {np.__version__}, h5py {h5py.__version__}, datasets {datasets.__version__}"
+    print(f"{processor_name()}; Python {platform.python_version()}, {versions}; batches of {args.batch_size}\n")
+    print(f"{'file':<24}{'rows':>10}{'MB':>7}{'batches/s':>11}{'rows/s':>12}{'plain rows/s':>14}{'ratio':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(path) for path in args.data]
+        if not paths:
+            paths = [Path(folder) / "sudoku-sized.h5", Path(folder) / "arc-sized.h5"]
+            write_sudoku_sized(paths[0], args.groups[0], args.variants, args.seed)
+            write_arc_sized(paths[1], args.groups[1], args.variants, args.seed)
+        for path in paths:
+            rate, plain_rate, ratio = measure(path, args)
+            rows, size = PuzzleFile(path).info.num_rows, path.stat().st_size / 1e6
+            print(
+                f"{path.name:<24}{rows:>10,}{size:>7.0f}{rate / args.batch_size:>11.0f}{rate:>12,.0f}"
+                f"{plain_rate:>14,.0f}{ratio:>8.0f}"
+            )
+
+
+def measure(path: Path, args: argparse.Namespace) -> tuple[float, float, float]:
+    """(rows/s, rows/s of the plain path, median of the turns' ratios)."""
+    fast = iter(training_batches(path, args.batch_size, args.seed))
+    with h5py.File(path, "r") as raw:
+        plain = plain_batches(PuzzleFile(path), raw, args.batch_size, args.seed)
+        for _ in range(3):  # also the warm-up
+            batch, expected = next(fast), next(plain)
+            for name in batch:
+                np.testing.assert_array_equal(batch[name], expected[name])
+        rates, plain_rates = [], []
+        for _ in range(args.turns):
+            rates.append(rows_per_second(lambda: next(fast), args.batches, args.batch_size))
+            plain_rates.append(rows_per_second(lambda: next(plain), args.plain_batches, args.batch_size))
+    ratios = [one / other for one, other in zip(rates, plain_rates, strict=True)]
+    return tuple(map(statistics.median, (rates, plain_rates, ratios)))
+
+
+def rows_per_second(take: Callable[[], object], batches: int, batch_size: int) -> float:
+    start = time.perf_counter()
+    for _ in range(batches):
+        take()
+    return batches * batch_size / (time.perf_counter() - start)
+
+
+def plain_batches(file: PuzzleFile, raw: h5py.File, batch_size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of `training_batches`, row by row. Arrays stay open and small metadata in memory."""
+    info, arrays, metadata = file.info, {}, {}
+    sampler = GroupSampler(*file.group_counts(), batch_size, seed)
+    for draw in sampler:
+        shifts = np.zeros((batch_size, 2)) if info.eos_id is None else sampler.generator.random((batch_size, 2))
+        input_ids, labels, identifiers = [], [], []
+        for store, row, first, shift in zip(
+            *file.locate(draw.groups, draw.variants, draw.examples), draw.first, shifts, strict=True
+        ):
+            name = file.store_names[store]
+            puzzle = name.rsplit("/", 2)[0]
+            if name not in arrays:
+                arrays[name] = raw[name], dict(raw[name].attrs)
+            if puzzle not in metadata:
+                kept = ("transform", "identifier") if info.eos_id is not None else ()
+                metadata[puzzle] = {key: raw[puzzle]["metadata"][key][:] for key in kept}
+            array, attributes = arrays[name]
+            cells, pair = array[row], None
+            if info.eos_id is None:
+                pair = cells
+            else:
+                swapped = metadata[puzzle]["transform"][row] in SWAPPING_TRANSFORMS
+                shapes = [
+                    attributes[key][::-1] if swapped else attributes[key] for key in ("input_shape", "label_shape")
+                ]
+                room = np.array(info.grid_shape) - np.max(shapes, axis=0)
+                offset = (0, 0) if first else np.floor(shift * (room + 1)).astype(int)
+                cut = shapes[0].prod()
+                grids = cells[:cut].reshape(shapes[0]), cells[cut:].reshape(shapes[1])
+                pair = [plain_frame(grid, offset, info).reshape(-1) for grid in grids]
+            input_ids.append(pair[0].astype(np.int64))
+            labels.append(np.where(pair[1] == info.ignore_label_id, -100, pair[1].astype(np.int64)))
+            identifiers.append(metadata[puzzle]["identifier"][row] if metadata[puzzle] else info.blank_identifier_id)
+        yield {
+            "input_ids": np.stack(input_ids),
+            "labels": np.stack(labels),
+            "puzzle_identifiers": np.array(identifiers, dtype=np.int64),
+        }
+
+
+def plain_frame(grid: np.ndarray, offset: tuple[int, int], info: PuzzleSetInfo) -> np.ndarray:
+    frame = np.full(info.grid_shape, info.pad_id, dtype=np.uint8)
+    (top, left), (height, width) = offset, grid.shape
+    for line in range(height):
+        frame[top + line, left : left + width] = grid[line]
+        frame[top + line, left + width : left + width + 1] = info.eos_id
+    frame[top + height : top + height + 1, left : left + width] = info.eos_id
+    return frame
+
+
+def write_sudoku_sized(path: Path, groups: int, variants: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    vocabulary = ("PAD", ".", *map(str, range(1, 10)))
+    with PuzzleWriter(path, PuzzleSetInfo("sudoku", "train", 11, vocabulary, (9, 9), variants - 1, seed)) as writer:
+        for group in range(groups):
+            cells = generator.integers(1, 11, (variants, 2, 81), dtype=np.uint8)
+            writer.add_puzzle(f"{group:08d}", [cells], "variants", {}, {})
+
+
+def write_arc_sized(path: Path, groups: int, variants: int, seed: int) -> None:
+    """Tasks of 3 pairs each with grids of 3 to 22 rows and columns, some 150 cells on average."""
+    generator = np.random.default_rng(seed)
+    vocabulary = ("PAD", "EOS", *map(str, range(10)))
+    info = PuzzleSetInfo(
+        "arc",
+        "train",
+        12,
+        vocabulary,
+        (30, 30),
+        variants - 1,
+        seed,
+        num_puzzle_identifiers=groups * variants + 1,
+        eos_id=1,
+    )
+    with PuzzleWriter(path, info) as writer:
+        for group in range(groups):
+            transforms = generator.integers(0, 8, variants, dtype=np.uint8)
+            transforms[0] = 0
+            identifiers = np.arange(1 + group * variants, 1 + (group + 1) * variants, dtype=np.int32)
+            examples = []
+            for _ in range(3):
+                shapes = generator.integers(3, 23, (2, 2))
+                cells = generator.integers(2, 12, (variants, shapes.prod(axis=1).sum()), dtype=np.uint8)
+                examples.append(GridExample(cells, *map(tuple, shapes)))
+            names = np.array([f"task{group:04d}_{variant}" for variant in range(variants)], dtype="S")
+            arrays = {"transform": transforms, "identifier": identifiers, "name": names}
+            writer.add_puzzle(f"{group:08d}", examples, "variants", {}, arrays)
+
+
+def processor_name() -> str:
+    """The name that Linux gives the processor, elsewhere what Python knows of it."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
