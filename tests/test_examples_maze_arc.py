@@ -1,0 +1,167 @@
+"""The commands for mazes and ARC, run as a user runs them: build, train, score in one process and two."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from test_examples import ROOT, run
+from test_two_processes import run as run_processes
+from transformers import pipeline
+
+from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
+
+MAZE = "--height 5 --width 5 --min_steps 4 --num_train 60 --num_test 21 --max_steps 3 --global_batch_size 8"
+SIZES = "--hidden_size 32 --num_attention_heads 2 --H_layers 1 --L_layers 1 --pos_encodings learned --cpu_threads 1"
+
+
+def scores(said: str) -> dict[str, str]:
+    """The table that evaluate_checkpoint.py prints, as printed."""
+    return dict(re.findall(r"^(\S+) +(-?[\d.]+|nan)$", said, re.MULTILINE))
+
+
+def evaluate(checkpoint: Path, data: Path, *options: str) -> dict[str, str]:
+    arguments = ["--checkpoint", str(checkpoint), "--data", str(data), *options]
+    return scores(run("examples/evaluate_checkpoint.py", *arguments).stdout)
+
+
+@pytest.fixture(scope="module")
+def maze_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("maze") / "run"
+    said = run("examples/train_maze.py", *MAZE.split(), *SIZES.split(), "--output_dir", str(folder)).stdout
+    assert "on 21 unseen puzzles: count 21.0000" in said and "valid_path" in said and "loaded back, solves" in said
+    return folder
+
+
+def test_maze_scores_do_not_depend_on_the_batch_size(maze_run):
+    checkpoint, data = maze_run / "checkpoint-final", maze_run / "data" / "test.h5"
+    tables = [evaluate(checkpoint, data, "--batch-size", str(size)) for size in (1, 7, 64)]
+    assert tables[0] == tables[1] == tables[2]
+    assert {"exact_accuracy", "accuracy", "q_halt_accuracy", "segments", "valid_path", "shortest_path"} <= set(
+        tables[0]
+    )
+
+
+def test_a_maze_checkpoint_solves_text_lines(maze_run):
+    solver = pipeline("puzzle-solving", model=str(maze_run / "checkpoint-final"))
+    maze = "S  # \n # # \n # # \n # # \n #  G"
+    result = solver(maze)
+    assert len(result["solution"].split("\n")) == 5 and result["valid"] in (True, False)
+
+
+def test_a_maze_file_is_refused_by_the_sudoku_command(maze_run, tmp_path):
+    arguments = ["--data_dir", str(maze_run / "data"), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"]
+    arguments += ["--recipe", str(ROOT / "examples" / "recipes" / "sudoku_4x4.yaml")]
+    said = run("examples/train_sudoku.py", *arguments, expect=2).stderr
+    assert "holds the task 'maze', this command trains 'sudoku'" in said and not (tmp_path / "out").exists()
+
+
+def arc_tasks() -> dict[str, dict]:
+    """Three tasks of one rule each: mirrored, turned upside down, recoloured. Their test pairs are training pairs."""
+    generator = np.random.default_rng(0)
+    rules = {
+        "mirror01": lambda grid: grid[:, ::-1],
+        "upside01": lambda grid: grid[::-1],
+        "colour01": lambda grid: np.where(grid == 3, 5, grid),
+    }
+    tasks = {}
+    for name, rule in rules.items():
+        grids = [generator.integers(0, 5, (3, 4)) for _ in range(3)]
+        pairs = [{"input": grid.tolist(), "output": rule(grid).tolist()} for grid in grids]
+        tasks[name] = {"train": pairs, "test": pairs[:2]}
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def arc_run(tmp_path_factory) -> Path:
+    """Tasks on disk -> convert/build_arc.py -> examples/train_arc.py until the training pairs are learnt."""
+    folder = tmp_path_factory.mktemp("arc")
+    source = folder / "tiny" / "data" / "evaluation"
+    source.mkdir(parents=True)
+    for name, task in arc_tasks().items():
+        (source / f"{name}.json").write_text(json.dumps(task))
+    build = ["--output-dir", str(folder / "data"), "--num-aug", "3", "--frame-size", "5", "--workers", "1"]
+    run("convert/build_arc.py", *build, str(folder / "tiny"))
+    training = "--max_steps 500 --global_batch_size 36 --learning_rate 3e-3 --weight_decay 0.1 --warmup_steps 20"
+    training += " --puzzle_learning_rate 1e-2 --puzzle_weight_decay 0.1 --halt_max_steps 2"
+    arguments = ["--data_dir", str(folder / "data"), "--output_dir", str(folder / "run"), *training.split()]
+    run("examples/train_arc.py", *arguments, *SIZES.split(), "--recipe", str(ROOT / "examples/recipes/arc_1.yaml"))
+    return folder
+
+
+def test_a_few_arc_tasks_are_learnt_by_heart(arc_run):
+    table = evaluate(arc_run / "run" / "checkpoint-final", arc_run / "data" / "test.h5")
+    assert table["pass@2"] == "1.0000" and table["pass@1000"] == "1.0000"
+
+
+def test_arc_scores_do_not_depend_on_batch_size_or_processes(arc_run, two_processes, tmp_path):
+    checkpoint, data = arc_run / "run" / "checkpoint-final", arc_run / "data" / "test.h5"
+    saved, submitted = tmp_path / "answers.safetensors", tmp_path / "submission.json"
+    tables = [evaluate(checkpoint, data, "--batch-size", str(size)) for size in (1, 7)]
+    tables.append(
+        evaluate(
+            checkpoint, data, "--batch-size", "64", "--save-predictions", str(saved), "--submission", str(submitted)
+        )
+    )
+    tables += [two_processes(checkpoint, data, "--batch-size", str(size)) for size in (1, 7)]
+    assert all(table == tables[0] for table in tables)
+    assert load_file(saved)["sequences"].shape == (3 * 4 * 2, 25)
+    answers = json.loads(submitted.read_text())
+    assert answers["mirror01"][1]["attempt_1"] == arc_tasks()["mirror01"]["test"][1]["output"]
+
+
+@pytest.fixture
+def two_processes():
+    """evaluate_checkpoint.py in two gloo processes."""
+
+    def evaluate_in_two(checkpoint: Path, data: Path, *options: str) -> dict[str, str]:
+        script = str(ROOT / "examples" / "evaluate_checkpoint.py")
+        command = [script, "--checkpoint", str(checkpoint), "--data", str(data), *options]
+        return scores(run_processes(command, processes=2).stdout)
+
+    return evaluate_in_two
+
+
+def test_the_pipeline_votes_over_the_trained_augmentations(arc_run):
+    solver = pipeline("puzzle-solving", model=str(arc_run / "run" / "checkpoint-final"))
+    task = arc_tasks()["upside01"]
+    result = solver({"task": task, "name": "upside01"})
+    assert result["solutions"] == [pair["output"] for pair in task["test"]]
+    with pytest.raises(ValueError, match="nothere"):
+        solver({"task": task, "name": "nothere"})
+
+
+def test_a_rebuilt_data_set_is_matched_by_name(arc_run, tmp_path):
+    """Fewer tasks, other numbers: the scores of the tasks that are left stay perfect."""
+    source = tmp_path / "less" / "data" / "evaluation"
+    source.mkdir(parents=True)
+    tasks = arc_tasks()
+    for name in ("upside01", "mirror01"):
+        (source / f"{name}.json").write_text(json.dumps(tasks[name]))
+    options = ["--num-aug", "3", "--frame-size", "5", "--workers", "1"]
+    run("convert/build_arc.py", "--output-dir", str(tmp_path / "data"), *options, str(tmp_path / "less"))
+    checkpoint = arc_run / "run" / "checkpoint-final"
+    assert evaluate(checkpoint, tmp_path / "data" / "test.h5")["pass@2"] == "1.0000"
+
+    (source / "unseen01.json").write_text(json.dumps(tasks["colour01"]))
+    run("convert/build_arc.py", "--output-dir", str(tmp_path / "more"), *options, str(tmp_path / "less"))
+    arguments = ["--checkpoint", str(checkpoint), "--data", str(tmp_path / "more" / "test.h5")]
+    said = run("examples/evaluate_checkpoint.py", *arguments, expect=2).stderr
+    assert "4 of 12 puzzle identifiers are unknown to the checkpoint (unseen01, " in said
+    said = run("examples/evaluate_checkpoint.py", *arguments, "--unknown-puzzles", "mean").stdout
+    assert "4 puzzles unknown to the checkpoint got the mean embedding" in said
+    assert 0.66 < float(scores(said)["pass@2"]) <= 1
+
+
+def test_the_names_travel_with_the_checkpoint(arc_run):
+    names = PuzzleIdentifiers.load(arc_run / "run" / "checkpoint-final").names
+    assert names[0] == "<blank>" and "mirror01" in names and len(names) == 1 + 3 * 4
+    settings = (arc_run / "run" / "checkpoint-final" / "config.json").read_text()
+    assert "mirror01" not in settings
+
+
+def test_the_own_puzzle_runs():
+    said = run("examples/own_puzzle.py", "3").stdout
+    assert re.fullmatch(r"([.ab]{5}\n){5}", said), said
