@@ -6,6 +6,8 @@ result does not depend on how the rows were split. Over NumPy arrays: `evaluatio
 B rows (puzzles), S cells.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .errors import ArgumentError
@@ -19,6 +21,7 @@ def puzzle_scores(
     segments: np.ndarray | None = None,
     inputs: np.ndarray | None = None,
     blank_id: int | None = None,
+    row_scores: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Score one batch of predicted token ids against its labels.
 
@@ -32,11 +35,12 @@ def puzzle_scores(
         segments: (B,) integers, segments that each row took, adds their sum.
         inputs: (B, S) integers, token ids of the questions; with `blank_id` adds the score on blank cells alone.
         blank_id: token id of a blank cell.
+        row_scores: further scores of the task, (B,) each, by name; adds their sums.
 
     Returns:
         Sums as floats: `count` (rows with labels), `exact_accuracy` (rows with every labelled cell right), `accuracy`
         (sum over rows of the share of right cells), and where asked for `q_halt_accuracy`, `segments`, `blank_right`
-        and `blank_cells` (labelled cells whose input is blank).
+        and `blank_cells` (labelled cells whose input is blank), and the names of `row_scores`.
 
     Raises:
         ArgumentError: shapes that do not fit, or only one of `inputs` and `blank_id`.
@@ -74,6 +78,10 @@ def puzzle_scores(
         blank = (inputs == blank_id) & labelled  # (B, S)
         sums["blank_right"] = float((right & blank).sum())
         sums["blank_cells"] = float(blank.sum())
+    for name, scores in (row_scores or {}).items():
+        scores = np.asarray(scores)
+        _check_shape(name, scores, counted.shape)
+        sums[name] = float(scores[counted].sum())
     return sums
 
 
@@ -98,13 +106,13 @@ def finish(sums: dict[str, float]) -> dict[str, float]:
         sums: what `puzzle_scores` or `add_scores` returned.
 
     Returns:
-        `count` as it is, `exact_accuracy`, `accuracy`, `q_halt_accuracy` (0 to 1) and `segments` as means over the
-        counted rows, `blank_accuracy` as the share of blank cells that are right; NaN where there was nothing to
-        divide by.
+        `count` as it is; `exact_accuracy`, `accuracy`, `q_halt_accuracy` (0 to 1), `segments` and the task's own
+        scores as means over the counted rows; `blank_accuracy` as the share of blank cells that are right; NaN where
+        there was nothing to divide by.
     """
     means = {"count": sums["count"]}
-    for name in ("exact_accuracy", "accuracy", "q_halt_accuracy", "segments"):
-        if name in sums:
+    for name in sums:
+        if name not in ("count", "blank_right", "blank_cells"):
             means[name] = _ratio(sums[name], sums["count"])
     if "blank_cells" in sums:
         means["blank_accuracy"] = _ratio(sums["blank_right"], sums["blank_cells"])

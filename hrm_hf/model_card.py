@@ -24,6 +24,8 @@ METRIC_MEANINGS = {
     "blank_accuracy": "share of right cells among those that the puzzle leaves blank",
     "q_halt_accuracy": "share of puzzles where the halting value says rightly whether the answer is right",
     "segments": "mean number of segments per puzzle",
+    "valid_path": "share of mazes whose answer is a path from start to goal, however long",
+    "shortest_path": "share of mazes whose answer is a path of least length",
 }
 
 LIMITATIONS = (

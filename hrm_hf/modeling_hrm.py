@@ -7,8 +7,9 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -430,6 +431,60 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def reset_carry(self, carry: HrmCarry, rows: torch.Tensor) -> HrmCarry:
         """See [`HrmModel.reset_carry`]."""
         return self.model.reset_carry(carry, rows)
+
+    @torch.no_grad()
+    def rearrange_puzzle_table(self, rows: Sequence[int] | torch.Tensor, unknown: str = "blank") -> None:
+        """Gives the puzzle table other rows in another order, for a data set that numbers its puzzles otherwise.
+
+        The new table is a new parameter of the same dtype, device and requires_grad, so call this before an optimizer
+        is built; where nothing changes the parameter stays as it is. One table more is held meanwhile.
+
+        Args:
+            rows: (n,) int, n >= 1; new row i is old row `rows[i]`, or for -1 what `unknown` says.
+            unknown: "blank" (old row 0) or "mean" (of all old rows but row 0; row 0 where it is the only one).
+        Raises:
+            ArgumentError: a model without a puzzle table, rows outside it, or another `unknown`.
+        """
+        self._check_puzzle_table("unknown", unknown)
+        rows = torch.as_tensor(rows)
+        if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point() or rows.dtype == torch.bool:
+            raise ArgumentError(f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}; allowed: (n,) integers")
+        table = self.model.puzzle_embeddings
+        old = table.weight
+        outside = (rows < -1) | (rows >= len(old))
+        if outside.any():
+            raise ArgumentError(
+                f"rows hold {rows[outside][0].item()}; allowed: 0 to {len(old) - 1}, the puzzle table, and -1, unknown"
+            )
+        rows = rows.to(old.device, torch.long)
+        if torch.equal(rows, torch.arange(len(old), device=old.device)):
+            return
+        fill = old[1:].mean(0) if unknown == "mean" and len(old) > 1 else old[0].clone()  # (E,)
+        new = old.index_select(0, rows.clamp(min=0))  # (n, E)
+        new[rows < 0] = fill
+        table.weight = nn.Parameter(new, requires_grad=old.requires_grad)
+        table.num_embeddings = self.config.num_puzzle_identifiers = len(new)
+
+    def resize_puzzle_table(self, num: int, new_rows: str = "blank") -> None:
+        """Cuts the puzzle table to `num` rows or adds rows at its end; see [`rearrange_puzzle_table`].
+
+        Args:
+            num: rows of the new table, at least 1.
+            new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
+        Raises:
+            ArgumentError: a model without a puzzle table, or a value that is not allowed.
+        """
+        self._check_puzzle_table("new_rows", new_rows)
+        if not isinstance(num, Integral) or isinstance(num, bool) or num < 1:
+            raise ArgumentError(f"num is {num!r}; a puzzle table has 1 row or more")
+        rows = torch.arange(num)
+        self.rearrange_puzzle_table(rows.where(rows < self.config.num_puzzle_identifiers, -1), unknown=new_rows)
+
+    def _check_puzzle_table(self, name: str, value: str) -> None:
+        if self.model.puzzle_embeddings is None:
+            raise ArgumentError("the model has no puzzle table (its puzzle_emb_ndim is 0)")
+        if value not in ("blank", "mean"):
+            raise ArgumentError(f"{name} is {value!r}; allowed: 'blank', 'mean'")
 
     @can_return_tuple
     def forward(

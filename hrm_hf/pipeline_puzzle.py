@@ -4,13 +4,15 @@
     solver("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
     -> {"solution": "5346...", "segments": 3, "confidence": 0.98, "valid": True}
 
-The batching is this file's own: all items of a list are checked before the first is solved, and errors name the item,
-neither of which the base class does.
+What an item asks of the model and what becomes of the answers stands in puzzle_questions. The batching is this file's
+own: all items of a list are checked before the first is solved, errors name the item, and a batch takes rows from
+several items, none of which the base class does.
 
 B batch, S cells.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from numbers import Integral
@@ -24,8 +26,11 @@ from transformers.utils import ModelOutput
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
+from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, RowAnswer
 
-ITEM_KEYS = ("puzzle", "puzzle_identifier")
+GRID_KEYS = ("puzzle", "puzzle_identifier")
+TASK_KEYS = ("task", "name")
+PARAMETERS = ("max_segments", "halt", "batch_size", "num_augmentations")
 DEFAULT_BATCH_SIZE = 32
 
 
@@ -35,10 +40,11 @@ class PuzzleSolvingPipeline(Pipeline):
     Args (of `pipeline` and of each call, where they come first):
         max_segments: segments at the most; None = the model's `halt_max_steps`.
         halt: True: a puzzle stops at its first halt; False: every puzzle runs all segments, the published evaluation.
-        batch_size: puzzles that the model sees at once.
+        batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
+        num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
 
     Raises:
-        CheckpointError: a model without a processor, or one whose sizes do not fit the processor's.
+        CheckpointError: a model without a processor, or one whose sizes or names do not fit the processor's.
         ArgumentError: an unknown parameter, or a value that is not allowed.
     """
 
@@ -56,7 +62,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 "the pipeline has no processor, which says how to read the model's puzzles; give model= a folder with "
                 "a processor_config.json, or processor=HrmProcessor(...)"
             )
-        _check_sizes(model, processor)
+        _check_fit(model, processor)
         super().__init__(
             model=model, processor=processor, batch_size=_at_least_one("batch_size", batch_size), **kwargs
         )
@@ -65,82 +71,73 @@ class PuzzleSolvingPipeline(Pipeline):
         """Solve puzzles.
 
         Args:
-            puzzles: one grid: a string, an array, a tensor or a dict {"puzzle": grid in any form, "puzzle_identifier":
-                int, may be left out}. A list of those (or of nested lists) is a batch, and all are checked before the
-                first is solved. An iterator or a `torch.utils.data.Dataset` is read as the answers are taken.
-            batch_size, max_segments, halt: as in the class.
+            puzzles: one puzzle, which is one of
+                - a grid: a string (a maze as lines), an array or a tensor;
+                - a dict {"puzzle": grid in any form, "puzzle_identifier": row of the puzzle table or its name, may be
+                  left out};
+                - an ARC task {"task": {"train": [...], "test": [{"input": grid}, ...]}, "name": its name in training}.
+                A list of those (or of nested lists) is a batch, and all are checked before the first is solved. An
+                iterator or a `torch.utils.data.Dataset` is read as the answers are taken.
+            batch_size, max_segments, halt, num_augmentations: as in the class.
 
         Returns:
-            For one grid a dict: `solution` in the form of the puzzle (a cell that the model left open is '.' or 0),
-            `segments` (int), `confidence` (float, sigmoid of the model's q_halt), `valid` (whether it keeps the givens
-            and the rules; None for a task without checkable rules). For a list a list of dicts, for a stream an
-            iterator of dicts.
+            For a list a list of dicts, for a stream an iterator of dicts, for one puzzle a dict. For a grid it has
+            `solution` in the form of the puzzle (a cell that the model left open is '.', ' ' or 0), `segments` (int),
+            `confidence` (float, sigmoid of the model's q_halt), `valid` (whether it keeps the givens and the rules, in
+            a maze whether it is a path; None for a task without checkable rules).
+            For an ARC task, every trained variant of which votes, it has lists with an entry per test input:
+            `solutions` (the grid with most votes, of equals the most confident, as nested lists), `attempts` (the best
+            grids, two or, if all variants agree, one), `votes` (int) and `confidence` (float, mean) of the solution,
+            `segments` (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
 
         Raises:
-            PuzzleError: a puzzle that cannot be read, breaks its own rules or names no row of the puzzle table; for a
-                list or a stream with the index of the item.
+            PuzzleError: a puzzle that cannot be read, breaks its own rules or names no row of the puzzle table, or an
+                ARC task that was not in training; for a list or a stream with the index of the item.
             ArgumentError: an unknown parameter, or a value that is not allowed.
         """
         batch_size = _at_least_one("batch_size", batch_size) or self._batch_size or DEFAULT_BATCH_SIZE
-        forward_params = self._forward_params | self._sanitize_parameters(**parameters)[1]
+        own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
+        preprocess_params = self._preprocess_params | own_preprocess_params
+        forward_params = self._forward_params | own_forward_params
         if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, tuple)):
             puzzles = list(puzzles)  # a data set's column is a sequence too
-            items = list(self._numbered(puzzles, hint=self.processor.hint(puzzles)))
-            return list(self._solve(items, batch_size, forward_params))
+            questions = list(self._numbered(puzzles, preprocess_params, hint=self.processor.hint(puzzles)))
+            return list(self._solve(questions, batch_size, forward_params))
         if isinstance(puzzles, (Iterator, Dataset)):
-            items = self._numbered(_rows(puzzles))
-            return self._solve(items, batch_size, forward_params)
+            questions = self._numbered(_items(puzzles), preprocess_params)
+            return self._solve(questions, batch_size, forward_params)
         if not isinstance(puzzles, (str, np.ndarray, torch.Tensor, dict)):
             raise PuzzleError(
                 f"an input of type {type(puzzles).__name__}; allowed: one grid as a string, an array, a tensor or a "
                 "dict, a list as a batch, an iterator or a torch Dataset (for one column of a data set: KeyDataset of "
                 "transformers)"
             )
-        return self.run_single(puzzles, self._preprocess_params, forward_params, self._postprocess_params)
+        question = self.preprocess(puzzles, **preprocess_params)
+        return next(self._solve([question], batch_size, forward_params))
 
-    def run_single(self, item: Any, preprocess_params: dict, forward_params: dict, postprocess_params: dict) -> dict:
-        """Solve one grid; its errors carry no index."""
-        return next(self._solve([self.preprocess(item)], 1, forward_params))
-
-    def preprocess(self, item: Any) -> dict[str, Any]:
-        """Check one item and encode it.
-
-        Returns:
-            `puzzle` as it came in, `input_ids` (S,) int64, `puzzle_identifier` int.
+    def preprocess(self, item: Any, num_augmentations: int | None = None) -> Question:
+        """Check one item; the question gives the model's rows.
 
         Raises:
             PuzzleError: see `__call__`.
         """
-        puzzle, identifier = item, 0
-        if isinstance(item, dict):
-            unknown = [key for key in item if key not in ITEM_KEYS]
-            if unknown or "puzzle" not in item:
-                raise PuzzleError(f"a dict with the keys {list(item)}; allowed: 'puzzle' and 'puzzle_identifier'")
-            puzzle, identifier = item["puzzle"], item.get("puzzle_identifier", 0)
-        num_identifiers = self.model.config.num_puzzle_identifiers
-        if not _is_int(identifier) or not 0 <= identifier < num_identifiers:
+        if not isinstance(item, dict):
+            return GridQuestion(self.processor, item, 0)
+        if "task" in item:
+            if sorted(item) != sorted(TASK_KEYS):
+                raise PuzzleError(f"an ARC task with the keys {list(item)}; needed are 'task' and 'name', no others")
+            return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
+        if "puzzle" not in item or any(key not in GRID_KEYS for key in item):
             raise PuzzleError(
-                f"puzzle_identifier is {identifier!r}; allowed: integers from 0 to {num_identifiers - 1}, the rows of "
-                "the model's puzzle table"
+                f"a dict with the keys {list(item)}; allowed: 'puzzle' and 'puzzle_identifier', or for an ARC task "
+                "'task' and 'name'"
             )
-        return {"puzzle": puzzle, "input_ids": self.processor.encode(puzzle), "puzzle_identifier": int(identifier)}
+        return GridQuestion(self.processor, item["puzzle"], self._table_row(item.get("puzzle_identifier", 0)))
 
-    def postprocess(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Write one answer.
-
-        Args:
-            answer: `puzzle` as it came in, `sequence` (S,) int64, `segments` () int64, `q_halt_logit` () float.
-
-        Returns:
-            One result, see `__call__`.
-        """
-        solution = self.processor.decode(answer["sequence"], like=answer["puzzle"])
-        return {
-            "solution": solution,
-            "segments": int(answer["segments"]),
-            "confidence": float(torch.sigmoid(answer["q_halt_logit"])),
-            "valid": self.processor.is_valid(answer["puzzle"], solution),
-        }
+    def postprocess(self, answered: tuple[Question, list[RowAnswer]]) -> dict[str, Any]:
+        """One result, see `__call__`, from a question and the answers to its rows."""
+        question, answers = answered
+        return question.result(answers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save model and processor.
@@ -152,51 +149,73 @@ class PuzzleSolvingPipeline(Pipeline):
         self.processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
-        self, max_segments: int | None = None, halt: bool | None = None, **unknown: Any
+        self,
+        max_segments: int | None = None,
+        halt: bool | None = None,
+        num_augmentations: int | None = None,
+        **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
-            raise ArgumentError(f"unknown parameter {sorted(unknown)[0]!r}; allowed: max_segments, halt, batch_size")
-        forward_params = {}
+            raise ArgumentError(f"unknown parameter {sorted(unknown)[0]!r}; allowed: {', '.join(PARAMETERS)}")
+        preprocess_params, forward_params = {}, {}
+        if num_augmentations is not None:
+            preprocess_params["num_augmentations"] = _at_least_one("num_augmentations", num_augmentations)
         if max_segments is not None:
             forward_params["max_segments"] = _at_least_one("max_segments", max_segments)
         if halt is not None:
             if not isinstance(halt, bool):
                 raise ArgumentError(f"halt is {halt!r}; allowed: True, False")
             forward_params["halt"] = halt
-        return {}, forward_params, {}
+        return preprocess_params, forward_params, {}
 
     def _forward(self, inputs: dict[str, torch.Tensor], **forward_params: Any) -> ModelOutput:
         return self.model.solve(inputs["input_ids"], puzzle_identifiers=inputs["puzzle_identifiers"], **forward_params)
 
-    def _numbered(self, items: Iterable[Any], hint: str = "") -> Iterator[dict[str, Any]]:
-        """Preprocessed items, their errors naming the index."""
+    def _table_row(self, identifier: Any) -> int:
+        num_identifiers = self.model.config.num_puzzle_identifiers
+        if isinstance(identifier, str):
+            return self.processor.find_identifier(identifier)
+        if not _is_int(identifier) or not 0 <= identifier < num_identifiers:
+            raise PuzzleError(
+                f"puzzle_identifier is {identifier!r}; allowed: integers from 0 to {num_identifiers - 1}, the rows of "
+                "the model's puzzle table, and their names"
+            )
+        return int(identifier)
+
+    def _numbered(self, items: Iterable[Any], preprocess_params: dict, hint: str = "") -> Iterator[Question]:
+        """Questions of items, their errors naming the index."""
         for index, item in enumerate(items):
             try:
-                yield self.preprocess(item)
+                yield self.preprocess(item, **preprocess_params)
             except PuzzleError as error:
                 raise PuzzleError(f"item {index}: {error}{hint}") from error
 
-    def _solve(self, items: Iterable[dict], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
-        """Results of preprocessed items, batch by batch."""
-        items = iter(items)
-        while batch := list(islice(items, batch_size)):
+    def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
+        """Results of questions in their order; a batch takes rows from as many questions as it needs."""
+        waiting: deque[Question] = deque()  # not all of their rows are answered
+        answers: list[RowAnswer] = []  # to rows of the waiting questions, in order
+
+        def all_rows():
+            for question in questions:
+                waiting.append(question)
+                yield from question.rows()
+
+        rows = all_rows()
+        while batch := list(islice(rows, batch_size)):
             inputs = {
-                "input_ids": torch.from_numpy(np.stack([item["input_ids"] for item in batch])),  # (B, S)
-                "puzzle_identifiers": torch.tensor([item["puzzle_identifier"] for item in batch]),  # (B,)
+                "input_ids": torch.from_numpy(np.stack([row.input_ids for row in batch])),  # (B, S)
+                "puzzle_identifiers": torch.tensor([row.puzzle_identifier for row in batch]),  # (B,)
             }
             out = self.forward(inputs, **forward_params)
-            for row, item in enumerate(batch):
-                yield self.postprocess(
-                    {
-                        "puzzle": item["puzzle"],
-                        "sequence": out.sequences[row],
-                        "segments": out.segments[row],
-                        "q_halt_logit": out.q_halt_logits[row],
-                    }
-                )
+            confidences = torch.sigmoid(out.q_halt_logits)
+            answers += map(RowAnswer, out.sequences.numpy(), out.segments.tolist(), confidences.tolist())
+            while waiting and len(answers) >= waiting[0].num_rows:
+                question = waiting.popleft()
+                yield self.postprocess((question, answers[: question.num_rows]))
+                del answers[: question.num_rows]
 
 
-def _check_sizes(model: Any, processor: HrmProcessor) -> None:
+def _check_fit(model: Any, processor: HrmProcessor) -> None:
     config = model.config
     if (config.seq_len, config.vocab_size) != (processor.num_cells, processor.vocab_size):
         rows, columns = processor.grid_shape
@@ -205,9 +224,15 @@ def _check_sizes(model: Any, processor: HrmProcessor) -> None:
             f"the processor's {processor.task} of {rows}x{columns} has {processor.num_cells} cells and "
             f"{processor.vocab_size} token ids"
         )
+    num_names = processor.num_puzzle_identifiers
+    if processor.puzzle_identifiers is not None and num_names != config.num_puzzle_identifiers:
+        raise CheckpointError(
+            f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has {num_names} "
+            "names of puzzle identifiers: they are not of one checkpoint"
+        )
 
 
-def _rows(source: Iterator | Dataset) -> Iterable[Any]:
+def _items(source: Iterator | Dataset) -> Iterable[Any]:
     """The items of a stream; a map-style dataset need not be iterable."""
     if isinstance(source, Dataset) and isinstance(source, Sized):
         return (source[index] for index in range(len(source)))

@@ -1,102 +1,44 @@
 """HrmProcessor: between a puzzle as a person writes it and the token ids that the model reads.
 
-What differs from task to task (how a grid is read, coded, written and checked) stands behind one `PuzzleCodec` per
-task, made from functions of the game's own module; the processor adds batching, the written forms and saving.
+What differs from task to task stands in puzzle_codecs; the processor adds batching, the written forms, the names of
+the puzzle identifiers, and saving.
 
 B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import copy
+import os
+from collections.abc import Sequence
 from numbers import Integral
-from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import cached_file
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
-from .sudoku import BLANK_ID, FIRST_DIGIT_ID, check_givens, is_solution, parse, to_string, vocabulary
-from .sudoku import decode as decode_sudoku
-from .sudoku import encode as encode_sudoku
-from .sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
+from .puzzle_codecs import CODECS, PuzzleCodec, Shape
+from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 
-Shape = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class PuzzleCodec:
-    """What the processor must know of one task. A grid is a (rows, columns) uint8 array in the game's own numbers.
-
-    Attributes:
-        fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
-        vocabulary: grid_shape -> names of the V token ids, in order.
-        read: (puzzle as written, box_shape) -> grid; raises PuzzleError for one that cannot be read or breaks a rule.
-        encode: grid -> token ids of the same shape.
-        decode: token ids (rows, columns) -> grid; never raises: an id that is no legal answer becomes the blank.
-        write: grid -> text, one character per cell.
-        is_solution: (question grid, answer grid, box_shape) -> bool, or None where the task has no rule to check.
-    """
-
-    fit: Callable[[Shape, Shape | None], Shape | None]
-    vocabulary: Callable[[Shape], list[str]]
-    read: Callable[[Any, Shape | None], np.ndarray]
-    encode: Callable[[np.ndarray], np.ndarray]
-    decode: Callable[[np.ndarray], np.ndarray]
-    write: Callable[[np.ndarray], str]
-    is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool | None]
-
-
-def _fit_sudoku(grid_shape: Shape, box_shape: Shape | None) -> Shape:
-    size = grid_shape[0]
-    if grid_shape[1] != size:
-        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square")
-    if box_shape is None and size not in BOX_SHAPE_OF_SIZE:
-        usual = ", ".join(f"({n}, {n})" for n in BOX_SHAPE_OF_SIZE)
-        raise ArgumentError(f"grid_shape is {grid_shape}; allowed for a Sudoku without box_shape: {usual}")
-    box_shape = box_shape or BOX_SHAPE_OF_SIZE[size]
-    if box_shape[0] * box_shape[1] != size:
-        raise ArgumentError(f"box_shape is {box_shape}; a box of a {size}x{size} Sudoku must hold {size} cells")
-    if not 2 <= size < len(SYMBOLS):
-        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku has 2 to {len(SYMBOLS) - 1} rows")
-    return box_shape
-
-
-def _read_sudoku(puzzle: Any, box_shape: Shape) -> np.ndarray:
-    grid = parse(puzzle, box_shape)
-    check_givens(grid, box_shape)
-    return grid
-
-
-def _decode_sudoku(ids: np.ndarray) -> np.ndarray:
-    is_digit = (ids >= FIRST_DIGIT_ID) & (ids < FIRST_DIGIT_ID + len(ids))
-    return decode_sudoku(np.where(is_digit, ids, BLANK_ID).astype(np.uint8))
-
-
-CODECS: dict[str, PuzzleCodec] = {
-    "sudoku": PuzzleCodec(
-        fit=_fit_sudoku,
-        vocabulary=lambda grid_shape: vocabulary(grid_shape[0]),
-        read=_read_sudoku,
-        encode=encode_sudoku,
-        decode=_decode_sudoku,
-        write=to_string,
-        is_solution=is_solution,
-    ),
-}
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
 
-    A puzzle is a string with one character per cell, a nested or a flat list, an array or a tensor. In a call a list
-    is always a batch of puzzles.
+    A puzzle is a string with one character per cell, for mazes and ARC as lines or a list of lines, a nested or a flat
+    list of cell numbers, an array or a tensor. In a call a list is always a batch of puzzles.
+
+    The names of the puzzle identifiers, up to a million for ARC, are a file of their own beside it, like a vocabulary
+    (puzzle_identifiers.txt); it is saved and loaded with the processor.
 
     Args:
-        task: name of the game, a key of `CODECS`.
-        grid_shape: rows and columns.
+        task: name of the game, a key of `CODECS` in puzzle_codecs, which also says how to add a game of your own.
+        grid_shape: rows and columns; for ARC those of the frame.
         box_shape: rows and columns of one Sudoku box; None = the usual one of that size.
+        puzzle_identifiers: names of the rows of the model's puzzle table; None = rows have no names.
 
     Raises:
         ArgumentError: an unknown task, or sizes that do not fit the task.
@@ -105,31 +47,79 @@ class HrmProcessor(ProcessorMixin):
     model_input_names = ["input_ids", "puzzle_identifiers"]
 
     def __init__(
-        self, task: str = "sudoku", grid_shape: Sequence[int] = (9, 9), box_shape: Sequence[int] | None = None
+        self,
+        task: str = "sudoku",
+        grid_shape: Sequence[int] = (9, 9),
+        box_shape: Sequence[int] | None = None,
+        puzzle_identifiers: PuzzleIdentifiers | None = None,
     ):
         super().__init__()
         if task not in CODECS:
-            raise ArgumentError(f"task is {task!r}; allowed: {', '.join(map(repr, CODECS))}")
+            raise ArgumentError(
+                f"task is {task!r}; allowed: {', '.join(map(repr, CODECS))}; a task of your own is first entered in "
+                "CODECS of puzzle_codecs"
+            )
         self.task = task
         self.grid_shape = _shape("grid_shape", grid_shape)
         self.box_shape = CODECS[task].fit(
             self.grid_shape, None if box_shape is None else _shape("box_shape", box_shape)
         )
+        self.puzzle_identifiers = puzzle_identifiers
 
     @classmethod
-    def get_processor_dict(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> tuple[dict, dict]:
-        """As in transformers, but a checkpoint that does not say its task is an error instead of a default processor.
+    def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
+        """As in transformers, with the names of the puzzle identifiers where the checkpoint has them.
+
+        A checkpoint that does not say its task is an error instead of a default processor.
 
         Raises:
-            CheckpointError: no processor_config.json, or one without a task.
+            CheckpointError: no processor_config.json, one without a task, or a damaged puzzle_identifiers.txt.
         """
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         if "task" not in settings:
             raise CheckpointError(
                 f"{pretrained_model_name_or_path} has no processor_config.json that names a task; save one there with "
-                'HrmProcessor(task="sudoku", grid_shape=(9, 9)).save_pretrained(folder)'
+                "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder); the tasks are "
+                f"{', '.join(map(repr, CODECS))}"
             )
+        path = os.fspath(pretrained_model_name_or_path)
+        path = os.path.dirname(path) if os.path.isfile(path) else path  # transformers takes the JSON file itself too
+        names_file = cached_file(
+            path,
+            FILE_NAME,
+            _raise_exceptions_for_missing_entries=False,
+            **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs},
+        )
+        if names_file is not None:
+            try:
+                settings["puzzle_identifiers"] = PuzzleIdentifiers.load(names_file)
+            except PuzzleError as error:
+                raise CheckpointError(str(error)) from error
         return settings, unused
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Save settings and names into a folder; with `push_to_hub` also on the Hub (`repo_id` = the folder's name).
+
+        Returns:
+            Paths of the files written.
+        """
+        files = super().save_pretrained(save_directory)
+        names_file = Path(save_directory) / FILE_NAME
+        if self.puzzle_identifiers is not None:
+            files.append(str(self.puzzle_identifiers.save(save_directory)))
+        else:
+            names_file.unlink(missing_ok=True)  # another processor's names, if any, would be loaded with this one
+        if push_to_hub:  # not the base class's own: it would upload before the names are written
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return files
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings of processor_config.json; the names are not among them."""
+        bare = copy.copy(self)  # the base class copies deeply, which a million names do not need
+        del bare.puzzle_identifiers
+        return super(HrmProcessor, bare).to_dict()
 
     @property
     def num_cells(self) -> int:
@@ -146,17 +136,23 @@ class HrmProcessor(ProcessorMixin):
         """Number of token ids V."""
         return len(self.vocabulary)
 
+    @property
+    def num_puzzle_identifiers(self) -> int:
+        """Number of named rows of the puzzle table; 1, the blank one, without names."""
+        return 1 if self.puzzle_identifiers is None else len(self.puzzle_identifiers)
+
     def __call__(
         self,
         puzzles: Any,
-        puzzle_identifiers: int | Sequence[int] | None = None,
+        puzzle_identifiers: int | str | Sequence[int | str] | None = None,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
         """Encode one puzzle or a list of puzzles.
 
         Args:
             puzzles: one puzzle (string, array, tensor), or a list of puzzles in any form.
-            puzzle_identifiers: rows of the model's puzzle table, one per puzzle; None = 0, the blank identifier.
+            puzzle_identifiers: rows of the model's puzzle table or their names, one per puzzle; None = 0, the blank
+                identifier.
             return_tensors: "pt", "np", or None for plain lists.
 
         Returns:
@@ -164,7 +160,7 @@ class HrmProcessor(ProcessorMixin):
 
         Raises:
             PuzzleError: a puzzle that cannot be read or breaks its own rules (its index is named), or identifiers that
-                are no integers >= 0 or do not match the puzzles in number.
+                are no integers >= 0, no known names, or do not match the puzzles in number.
             ArgumentError: unknown return_tensors.
         """
         if return_tensors not in ("pt", "np", None):
@@ -176,7 +172,7 @@ class HrmProcessor(ProcessorMixin):
                 input_ids[index] = self.encode(puzzle)
             except PuzzleError as error:
                 raise PuzzleError(f"puzzle {index}: {error}{self.hint(puzzles)}") from error
-        inputs = {"input_ids": input_ids, "puzzle_identifiers": _identifiers(puzzle_identifiers, len(batch))}
+        inputs = {"input_ids": input_ids, "puzzle_identifiers": self._identifiers(puzzle_identifiers, len(batch))}
         if return_tensors is None:
             inputs = {name: array.tolist() for name, array in inputs.items()}
         return BatchFeature(inputs, tensor_type=return_tensors)
@@ -190,18 +186,26 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             PuzzleError: a puzzle that cannot be read, has another size or breaks its own rules.
         """
-        return CODECS[self.task].encode(self._read(puzzle)).reshape(-1).astype(np.int64)
+        ids = np.asarray(self._encode_grid(self._read_question(puzzle)))
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            cell = int(np.argmax((ids < 0) | (ids >= self.vocab_size)))
+            raise PuzzleError(
+                f"row {cell // ids.shape[1] + 1}, column {cell % ids.shape[1] + 1} has the token id {ids.flat[cell]}, "
+                f"which is not in the vocabulary of {self.vocab_size}"
+            )
+        return ids.reshape(-1).astype(np.int64)
 
     def decode(self, ids: Any, like: Any = "") -> Any:
         """Write one answer of the model in the form of the puzzle that was asked.
 
         Args:
-            ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.' or 0).
+            ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
             like: the puzzle as it came in.
 
         Returns:
-            A string of S characters for a string, a nested or a flat list for such a list, an array of the same shape
-            and dtype for an array, likewise a tensor.
+            A string for a string (one line per row where the puzzle has lines), a list of lines for such a list, a
+            nested or a flat list for such a list, an array of the same dtype for an array, likewise a tensor. All have
+            the size of the puzzle, but for ARC, where it is the answer's own.
 
         Raises:
             ArgumentError: another number of ids than cells.
@@ -209,13 +213,16 @@ class HrmProcessor(ProcessorMixin):
         ids = np.asarray(torch.as_tensor(ids).cpu())
         if ids.shape != (self.num_cells,):
             raise ArgumentError(f"ids have shape {ids.shape}; one {self.task} puzzle has {self.num_cells} cells")
+        ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
-            return CODECS[self.task].write(grid)
+            return self._write(grid, like)
         if isinstance(like, torch.Tensor):
-            return torch.from_numpy(grid.astype(np.int64)).reshape(like.shape).to(like.dtype)
+            return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
         if isinstance(like, np.ndarray):
-            return grid.reshape(like.shape).astype(like.dtype)
+            return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
+        if isinstance(like[0], str):
+            return self._write(grid, "\n".join(like)).split("\n") if grid.size else []
         nested = isinstance(like[0], (list, tuple, np.ndarray))
         return (grid if nested else grid.reshape(-1)).tolist()
 
@@ -236,35 +243,110 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             PuzzleError: the puzzle itself cannot be read or breaks its own rules.
         """
-        question = self._read(puzzle)
+        question = self._read_question(puzzle)
+        is_solution = CODECS[self.task].is_solution
+        if is_solution is None:
+            return None
         try:
-            answer = self._read(solution)
+            return bool(is_solution(question, self.read(solution), self.box_shape))
         except PuzzleError:
             return False
-        return CODECS[self.task].is_solution(question, answer, self.box_shape)
 
-    def hint(self, puzzles: Any) -> str:
-        """What to add to an error when a list that should be a batch looks like the rows or the cells of one grid."""
-        rows, columns = self.grid_shape
-        if not isinstance(puzzles, list):
-            return ""
-        is_rows = len(puzzles) == rows and all(
-            isinstance(row, (str, list, tuple, np.ndarray)) and len(row) == columns for row in puzzles
-        )
-        is_cells = len(puzzles) == self.num_cells and all(isinstance(cell, Integral) for cell in puzzles)
-        if is_rows or is_cells:
-            return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
-        return ""
+    def read(self, puzzle: Any) -> np.ndarray:
+        """A question or an answer in any form -> grid (rows, columns) of the game's cell numbers; checks no rule.
 
-    def _read(self, puzzle: Any) -> np.ndarray:
+        Raises:
+            PuzzleError: one that cannot be read.
+        """
         if isinstance(puzzle, torch.Tensor):
-            puzzle = puzzle.detach().cpu().numpy()
+            puzzle = _as_array(puzzle)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
             raise PuzzleError(
                 f"a puzzle of type {type(puzzle).__name__} ({puzzle!r:.40}); allowed: a string, a list, an array, a "
                 "tensor"
             )
-        return CODECS[self.task].read(puzzle, self.box_shape)
+        return CODECS[self.task].read(puzzle, self.grid_shape, self.box_shape)
+
+    def draw(self, puzzle: Any) -> str:
+        """A question or an answer in any form, or a grid, as text for people.
+
+        Raises:
+            PuzzleError: one that cannot be read.
+        """
+        grid = self.read(puzzle)
+        codec = CODECS[self.task]
+        return "\n".join(self._lines(grid)) if codec.draw is None else codec.draw(grid, self.box_shape)
+
+    def find_identifier(self, identifier: int | str) -> int:
+        """The row of the puzzle table for a row's number or its name.
+
+        Raises:
+            PuzzleError: neither an integer >= 0 nor a known name; names that are near are listed.
+        """
+        if isinstance(identifier, str):
+            if self.puzzle_identifiers is None:
+                raise PuzzleError(
+                    f"puzzle_identifiers hold the name {identifier!r}, but this processor has no names (there was no "
+                    f"{FILE_NAME} beside its processor_config.json); give integers"
+                )
+            return self.puzzle_identifiers.find(identifier)
+        if not isinstance(identifier, Integral) or isinstance(identifier, bool) or identifier < 0:
+            raise PuzzleError(f"puzzle_identifiers hold {identifier!r}; allowed: integers >= 0 and names")
+        if self.puzzle_identifiers is not None and identifier >= len(self.puzzle_identifiers):
+            raise PuzzleError(
+                f"puzzle_identifiers hold {identifier}; allowed: names and 0 to {len(self.puzzle_identifiers) - 1}"
+            )
+        return int(identifier)
+
+    def hint(self, puzzles: Any) -> str:
+        """What to add to an error when a list that should be a batch looks like the rows or the cells of one grid."""
+        if not isinstance(puzzles, list) or not puzzles:
+            return ""
+        rows, columns = self.grid_shape
+        is_rows = len(puzzles) == rows and all(
+            isinstance(row, (str, list, tuple, np.ndarray)) and len(row) == columns for row in puzzles
+        )
+        is_number_rows = all(  # of another size than the model's: usual for ARC
+            isinstance(row, (list, tuple)) and len(row) != self.num_cells and all(map(_is_number, row))
+            for row in puzzles
+        )
+        is_cells = len(puzzles) == self.num_cells and all(map(_is_number, puzzles))
+        if is_rows or is_number_rows or is_cells:
+            return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
+        return ""
+
+    def _read_question(self, puzzle: Any) -> np.ndarray:
+        grid = self.read(puzzle)
+        CODECS[self.task].check(grid, self.box_shape)
+        return grid
+
+    def _encode_grid(self, grid: np.ndarray) -> np.ndarray:
+        ids = CODECS[self.task].encode(grid, self.grid_shape)
+        if ids.shape != self.grid_shape:
+            raise PuzzleError(f"a grid of {np.shape(grid)} cells; the model's {self.task} has {self.grid_shape}")
+        return ids
+
+    def _write(self, grid: np.ndarray, question: str) -> str:
+        codec = CODECS[self.task]
+        if codec.write is not None:
+            return codec.write(grid, question)
+        return ("\n" if "\n" in question.strip("\n") else "").join(self._lines(grid))
+
+    def _lines(self, grid: np.ndarray) -> list[str]:
+        names = self.vocabulary
+        return ["".join(names[token] for token in row) for row in self._encode_grid(grid).tolist()]
+
+    def _identifiers(self, identifiers: int | str | Sequence[int | str] | None, num_puzzles: int) -> np.ndarray:
+        """Puzzle identifiers as (B,) int64."""
+        if identifiers is None:
+            return np.zeros(num_puzzles, dtype=np.int64)
+        if isinstance(identifiers, (np.ndarray, torch.Tensor)):
+            identifiers = identifiers.tolist()
+        if not isinstance(identifiers, Sequence) or isinstance(identifiers, str):
+            identifiers = [identifiers]
+        if len(identifiers) != num_puzzles:
+            raise PuzzleError(f"{len(identifiers)} puzzle_identifiers for {num_puzzles} puzzles: give one for each")
+        return np.array([self.find_identifier(identifier) for identifier in identifiers], dtype=np.int64)
 
 
 def _shape(name: str, shape: Sequence[int]) -> Shape:
@@ -275,16 +357,19 @@ def _shape(name: str, shape: Sequence[int]) -> Shape:
     return int(shape[0]), int(shape[1])
 
 
-def _identifiers(identifiers: int | Sequence[int] | None, num_puzzles: int) -> np.ndarray:
-    """Puzzle identifiers as (B,) int64."""
-    if identifiers is None:
-        return np.zeros(num_puzzles, dtype=np.int64)
-    identifiers = np.atleast_1d(np.asarray(identifiers))
-    if identifiers.shape != (num_puzzles,):
-        raise PuzzleError(f"puzzle_identifiers have shape {identifiers.shape} for {num_puzzles} puzzles")
-    if identifiers.dtype.kind not in "iu" or (identifiers < 0).any():
-        raise PuzzleError(f"puzzle_identifiers are {identifiers.tolist()}; allowed: integers >= 0")
-    return identifiers.astype(np.int64)
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+    except (RuntimeError, TypeError) as error:
+        raise PuzzleError(
+            f"a tensor of {tensor.dtype} ({tensor.layout}, device {tensor.device}) cannot be read as a puzzle; give a "
+            "dense one of integers"
+        ) from error
 
 
-__all__ = ["HrmProcessor", "PuzzleCodec"]
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, Integral)
+
+
+__all__ = ["CODECS", "HrmProcessor", "PuzzleCodec"]

@@ -1,32 +1,151 @@
-"""The command `hrm-solve --checkpoint DIR PUZZLE`: solves one puzzle and draws question and answer."""
+"""The command `hrm-solve --checkpoint DIR PUZZLE`: solves a puzzle and draws question and answer.
+
+PUZZLE is text, or a file (its path, or @path): text, or JSON for a grid as nested lists, a dict as the pipeline takes
+it, or an ARC task.
+"""
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 from safetensors import SafetensorError
-from transformers import pipeline
+from transformers import Pipeline, pipeline
 
-from hrm_hf.sudoku import draw, parse
+from hrm_hf.errors import CheckpointError, HrmError, PuzzleError
+from hrm_hf.picture import save_picture
+
+
+class Solved(NamedTuple):
+    """One question with what is known of its answer; grids (rows, columns) in the game's own cell numbers."""
+
+    question: np.ndarray
+    prediction: np.ndarray
+    answer: np.ndarray | None
+    summary: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 2 after bad input, with one line on stderr."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    description, details = __doc__.split("\n\n", 1)
+    parser = argparse.ArgumentParser(description=description, epilog=" ".join(details.split()))
     parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("puzzle", help="one character per cell, '.' or 0 for a blank; white space is ignored")
+    parser.add_argument(
+        "--name", help="name of the puzzle's identifier; for an ARC task its name, by default that of the file"
+    )
+    parser.add_argument(
+        "--num-augmentations", type=int, help="trained variants of an ARC task that vote at most (default: all)"
+    )
+    parser.add_argument("--picture", metavar="FILE.png", help="draws into a file too; needs matplotlib")
+    parser.add_argument(
+        "puzzle",
+        help="text with one character per cell (Sudoku: '.' or 0 for a blank, white space is ignored; maze: lines of "
+        "'# SG'), or a file",
+    )
     args = parser.parse_args(argv)
     try:
-        solver = pipeline("puzzle-solving", model=args.checkpoint)
-        box_shape = solver.processor.box_shape
-        puzzle = parse(args.puzzle, box_shape)
-        result = solver(puzzle)
-    except (ValueError, OSError, SafetensorError) as error:
+        item = read_item(args.puzzle, args.name)
+        solver = load_solver(args.checkpoint)
+        all_solved = solve(solver, item, args.num_augmentations)
+        for solved in all_solved:
+            print(f"{draw(solver, solved.question)}\n\n{draw(solver, solved.prediction)}\n\n{solved.summary}")
+        if args.picture is not None:
+            processor = solver.processor
+            known = all(solved.answer is not None for solved in all_solved)
+            titles = ("input", "prediction", "answer") if known else ("input", "prediction")
+            grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
+            save_picture(args.picture, grids, titles, processor.task, processor.box_shape)
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{draw(puzzle, box_shape)}\n\n{draw(result['solution'], box_shape)}\n")
-    print(f"{result['segments']} segment(s), confidence {result['confidence']:.3f}, valid: {result['valid']}")
     return 0
+
+
+def read_item(argument: str, name: str | None) -> dict[str, Any]:
+    """The pipeline's item for a command line's puzzle.
+
+    Raises:
+        PuzzleError: a file that is neither text nor JSON, or JSON that is no puzzle.
+        OSError: a file that cannot be read.
+    """
+    if not argument.startswith("@") and not os.path.isfile(argument):
+        return _grid_item(argument, name)
+    path = Path(argument.removeprefix("@"))
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else text
+    except ValueError as error:
+        raise PuzzleError(f"{path} is no text, or no JSON: {error}") from error
+    if not isinstance(content, dict):
+        return _grid_item(content, name)
+    if "test" in content:
+        return {"task": content, "name": name or path.stem}
+    if name in content:  # many tasks by name, as in Kaggle's files
+        return {"task": content[name], "name": name}
+    if "puzzle" in content or "task" in content:
+        return content
+    raise PuzzleError(
+        f"{path} is neither one ARC task (an object with 'train' and 'test') nor tasks by name, one of which is --name"
+    )
+
+
+def load_solver(checkpoint: str) -> Pipeline:
+    """The pipeline of a folder or a model on the Hub.
+
+    Raises:
+        CheckpointError: there is none, or its parts do not fit each other.
+        OSError, SafetensorError: a folder whose files are missing or damaged.
+    """
+    try:
+        return pipeline("puzzle-solving", model=checkpoint)
+    except HrmError:
+        raise
+    except (OSError, ValueError) as error:
+        if os.path.isdir(checkpoint):
+            raise
+        raise CheckpointError(
+            f"there is no folder {checkpoint} here, and no model of this name on the Hugging Face Hub could be loaded"
+        ) from error
+
+
+def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None) -> list[Solved]:
+    """Solves an item: a grid gives one entry, an ARC task one per test input."""
+    processor = solver.processor
+    result = solver(item, num_augmentations=num_augmentations)
+    if "task" not in item:
+        summary = f"{result['segments']} segment(s), confidence {result['confidence']:.3f}"
+        if result["valid"] is not None:
+            summary += f", valid: {result['valid']}"
+        return [Solved(processor.read(item["puzzle"]), _grid(solver, result["solution"]), None, summary)]
+    all_solved = []
+    for index, pair in enumerate(item["task"]["test"]):
+        answer = None if pair.get("output") is None else processor.read(pair["output"])
+        prediction = _grid(solver, result["solutions"][index])
+        summary = (
+            f"test input {index + 1}: {result['votes'][index]} of {result['num_augmentations']} votes, confidence "
+            f"{result['confidence'][index]:.3f}"
+        )
+        if answer is not None:
+            summary += f", right: {np.array_equal(prediction, answer)}"
+        all_solved.append(Solved(processor.read(pair["input"]), prediction, answer, summary))
+    return all_solved
+
+
+def draw(solver: Pipeline, grid: np.ndarray) -> str:
+    return solver.processor.draw(grid) if grid.size else "(empty)"
+
+
+def _grid_item(puzzle: Any, name: str | None) -> dict[str, Any]:
+    return {"puzzle": puzzle} if name is None else {"puzzle": puzzle, "puzzle_identifier": name}
+
+
+def _grid(solver: Pipeline, solution: Any) -> np.ndarray:
+    """A solution in any form as a grid; an ARC answer may have no cells."""
+    return solver.processor.read(solution) if len(solution) else np.zeros((0, 0), np.uint8)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.arc import ArcAugmentation, cut, frame
 from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
 from hrm_hf.modeling_hrm import HrmSolveOutput
 from hrm_hf.pipeline_puzzle import PuzzleSolvingPipeline
+from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 
 PUZZLE = "1..4..1..1..4..1"
 SOLUTION = "1234341221434321"
@@ -186,6 +188,8 @@ def test_parameters_of_the_call_come_before_those_of_the_pipeline():
         ([PUZZLE, {"puzzle": PUZZLE, "puzzle_identifier": 4}], "item 1: puzzle_identifier is 4; .*0 to 3"),
         ({"puzzle": PUZZLE, "puzzle_identifier": -1}, "puzzle_identifier is -1"),
         ({"puzzle": PUZZLE, "puzzle_identifier": True}, "puzzle_identifier is True"),
+        ({"puzzle": PUZZLE, "puzzle_identifier": "somebody"}, "'somebody'.*no names"),
+        ({"task": {"train": [], "test": [{"input": [[1]]}]}, "name": "a"}, "for ARC.*'sudoku'"),
         ({"grid": PUZZLE}, "'grid'.*'puzzle_identifier'"),
         ({"puzzle": PUZZLE, "id": 1}, "'id'"),
         (GRID.tolist(), "item 0: .*wrap one grid in a list"),
@@ -210,6 +214,7 @@ def test_bad_items_are_named_before_any_is_solved(solver, puzzles, named):
         ({"max_segments": 2.0}, "max_segments is 2.0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"halt": 1}, "halt is 1"),
+        ({"num_augmentations": 0}, "num_augmentations is 0"),
         ({"temperature": 1.0}, "'temperature'.*max_segments, halt, batch_size"),
     ],
 )
@@ -234,6 +239,151 @@ def test_missing_processor_is_named(folder, tmp_path):
 def test_model_and_processor_of_other_sizes_are_named(folder, tmp_path):
     with pytest.raises(CheckpointError, match="16 cells with 6 token ids.*9x9 has 81 cells and 11"):
         pipeline("puzzle-solving", model=str(folder), processor=HrmProcessor())
+
+
+def test_model_and_names_of_other_numbers_are_named(folder):
+    names = PuzzleIdentifiers([BLANK_NAME, "a"])
+    with pytest.raises(CheckpointError, match="4 rows.*2 names"):
+        pipeline(
+            "puzzle-solving", model=str(folder), processor=HrmProcessor(grid_shape=(4, 4), puzzle_identifiers=names)
+        )
+
+
+MAZE = "S# \n   \n# G"
+MAZE_ANSWER = "S# \noo \n#oG"
+
+
+class KnowingMazeModel(HrmForPuzzleSolving):
+    """Answers the maze MAZE with MAZE_ANSWER."""
+
+    def solve(self, input_ids, puzzle_identifiers=None, max_segments=None, halt=True):
+        answer = torch.tensor([1 + "# SGo".index(cell) for cell in MAZE_ANSWER.replace("\n", "")])
+        return HrmSolveOutput(
+            sequences=answer.repeat(len(input_ids), 1),
+            segments=torch.ones_like(puzzle_identifiers),
+            q_halt_logits=torch.zeros(len(input_ids)),
+        )
+
+
+def test_mazes_come_back_in_their_form():
+    model = KnowingMazeModel(HrmConfig(**(CONFIG | dict(seq_len=9))))
+    solver = pipeline("puzzle-solving", model=model, processor=HrmProcessor(task="maze", grid_shape=(3, 3)))
+    grid = np.array([[2, 0, 1], [1, 1, 1], [0, 1, 3]])
+    lines, listed, array = solver([MAZE, {"puzzle": MAZE.split("\n")}, grid])
+    assert lines == {"solution": MAZE_ANSWER, "segments": 1, "confidence": 0.5, "valid": True}
+    assert listed["solution"] == MAZE_ANSWER.split("\n")
+    assert array["solution"].tolist() == [[2, 0, 1], [4, 4, 1], [0, 4, 3]]
+    assert solver("S  \n   \n  G")["valid"] is False  # the answer to another maze
+    with pytest.raises(PuzzleError, match="item 1: .*2 S"):
+        solver([MAZE, MAZE.replace("G", "S")])
+    with pytest.raises(PuzzleError, match="wrap one grid in a list"):
+        solver(MAZE.split("\n"))
+
+
+ARC_NAMES = PuzzleIdentifiers(
+    [BLANK_NAME, "aaaa_t1_0213456789", "aaaa", "bbbb", "aaaa_t6_0123456798", "aaaa_t4_0123456789"]
+)
+ARC_GRIDS = [[[1, 2, 3], [0, 9, 8]], [[5, 0]]]
+ARC_TASK = {"train": [], "test": [{"input": grid} for grid in ARC_GRIDS]}
+
+
+class KnowingArcModel(HrmForPuzzleSolving):
+    """Turns every grid upside down, as each variant's identifier sees it; but under number 4 it says [[7]]."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.batches = []
+
+    def solve(self, input_ids, puzzle_identifiers=None, max_segments=None, halt=True):
+        self.batches.append(puzzle_identifiers.tolist())
+        answers = []
+        for ids, identifier in zip(input_ids.numpy(), puzzle_identifiers.tolist()):
+            _, augmentation = ArcAugmentation.parse(ARC_NAMES.names[identifier])
+            grid = augmentation.undo(cut(ids.reshape(6, 6)))
+            answer = np.full((1, 1), 7) if identifier == 4 else grid[::-1]
+            answers.append(frame(augmentation.apply(answer), (6, 6)).reshape(-1).astype(np.int64))
+        return HrmSolveOutput(
+            sequences=torch.from_numpy(np.stack(answers)),
+            segments=puzzle_identifiers + 1,
+            q_halt_logits=puzzle_identifiers.float(),
+        )
+
+
+@pytest.fixture
+def arc_solver():
+    model = KnowingArcModel(HrmConfig(**(CONFIG | dict(vocab_size=12, seq_len=36, num_puzzle_identifiers=6))))
+    processor = HrmProcessor(task="arc", grid_shape=(6, 6), puzzle_identifiers=ARC_NAMES)
+    return pipeline("puzzle-solving", model=model, processor=processor)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_arc_task_is_voted_on(arc_solver, batch_size):
+    result = arc_solver({"task": ARC_TASK, "name": "aaaa"}, batch_size=batch_size)
+    upside_down = [grid[::-1] for grid in ARC_GRIDS]
+    assert result["solutions"] == upside_down
+    assert result["attempts"] == [[grid, [[7]]] for grid in upside_down]
+    assert result["votes"] == [3, 3]
+    sure = [1 / (1 + math.exp(-identifier)) for identifier in (1, 2, 5)]
+    assert result["confidence"] == pytest.approx([sum(sure) / 3] * 2)
+    assert result["segments"] == [4.0, 4.0]  # mean of 2, 3, 5, 6
+    assert result["num_augmentations"] == 4
+    asked = [identifier for batch in arc_solver.model.batches for identifier in batch]
+    assert asked == [2, 1, 4, 5] * 2  # the original first
+    assert max(map(len, arc_solver.model.batches)) == min(batch_size, 8)
+
+
+def test_num_augmentations_takes_the_original_first(arc_solver):
+    result = arc_solver({"task": ARC_TASK, "name": "aaaa"}, num_augmentations=1)
+    assert arc_solver.model.batches == [[2, 2]]
+    assert result["attempts"] == [[grid[::-1]] for grid in ARC_GRIDS]
+    assert (result["votes"], result["num_augmentations"]) == ([1, 1], 1)
+
+
+def test_arc_tasks_and_grids_share_batches(arc_solver):
+    items = [
+        {"puzzle": ARC_GRIDS[0], "puzzle_identifier": "bbbb"},
+        {"task": ARC_TASK, "name": "aaaa"},
+        {"puzzle": np.array(ARC_GRIDS[1]), "puzzle_identifier": 3},
+        {"task": {**ARC_TASK, "test": [{"input": [[4], [6]], "output": [[1]]}]}, "name": "bbbb"},
+    ]
+    for results in (arc_solver(items, batch_size=4), list(arc_solver(iter(items), batch_size=4))):
+        assert results[0]["solution"] == ARC_GRIDS[0][::-1] and results[0]["valid"] is None
+        assert results[1]["solutions"] == [grid[::-1] for grid in ARC_GRIDS]
+        assert results[2]["solution"].tolist() == ARC_GRIDS[1]
+        assert results[3]["solutions"] == [[[6], [4]]]
+    assert [len(batch) for batch in arc_solver.model.batches] == [4, 4, 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("item", "named"),
+    [
+        ({"task": ARC_TASK, "name": "aaab"}, "task aaab.*not seen in training.*aaaa"),
+        ({"task": ARC_TASK, "name": "aaaa_t1_0213456789"}, "aaaa_t1_0213456789"),
+        ({"task": ARC_TASK, "name": 7}, "7"),
+        ({"task": ARC_TASK}, "'task'.*'name'"),
+        ({"task": ARC_TASK, "name": "aaaa", "puzzle": [[1]]}, "'puzzle'.*'task' and 'name'"),
+        ({"task": {"train": []}, "name": "aaaa"}, "aaaa.*'test'"),
+        ({"task": {"train": [], "test": []}, "name": "aaaa"}, "aaaa.*test"),
+        ({"task": {"train": [], "test": [{"input": [[1, 2], [3]]}]}, "name": "aaaa"}, "aaaa.*test pair 1.*row 2"),
+        ({"task": {"train": [], "test": [{"input": [[1] * 7]}]}, "name": "aaaa"}, "aaaa.*7 columns"),
+        ({"puzzle": [[1, 10]], "puzzle_identifier": "bbbb"}, "10 at row 1, column 2"),
+        ({"puzzle": [[1]], "puzzle_identifier": "bbbc"}, "'bbbc'.*bbbb"),
+        ({"puzzle": [[1]], "puzzle_identifier": 6}, "puzzle_identifier is 6"),
+    ],
+)
+def test_bad_arc_items_are_named(arc_solver, item, named):
+    with pytest.raises(PuzzleError, match=named):
+        arc_solver(item)
+    with pytest.raises(PuzzleError, match=f"item 1: .*{named}"):
+        arc_solver([{"task": ARC_TASK, "name": "aaaa"}, item])
+    assert arc_solver.model.batches == []
+
+
+def test_arc_model_without_names_says_so():
+    model = KnowingArcModel(HrmConfig(**(CONFIG | dict(vocab_size=12, seq_len=36, num_puzzle_identifiers=6))))
+    solver = pipeline("puzzle-solving", model=model, processor=HrmProcessor(task="arc", grid_shape=(6, 6)))
+    with pytest.raises(PuzzleError, match="no names"):
+        solver({"task": ARC_TASK, "name": "aaaa"})
 
 
 def test_saved_pipeline_loads_without_remote_code(folder, tmp_path):

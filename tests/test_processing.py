@@ -1,6 +1,7 @@
-"""HrmProcessor: puzzles in every written form to token ids and back, saving, and clear errors."""
+"""HrmProcessor: puzzles in every written form to token ids and back, names of identifiers, saving, clear errors."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from transformers import AutoProcessor
 
 from hrm_hf import HrmProcessor
 from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
+from hrm_hf.processing_hrm import CODECS, PuzzleCodec
+from hrm_hf.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 # A 4x4 Sudoku with boxes of 2x2; token ids: blank 1, digit d is d + 1.
 PUZZLE = "1..4..1..1..4..1"
@@ -25,7 +28,42 @@ FORMS = {
     "uint8 array": (GRID, ANSWER),
     "flat float array": (GRID.reshape(-1).astype(np.float32), ANSWER.reshape(-1).astype(np.float32)),
     "tensor": (torch.from_numpy(GRID.astype(np.int64)), torch.from_numpy(ANSWER.astype(np.int64))),
+    "bfloat16 tensor": (torch.from_numpy(GRID).bfloat16(), torch.from_numpy(ANSWER).bfloat16()),
+    "lines": ("1..4\n..1.\n.1..\n4..1\n", "1234\n3412\n2143\n4321"),
 }
+NAMES = PuzzleIdentifiers([BLANK_NAME, "task_a", "task_a_t1_0123456789"])
+
+MAZE = "S# \n   \n# G"
+MAZE_ANSWER = "S# \noo \n#oG"
+MAZE_IDS = [3, 1, 2, 2, 2, 2, 1, 2, 4]
+MAZE_ANSWER_IDS = [3, 1, 2, 5, 5, 2, 1, 5, 4]
+MAZE_FORMS = {
+    "lines": (MAZE, MAZE_ANSWER),
+    "run": (MAZE.replace("\n", ""), MAZE_ANSWER.replace("\n", "")),
+    "list of lines": (MAZE.split("\n"), MAZE_ANSWER.split("\n")),
+    "nested list": ([[2, 0, 1], [1, 1, 1], [0, 1, 3]], [[2, 0, 1], [4, 4, 1], [0, 4, 3]]),
+    "array": (np.array([[2, 0, 1], [1, 1, 1], [0, 1, 3]]), np.array([[2, 0, 1], [4, 4, 1], [0, 4, 3]])),
+}
+
+# In a frame of 4x4: a grid of 1x2 with its lines of EOS, and an answer of 2x1.
+ARC_IDS = [3, 4, 1, 0, 1, 1] + [0] * 10
+ARC_ANSWER_IDS = [5, 1, 0, 0, 6, 1, 0, 0, 1] + [0] * 7
+ARC_FORMS = {
+    "nested list": ([[1, 2]], [[3], [4]]),
+    "array": (np.array([[1, 2]], np.int16), np.array([[3], [4]], np.int16)),
+    "tensor": (torch.tensor([[1, 2]]), torch.tensor([[3], [4]])),
+    "lines": ("12", "3\n4"),
+    "list of lines": (["12"], ["3", "4"]),
+}
+
+
+def assert_same(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, (np.ndarray, torch.Tensor)):
+        assert found.shape == expected.shape and found.dtype == expected.dtype
+        assert (found == expected).all()
+    else:
+        assert found == expected
 
 
 @pytest.fixture
@@ -38,13 +76,70 @@ def test_solution_comes_back_in_the_form_of_the_puzzle(processor, form):
     puzzle, solution = FORMS[form]
     assert processor.encode(puzzle).tolist() == PUZZLE_IDS
     decoded = processor.decode(torch.tensor(SOLUTION_IDS), like=puzzle)
-    assert type(decoded) is type(solution)
-    if isinstance(solution, (np.ndarray, torch.Tensor)):
-        assert decoded.shape == solution.shape and decoded.dtype == solution.dtype
-        assert (decoded == solution).all()
-    else:
-        assert decoded == solution
+    assert_same(decoded, solution)
     assert processor.is_valid(puzzle, decoded) is True
+
+
+@pytest.mark.parametrize("form", MAZE_FORMS)
+def test_mazes_in_each_form(form):
+    processor = HrmProcessor(task="maze", grid_shape=(3, 3))
+    puzzle, solution = MAZE_FORMS[form]
+    assert processor.encode(puzzle).tolist() == MAZE_IDS
+    decoded = processor.decode(MAZE_ANSWER_IDS, like=puzzle)
+    assert_same(decoded, solution)
+    assert processor.is_valid(puzzle, decoded) is True
+    assert processor.is_valid(puzzle, processor.decode(MAZE_IDS, like=puzzle)) is False  # no path
+    with pytest.raises(PuzzleError, match="path"):  # an answer is no question
+        processor.encode(solution)
+
+
+@pytest.mark.parametrize("form", ARC_FORMS)
+def test_arc_grids_in_each_form(form):
+    processor = HrmProcessor(task="arc", grid_shape=(4, 4))
+    puzzle, solution = ARC_FORMS[form]
+    assert processor.encode(puzzle).tolist() == ARC_IDS
+    assert_same(processor.decode(ARC_ANSWER_IDS, like=puzzle), solution)
+    assert processor.is_valid(puzzle, solution) is None
+    assert len(processor.decode([0] * 16, like=puzzle)) == 0  # an answer without cells
+
+
+def test_grids_are_drawn(processor):
+    assert processor.draw(PUZZLE) == processor.draw(GRID) == "1 . | . 4\n. . | 1 .\n----+----\n. 1 | . .\n4 . | . 1"
+    assert "|S# |" in HrmProcessor(task="maze", grid_shape=(3, 3)).draw(MAZE)
+    assert HrmProcessor(task="arc", grid_shape=(4, 4)).draw([[1, 2]]) == "1 2"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(4, 4, dtype=torch.complex64), torch.zeros(4, 4).to_sparse(), torch.zeros(4, 4, device="meta")],
+)
+def test_tensors_that_hold_no_cells_are_named(processor, tensor):
+    with pytest.raises(PuzzleError):
+        processor.encode(tensor)
+
+
+def test_a_task_of_ones_own(monkeypatch, tmp_path):
+    def read(puzzle, grid_shape, box_shape):
+        return np.array([list(map(".#".index, row)) for row in puzzle.split()])
+
+    monkeypatch.setitem(CODECS, "lights", PuzzleCodec(vocabulary=lambda grid_shape: ["PAD", ".", "#"], read=read))
+    HrmProcessor(task="lights", grid_shape=(2, 3)).save_pretrained(tmp_path)
+    processor = HrmProcessor.from_pretrained(tmp_path)
+    assert processor(["..#\n#.."])["input_ids"].tolist() == [[1, 1, 2, 2, 1, 1]]
+    assert processor.decode([2, 1, 1, 1, 1, 0], like="..#\n#..") == processor.draw("#..\n...") == "#..\n..."
+    assert processor.is_valid("..#\n#..", "...\n...") is None
+    with pytest.raises(PuzzleError, match=r"\(2, 2\).*\(2, 3\)"):
+        processor.encode("..\n##")
+    monkeypatch.delitem(CODECS, "lights")
+    with pytest.raises(ArgumentError, match="'lights'.*CODECS"):
+        HrmProcessor.from_pretrained(tmp_path)
+
+
+def test_cells_outside_the_vocabulary_are_named(monkeypatch):
+    codec = PuzzleCodec(vocabulary=lambda shape: ["PAD", ".", "#"], read=lambda puzzle, shape, box: np.array(puzzle))
+    monkeypatch.setitem(CODECS, "lights", codec)
+    with pytest.raises(PuzzleError, match="row 2, column 1 has the token id 3.*vocabulary of 3"):
+        HrmProcessor(task="lights", grid_shape=(2, 2)).encode([[0, 1], [2, 0]])
 
 
 def test_call_makes_a_batch(processor):
@@ -107,8 +202,71 @@ def test_save_and_load_by_auto_processor(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["processor_config.json"]
 
 
+def test_names_are_saved_beside_the_settings(tmp_path):
+    saved = HrmProcessor(grid_shape=(4, 4), puzzle_identifiers=NAMES)
+    files = saved.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"processor_config.json", FILE_NAME}
+    assert sorted(files) == sorted(str(path) for path in tmp_path.iterdir())
+    assert "task_a" not in (tmp_path / "processor_config.json").read_text() and "task_a" not in repr(saved)
+    assert saved.puzzle_identifiers is NAMES  # saving leaves the processor as it was
+    for loaded in (
+        HrmProcessor.from_pretrained(tmp_path),
+        HrmProcessor.from_pretrained(tmp_path / "processor_config.json"),
+        AutoProcessor.from_pretrained(tmp_path),
+    ):
+        assert loaded.puzzle_identifiers == NAMES and loaded.num_puzzle_identifiers == 3
+    HrmProcessor(grid_shape=(4, 4)).save_pretrained(tmp_path)  # nobody's names must not stay behind
+    assert HrmProcessor.from_pretrained(tmp_path).puzzle_identifiers is None
+    assert HrmProcessor.from_pretrained(tmp_path).num_puzzle_identifiers == 1
+    (tmp_path / FILE_NAME).write_text("a\na\n")
+    with pytest.raises(CheckpointError, match=FILE_NAME):
+        HrmProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["save_pretrained", "push_to_hub"])
+def test_pushing_uploads_the_names_too(monkeypatch, tmp_path, how):
+    class Repository:
+        repo_id = "me/model"
+
+        def create_repo(self, repo_id, **kwargs):
+            assert repo_id == "model"
+            return self
+
+        def save(self, path):
+            pass
+
+    uploaded = []
+    monkeypatch.setattr("transformers.utils.hub.hf_api", Repository)
+    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *args, **kwargs: Repository())
+    monkeypatch.setattr(
+        HrmProcessor,
+        "_upload_modified_files",
+        lambda self, folder, repo_id, **kwargs: uploaded.extend([repo_id, *sorted(os.listdir(folder))]),
+    )
+    processor = HrmProcessor(puzzle_identifiers=NAMES)
+    if how == "push_to_hub":
+        processor.push_to_hub("model")
+    else:
+        processor.save_pretrained(tmp_path / "model", push_to_hub=True)
+    assert uploaded == ["me/model", "processor_config.json", FILE_NAME]
+
+
+def test_identifiers_may_be_names():
+    processor = HrmProcessor(grid_shape=(4, 4), puzzle_identifiers=NAMES)
+    batch = processor([PUZZLE] * 3, puzzle_identifiers=["task_a_t1_0123456789", 1, BLANK_NAME])
+    assert batch["puzzle_identifiers"].tolist() == [2, 1, 0]
+    assert processor(PUZZLE, puzzle_identifiers="task_a")["puzzle_identifiers"].tolist() == [1]
+    assert processor([PUZZLE], puzzle_identifiers=torch.tensor([2]))["puzzle_identifiers"].tolist() == [2]
+    with pytest.raises(PuzzleError, match="'task_b'.*task_a"):
+        processor(PUZZLE, puzzle_identifiers="task_b")
+    with pytest.raises(PuzzleError, match="3; allowed: names and 0 to 2"):
+        processor(PUZZLE, puzzle_identifiers=3)
+    with pytest.raises(PuzzleError, match=f"'task_a'.*{FILE_NAME}"):
+        HrmProcessor(grid_shape=(4, 4))(PUZZLE, puzzle_identifiers="task_a")
+
+
 def test_folder_without_processor_is_an_error_not_a_default(tmp_path):
-    with pytest.raises(CheckpointError, match="processor_config.json"):
+    with pytest.raises(CheckpointError, match="processor_config.json.*'sudoku', 'maze', 'arc'"):
         HrmProcessor.from_pretrained(tmp_path)
     (tmp_path / "processor_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="task"):
@@ -133,6 +291,8 @@ def test_usual_sizes(size, box_shape, vocab_size):
         ({"grid_shape": (9, "9")}, "grid_shape is"),
         ({"box_shape": (2, 3)}, r"\(2, 3\).*9 cells"),
         ({"box_shape": (3, 3, 3)}, "box_shape is"),
+        ({"task": "maze", "box_shape": (3, 3)}, "box_shape is"),
+        ({"task": "arc", "grid_shape": (31, 3)}, r"\(31, 3\).*\(30, 30\)"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, named):
@@ -169,6 +329,12 @@ def test_hint_stays_away_from_real_batches(processor):
 def test_bad_identifiers_are_named(processor, identifiers):
     with pytest.raises(PuzzleError, match="puzzle_identifiers"):
         processor([PUZZLE, PUZZLE], puzzle_identifiers=identifiers)
+
+
+def test_hint_knows_the_rows_of_an_arc_grid():
+    processor = HrmProcessor(task="arc", grid_shape=(30, 30))
+    with pytest.raises(PuzzleError, match="wrap one grid in a list"):
+        processor([[1, 2], [3, 4]])
 
 
 def test_other_arguments_are_checked(processor):

@@ -4,7 +4,7 @@ from .adam_atan2 import AdamATan2
 from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments
 from .averaging import WeightAverage
 from .cpu_threads import share_cpu_cores
-from .run_folder import RunFolder, machine_in_words, new_run_dir
+from .run_folder import RunFolder, check_run_dir, machine_in_words, new_run_dir
 from .schedule import learning_rate_at
 from .seeded_model import seeded_model
 from .sign_sgd import SparseSignSGD
@@ -18,6 +18,7 @@ __all__ = [
     "RunFolder",
     "SparseSignSGD",
     "WeightAverage",
+    "check_run_dir",
     "learning_rate_at",
     "machine_in_words",
     "make_accelerator",

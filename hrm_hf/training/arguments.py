@@ -163,12 +163,19 @@ def read_recipe(path: str | Path, known: list[str]) -> dict:
     return recipe
 
 
-def parse_arguments(dataclass_types: tuple[type, ...], recipe: str | Path | None, argv: list[str]) -> tuple:
+def parse_arguments(
+    dataclass_types: tuple[type, ...], recipe: str | Path | None, argv: list[str], description: str | None = None
+) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
     The recipe's values are handed to the parser as text before the command line's, so both are converted and checked
     in one place: `1e-4`, which YAML reads as text, becomes the number that its field asks for.
 
+    Args:
+        dataclass_types: what to fill.
+        recipe: a YAML file, see `read_recipe`.
+        argv: the command line.
+        description: what --help says first.
     Raises:
         ArgumentError: see `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
@@ -186,11 +193,18 @@ def parse_arguments(dataclass_types: tuple[type, ...], recipe: str | Path | None
             elif value is not None:  # null: the field's own default
                 from_recipe.append(f"--{key}={value}")
         _parse(dataclass_types, from_recipe, of_recipe=recipe)
-    return _parse(dataclass_types, [*from_recipe, *argv])
+    return _parse(dataclass_types, [*from_recipe, *argv], description=description)
 
 
-def _parse(dataclass_types: tuple[type, ...], argv: list[str], of_recipe: str | Path | None = None) -> tuple:
-    parser = HfArgumentParser(dataclass_types, allow_abbrev=False, exit_on_error=of_recipe is None)
+def _parse(
+    dataclass_types: tuple[type, ...],
+    argv: list[str],
+    of_recipe: str | Path | None = None,
+    description: str | None = None,
+) -> tuple:
+    parser = HfArgumentParser(
+        dataclass_types, allow_abbrev=False, exit_on_error=of_recipe is None, description=description
+    )
     try:
         *parsed, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True

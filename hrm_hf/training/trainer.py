@@ -84,8 +84,7 @@ class HrmTrainer:
             and a datasets.IterableDataset is told their number by `set_epoch`.
         accelerator: from `make_accelerator`; None makes one.
         eval_dataset: rows to evaluate on, see `hrm_hf.evaluation`.
-        processor: saved beside every export.
-        blank_id: code of a blank cell, for `eval/blank_accuracy`.
+        processor: saved beside every export; names the task whose own scores are added to the evaluation.
         run_folder: where records and exports go; None makes one at `args.output_dir`, or keeps nothing on disk if
             that is None too.
 
@@ -102,7 +101,6 @@ class HrmTrainer:
         accelerator: Accelerator | None = None,
         eval_dataset: PuzzleRows | None = None,
         processor: Any | None = None,
-        blank_id: int | None = None,
         run_folder: RunFolder | None = None,
     ):
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -121,7 +119,6 @@ class HrmTrainer:
         self.train_batches = train_batches
         self.eval_dataset = eval_dataset
         self.processor = processor
-        self.blank_id = blank_id
         self.local_batch_size = args.local_batch_size(self.accelerator.num_processes)
         self.run_folder = run_folder
         if run_folder is None and args.output_dir is not None and self.accelerator.is_main_process:
@@ -357,12 +354,12 @@ class HrmTrainer:
             scores = evaluate_puzzles(
                 self.model,
                 self.eval_dataset,
+                self.processor,
                 batch_size=self.args.eval_batch_size * self.accelerator.num_processes,
                 halt=halt,
-                blank_id=self.blank_id,
                 process_index=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
-                reduce=lambda sums: self.accelerator.reduce(sums.to(self.accelerator.device), reduction="sum"),
+                gather=self.accelerator.gather,
             )
         return {f"eval/{name}": value for name, value in scores.items()}
 

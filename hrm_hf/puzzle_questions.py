@@ -1,0 +1,143 @@
+"""What the pipeline asks the model for one item, and what it makes of the answers.
+
+A single grid is one row of a batch. An ARC task is one row per test input and trained augmentation, and their answers
+vote, as in the published ARC evaluation of arXiv 2506.21734.
+
+B batch, S cells of a grid or frame.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from .arc import ArcAugmentation, frame, parse_task
+from .errors import PuzzleError
+from .processing_hrm import HrmProcessor
+from .voting import vote
+
+NUM_ATTEMPTS = 2  # answers to a test input that ARC allows
+
+
+class Row(NamedTuple):
+    """What the model reads."""
+
+    input_ids: np.ndarray  # (S,) int64
+    puzzle_identifier: int
+
+
+class RowAnswer(NamedTuple):
+    """What the model says to one row."""
+
+    sequence: np.ndarray  # (S,) int64 token ids
+    segments: int
+    confidence: float  # sigmoid of q_halt
+
+
+class Question(Protocol):
+    """One item of the pipeline. All checks are made when it is built; its rows are made as batches take them."""
+
+    num_rows: int
+
+    def rows(self) -> Iterator[Row]: ...
+
+    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]: ...
+
+
+class GridQuestion:
+    """One grid in any written form, under one row of the puzzle table.
+
+    Raises:
+        PuzzleError: a grid that cannot be read or breaks its own rules.
+    """
+
+    num_rows = 1
+
+    def __init__(self, processor: HrmProcessor, puzzle: Any, puzzle_identifier: int):
+        self._processor = processor
+        self._puzzle = puzzle
+        self._row = Row(processor.encode(puzzle), puzzle_identifier)
+
+    def rows(self) -> Iterator[Row]:
+        yield self._row
+
+    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]:
+        """`solution` in the form of the puzzle, `segments`, `confidence`, `valid`."""
+        (answer,) = answers
+        solution = self._processor.decode(answer.sequence, like=self._puzzle)
+        return {
+            "solution": solution,
+            "segments": answer.segments,
+            "confidence": answer.confidence,
+            "valid": self._processor.is_valid(self._puzzle, solution),
+        }
+
+
+class ArcTaskQuestion:
+    """An ARC task under the augmentations that the model was trained on.
+
+    Args:
+        processor: of the task "arc", with names.
+        task: {"train": [...], "test": [{"input": grid, ...}, ...]}; of it only the test inputs are read by the model,
+            which knows the task by its row of the puzzle table.
+        name: the task's name in training.
+        num_augmentations: variants to ask at most, the original first; None = all.
+
+    Raises:
+        PuzzleError: a task that cannot be read, or that the model has no identifier for.
+    """
+
+    def __init__(self, processor: HrmProcessor, task: Any, name: str, num_augmentations: int | None = None):
+        if processor.task != "arc":
+            raise PuzzleError(f"a dict with 'task' is for ARC; this model's task is {processor.task!r}")
+        self._name = name
+        self._frame_shape = processor.grid_shape
+        parsed = parse_task(name, task, need_answers=False, max_shape=processor.grid_shape)
+        self._grids = [grid for grid, _ in parsed.test]
+        self._variants = _variants(processor, name)[:num_augmentations]
+        self.num_rows = len(self._grids) * len(self._variants)
+
+    def rows(self) -> Iterator[Row]:
+        for grid in self._grids:
+            for name, identifier in self._variants:
+                _, augmentation = ArcAugmentation.parse(name)
+                ids = frame(augmentation.apply(grid), self._frame_shape)
+                yield Row(ids.reshape(-1).astype(np.int64), identifier)
+
+    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]:
+        """Lists with an entry per test input, see `PuzzleSolvingPipeline.__call__`."""
+        num_tests, num_variants = len(self._grids), len(self._variants)
+        ranked = vote(
+            np.stack([answer.sequence for answer in answers]),
+            [answer.confidence for answer in answers],
+            [name for name, _ in self._variants] * num_tests,
+            np.repeat(np.arange(num_tests), num_variants),
+            self._frame_shape,
+        )
+        best = [ranked[self._name, test] for test in range(num_tests)]
+        segments = np.array([answer.segments for answer in answers]).reshape(num_tests, num_variants)
+        return {
+            "solutions": [found[0].grid.tolist() for found in best],
+            "attempts": [[attempt.grid.tolist() for attempt in found[:NUM_ATTEMPTS]] for found in best],
+            "votes": [found[0].votes for found in best],
+            "confidence": [found[0].confidence for found in best],
+            "segments": segments.mean(axis=1).tolist(),
+            "num_augmentations": num_variants,
+        }
+
+
+def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
+    """(name, identifier) of all trained variants of a task, the original first."""
+    unknown = "HRM knows a task by its row of the puzzle table and cannot solve one that it has not seen in training"
+    if processor.puzzle_identifiers is None:
+        raise PuzzleError(f"task {name}: the model has no names of puzzle identifiers; {unknown}")
+    variants = processor.puzzle_identifiers.variants_of(name)
+    if not variants:
+        try:
+            processor.puzzle_identifiers.find(name)  # its error lists the names that are near
+        except PuzzleError as error:
+            raise PuzzleError(f"task {name}: {unknown}: {error}") from error
+    return sorted(variants, key=lambda variant: variant[0] != name)
+
+
+__all__ = ["ArcTaskQuestion", "GridQuestion", "Question", "Row", "RowAnswer"]

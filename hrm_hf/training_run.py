@@ -1,0 +1,232 @@
+"""A whole training run from the command line, for any task: arguments, data, model, trainer, scores, card, one puzzle.
+
+The commands in examples/ say what is particular to their task by a `TrainingTask`; everything else is here, once.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
+from .data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
+from .errors import ArgumentError, HrmError
+from .model_card import write_model_card
+from .processing_hrm import HrmProcessor
+from .puzzle_identifiers import PuzzleIdentifiers
+from .training import (
+    HrmModelArguments,
+    HrmTrainer,
+    HrmTrainingArguments,
+    RunFolder,
+    check_run_dir,
+    machine_in_words,
+    make_accelerator,
+    new_run_dir,
+    parse_arguments,
+    seeded_model,
+    share_cpu_cores,
+)
+
+# where it ran, and what has no influence on the weights
+NOT_OF_THE_RECIPE = ("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps")
+
+
+@dataclass
+class DataArguments:
+    """Which data to train on. Tasks add what their generator needs."""
+
+    recipe: str | None = field(
+        default=None, metadata={"help": "YAML file of arguments. Default: the small one for the data."}
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder with train.h5 and test.h5, as the builders in convert/ write them."}
+    )
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is particular to a task.
+
+    Attributes:
+        name: of the game, as in `HrmProcessor(task=...)`.
+        arguments: DataArguments or a dataclass derived from it.
+        description: what --help says first.
+        recipe_for: (data arguments, facts of train.h5 or None without --data-dir) -> the recipe if none is named.
+        generate: (data arguments, folder, seed) -> writes train.h5 and test.h5 there; None: the task needs --data-dir.
+        data_in_words: (data arguments, facts of train.h5) -> the training data, for the model card.
+        puzzle_in_words: (test set, its facts) -> a puzzle for the card's example, None for none.
+        show: (checkpoint folder, test set, its facts) -> loads the checkpoint back and prints a solved puzzle.
+        scored_rows: the rows of the test set that training scores; None = all.
+    """
+
+    name: str
+    arguments: type[DataArguments]
+    description: str
+    recipe_for: Callable[[Any, PuzzleSetInfo | None], Path]
+    generate: Callable[[Any, Path, int], None] | None
+    data_in_words: Callable[[Any, PuzzleSetInfo], str]
+    puzzle_in_words: Callable[[Dataset, PuzzleSetInfo], str | None]
+    show: Callable[[Path, Dataset, PuzzleSetInfo], None]
+    scored_rows: Callable[[Dataset], Dataset] | None = None
+
+
+def run_training(
+    task: TrainingTask, argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTrainer
+) -> None:
+    """The whole run.
+
+    Args:
+        task: what is trained.
+        argv: the command line, None = the process's.
+        trainer_class: for whoever wants to watch the steps.
+    Raises:
+        HrmError: bad arguments or data; nothing has been made then but generated data.
+    """
+    data_args, model_args, args = read_arguments(task, sys.argv[1:] if argv is None else argv)
+    run_dir = [args.output_dir or str(new_run_dir("runs", task.name))]
+    accelerator = make_accelerator(args, run_dir[0])
+    share_cpu_cores(accelerator, args.cpu_threads)
+    broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
+    args.output_dir = run_dir[0]
+    run_dir = Path(args.output_dir)
+
+    # what can be wrong is found before anything is made
+    args.local_batch_size(accelerator.num_processes)
+    model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
+    on_main_process(accelerator, lambda: check_run_dir(run_dir))
+    if data_args.data_dir is not None:
+        data_dir = Path(data_args.data_dir)
+    else:
+        data_dir = run_dir / "data"
+        on_main_process(accelerator, lambda: task.generate(data_args, data_dir, args.seed))
+
+    batches = training_batches(
+        data_dir / "train.h5",
+        args.global_batch_size,
+        seed=args.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    info = batches.puzzle_info
+    test_set = load_puzzles(data_dir / "test.h5")
+    test_file = PuzzleFile(data_dir / "test.h5")
+    if task.scored_rows is not None:
+        test_set = task.scored_rows(test_set)
+    processor = HrmProcessor(
+        task=info.task,
+        grid_shape=info.grid_shape,
+        box_shape=info.box_shape,
+        puzzle_identifiers=named_identifiers(PuzzleFile(data_dir / "train.h5")),
+    )
+    if processor.task != task.name:
+        raise ArgumentError(f"{data_dir / 'train.h5'} holds the task {info.task!r}, this command trains {task.name!r}")
+    args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
+    if args.max_steps < 1:
+        raise ArgumentError(f"epochs {args.epochs} make no whole batch of {args.global_batch_size}: give more")
+    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+    test_file.check_fits(config, processor.task)
+    model = seeded_model(config, args.seed)
+    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir))
+    trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder)
+
+    settings = {**_data_settings(data_args), **asdict(model_args), **asdict(args)}
+    if run_folder is not None:
+        run_folder.describe(arguments=settings, data=asdict(info), num_processes=accelerator.num_processes)
+    accelerator.print(
+        f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {len(test_set)} test "
+        f"puzzles; {model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
+        f"{accelerator.num_processes} process(es), {machine_in_words()}; run folder {run_dir}"
+    )
+    scores = trainer.train()
+    if run_folder is not None:
+        checkpoint = run_dir / "checkpoint-final"
+        scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
+        print(
+            f"on {len(test_set)} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        )
+        example = task.puzzle_in_words(test_set, test_file.info)
+        write_model_card(
+            checkpoint,
+            model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
+            task=info.task,
+            train_dataset=task.data_in_words(data_args, info),
+            dataset=f"{len(test_set)} held-out puzzles of {data_dir.name}/test.h5, all segments run",
+            metrics=scores,
+            recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
+            hardware=f"{accelerator.num_processes} process(es), {machine_in_words()}",
+            seed=args.seed,
+            steps=args.max_steps,
+            location="path/to/this/folder",
+            example=example,
+        )
+        task.show(checkpoint, test_set, test_file.info)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def run_as_command(main: Callable[[], None]) -> None:
+    """Runs a command's main function: bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        main()
+    except (HrmError, OSError) as error:  # OSError: a file or checkpoint that is not there
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def read_arguments(task: TrainingTask, argv: list[str]) -> tuple[Any, HrmModelArguments, HrmTrainingArguments]:
+    """Arguments from the recipe and the command line; the small recipe for the data if none is named.
+
+    Raises:
+        ArgumentError: see `parse_arguments`; neither epochs nor max_steps; no data.
+    """
+    types = (task.arguments, HrmModelArguments, HrmTrainingArguments)
+    given, *_ = parse_arguments(types, None, argv, task.description)
+    if given.recipe is None:
+        info = None if given.data_dir is None else PuzzleFile(Path(given.data_dir) / "train.h5").info
+        given.recipe = str(task.recipe_for(given, info))
+    data_args, model_args, args = parse_arguments(types, given.recipe, argv, task.description)
+    data_args.recipe = given.recipe
+    if args.epochs is None and args.max_steps is None:
+        raise ArgumentError(f"neither --epochs nor --max_steps is given, and {given.recipe} names none")
+    if data_args.data_dir is None and task.generate is None:
+        raise ArgumentError(
+            f"--data-dir is missing: a folder with train.h5 and test.h5 of convert/build_{task.name}.py"
+        )
+    return data_args, model_args, args
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
+    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits."""
+    result, failure = None, [None]
+    if accelerator.is_main_process:
+        try:
+            result = action()
+        except HrmError as error:
+            failure = [error]
+    broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+    return result
+
+
+def named_identifiers(file: PuzzleFile) -> PuzzleIdentifiers | None:
+    """The names of the puzzle table's rows; None where puzzles are not told apart or have no names."""
+    names = file.identifier_names()
+    return PuzzleIdentifiers(names) if any(names[1:]) else None
+
+
+def _data_settings(data_args: DataArguments) -> dict[str, Any]:
+    """What was asked of the data: the generator's arguments only where it ran."""
+    settings = asdict(data_args)
+    if data_args.data_dir is None:
+        return settings
+    return {each.name: settings[each.name] for each in fields(DataArguments)}
