@@ -1,65 +1,90 @@
 """Score a checkpoint on a file of puzzles: python examples/evaluate_checkpoint.py --checkpoint DIR --data FILE.h5
 
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself. For Sudoku a baseline is printed beside the model: each blank cell drawn at random among the
-digits that its row, column and box allow.
+puzzle stop by itself. Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits
+that its row, column and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a
+test input vote, and pass@k is the share of tasks with every answer among the first k.
+
+Several processes: accelerate launch --num_processes N examples/evaluate_checkpoint.py ... gives the same numbers.
 """
 
 import argparse
-import sys
+import json
 import time
+from pathlib import Path
 
 import numpy as np
-import torch
-from accelerate import Accelerator
+from safetensors.numpy import save_file
 
-from hrm_hf import HrmError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.evaluation import evaluate_puzzles
+from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
 from hrm_hf.metrics import finish, puzzle_scores
+from hrm_hf.puzzle_table_match import match_puzzle_table
 from hrm_hf.sudoku import BLANK_ID, decode, encode, guess_among_candidates
+from hrm_hf.training import HrmTrainingArguments, make_accelerator
+from hrm_hf.training_run import run_as_command
+from hrm_hf.voting import pass_at_k, submission
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("--data", required=True, help="puzzle file, for instance test.h5 of convert/build_sudoku.py")
-    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
-    parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
-    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
-    parser.add_argument("--limit", type=int, help="only the first N puzzles")
-    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
-    args = parser.parse_args(argv)
-
-    accelerator = Accelerator(cpu=torch.backends.mps.is_available())  # scores are float64, which Apple's GPUs lack
+    args = parse_arguments(argv)
+    accelerator = make_accelerator(HrmTrainingArguments())
+    file = PuzzleFile(args.data)
     dataset = load_puzzles(args.data)
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
-    model = HrmForPuzzleSolving.from_pretrained(args.checkpoint).to(accelerator.device).eval()
+    model = HrmForPuzzleSolving.from_pretrained(args.checkpoint)
     processor = HrmProcessor.from_pretrained(args.checkpoint)
-    file = PuzzleFile(args.data)
+    unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
     file.check_fits(model.config, processor.task)
+    model = model.to(accelerator.device).eval()
     started = time.perf_counter()
-    scores = evaluate_puzzles(
+    predictions = predict_puzzles(
         model,
         dataset,
         batch_size=args.batch_size * accelerator.num_processes,
         halt=args.halt,
         max_segments=args.max_segments,
-        blank_id=BLANK_ID,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
-        reduce=lambda sums: accelerator.reduce(sums.to(accelerator.device), reduction="sum"),
+        gather=accelerator.gather,
     )
     seconds = time.perf_counter() - started
     if accelerator.is_main_process:
-        guessed = baseline(dataset, file.info.box_shape, args.seed)
-        print(f"{args.checkpoint} on {args.data}: {int(scores['count'])} puzzles in {seconds:.1f} s")
-        print(f"{'':18}{'model':>10}{'guessing':>10}")
-        for name, value in scores.items():
-            if name != "count":
-                other = f"{guessed[name]:10.4f}" if name in guessed else ""
-                print(f"{name:18}{value:10.4f}{other}")
+        if unknown:
+            print(f"{len(unknown)} puzzles unknown to the checkpoint got the {args.unknown_puzzles} embedding")
+        report(args, file, dataset, processor, predictions, seconds)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def report(
+    args: argparse.Namespace,
+    file: PuzzleFile,
+    dataset,
+    processor: HrmProcessor,
+    predictions: PuzzlePredictions,
+    seconds: float,
+) -> None:
+    """Prints the table and writes what was asked for."""
+    scores = score_predictions(predictions, dataset, processor)
+    guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
+    if processor.task == "arc":
+        ranked, answers = arc_votes(file, predictions)
+        scores |= pass_at_k(ranked, answers)
+        if args.submission:
+            Path(args.submission).write_text(json.dumps(submission(ranked)), encoding="utf-8")
+    print(f"{args.checkpoint} on {args.data}: {int(scores['count'])} puzzles in {seconds:.1f} s")
+    print(f"{'':18}{'model':>10}{'guessing' if guessed else '':>10}".rstrip())
+    for name, value in scores.items():
+        if name != "count":
+            other = f"{guessed[name]:10.4f}" if name in guessed else ""
+            print(f"{name:18}{value:10.4f}{other}")
+    if args.save_predictions:
+        arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
+        save_file(arrays, args.save_predictions)
 
 
 def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
@@ -74,9 +99,31 @@ def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]
     )
 
 
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
+    parser.add_argument("--data", required=True, help="puzzle file, for instance test.h5 of a builder in convert/")
+    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
+    parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
+    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    parser.add_argument("--limit", type=int, help="only the first N rows")
+    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
+    parser.add_argument(
+        "--unknown-puzzles",
+        choices=["blank", "mean"],
+        help="embedding of puzzles whose identifiers the checkpoint does not know (default: refuse)",
+    )
+    parser.add_argument("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
+    parser.add_argument("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
+    args = parser.parse_args(argv)
+    for name in ("batch_size", "max_segments", "limit"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ArgumentError(f"--{name.replace('_', '-')} is {value}, at least 1 is needed")
+    if args.seed < 0:
+        raise ArgumentError(f"--seed is {args.seed}, allowed are 0 and above")
+    return args
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except (HrmError, OSError) as error:  # OSError: a checkpoint that is not there
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_as_command(main)

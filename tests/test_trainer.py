@@ -9,12 +9,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from test_modeling import TINY, perturbed, some_inputs, tiny_model
+from test_modeling import perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.evaluation import evaluate_puzzles
 from hrm_hf.halting import ExplorationDraws
-from hrm_hf.metrics import finish, puzzle_scores
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder, make_accelerator, share_cpu_cores
 
 
@@ -224,46 +223,6 @@ def test_tensorboard_through_accelerate(tmp_path):
     HrmTrainer(tiny_model(), args, [batch(0)], accelerator).train()
     accelerator.end_training()
     assert any(path.name.startswith("events.out") for path in tmp_path.rglob("*"))
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 11, 64])
-def test_evaluation_counts_each_row_once(batch_size):
-    model = perturbed(tiny_model())
-    rows = batch(5, 11)
-    solved = model.solve(rows["input_ids"], halt=False)
-    want = finish(
-        puzzle_scores(
-            solved.sequences.numpy(),
-            rows["labels"].numpy(),
-            solved.q_halt_logits.numpy(),
-            solved.segments.numpy(),
-            rows["input_ids"].numpy(),
-            1,
-        )
-    )
-    assert evaluate_puzzles(model, Rows(), batch_size, blank_id=1) == pytest.approx(want)
-    assert want["count"] == 11 and want["segments"] == TINY["halt_max_steps"]
-
-
-def test_evaluation_by_parts_adds_up():
-    model = perturbed(tiny_model())
-    parts = []
-    for rank in (0, 1):
-        sums = []
-        evaluate_puzzles(
-            model, Rows(), 6, process_index=rank, num_processes=2, reduce=lambda s, sums=sums: sums.append(s) or s
-        )
-        parts.append(sums[0])
-    whole = []
-    evaluate_puzzles(model, Rows(), 6, reduce=lambda s: whole.append(s) or s)
-    torch.testing.assert_close(parts[0] + parts[1], whole[0])
-
-
-def test_evaluation_refuses():
-    with pytest.raises(ArgumentError, match="batch size 5 is not divisible by 2 processes"):
-        evaluate_puzzles(tiny_model(), Rows(), 5, num_processes=2)
-    with pytest.raises(ArgumentError, match="has no rows"):
-        evaluate_puzzles(tiny_model(), [])
 
 
 def test_seeded_models_depend_on_the_seed_and_leave_the_global_generator_alone():

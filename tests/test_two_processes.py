@@ -34,7 +34,7 @@ def free_port() -> int:
     raise RuntimeError(f"no free port from {first} to {first + 99}")
 
 
-def run(command: list[str], processes: int) -> None:
+def run(command: list[str], processes: int) -> subprocess.CompletedProcess:
     """Runs a script in this many processes on the CPU. (`accelerate launch --cpu` would silently run one.)"""
     port = free_port()
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
@@ -44,6 +44,7 @@ def run(command: list[str], processes: int) -> None:
         launch += ["--dynamo_backend", "no", "--num_processes", str(processes), "--main_process_port", str(port)]
     done = subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> None:
