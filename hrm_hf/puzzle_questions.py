@@ -135,7 +135,7 @@ def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
     if not variants:
         try:
             processor.puzzle_identifiers.find(name)  # its error lists the names that are near
-        except PuzzleError as error:
+        except ValueError as error:  # a PuzzleError, which as remote code may be another class of that name
             raise PuzzleError(f"task {name}: {unknown}: {error}") from error
     return sorted(variants, key=lambda variant: variant[0] != name)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 from transformers import Pipeline, pipeline
+from transformers.utils.logging import disable_progress_bar
 
 from hrm_hf.errors import CheckpointError, HrmError, PuzzleError
 from hrm_hf.picture import save_picture
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "'# SG'), or a file",
     )
     args = parser.parse_args(argv)
+    disable_progress_bar()  # of loading the weights
     try:
         item = read_item(args.puzzle, args.name)
         solver = load_solver(args.checkpoint)

@@ -10,6 +10,7 @@ from test_modeling import TINY, perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmProcessor
 from hrm_hf.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
+from hrm_hf.maze import encode, parse
 from hrm_hf.metrics import finish, puzzle_scores
 
 NUM_ROWS = 11
@@ -103,9 +104,12 @@ def test_rows_are_scored_in_pieces_that_do_not_show(monkeypatch):
 
 def test_a_maze_is_scored_by_its_paths():
     processor = HrmProcessor(task="maze", grid_shape=(2, 3))
-    questions = [processor.encode(maze) for maze in ("S  \n  G", "S  \n  G", "S# \n  G")]
-    answers = [processor.encode(maze) for maze in ("S  \nooG", "S  \nooG", "S# \nooG")]  # the labels, by the rule
-    given = [processor.encode(maze) for maze in ("Soo\n  G", "S o\n oG", "S# \nooG")]
+    def ids(maze: str) -> np.ndarray:
+        return encode(parse(maze)).reshape(-1)
+
+    questions = [ids(maze) for maze in ("S  \n  G", "S  \n  G", "S# \n  G")]
+    answers = [ids(maze) for maze in ("S  \nooG", "S  \nooG", "S# \nooG")]  # the labels, by the rule
+    given = [ids(maze) for maze in ("Soo\n  G", "S o\n oG", "S# \nooG")]
 
     class Mazes:
         def __len__(self):
