@@ -6,7 +6,7 @@ A source is one of
                 height * width of the characters "# SGo" (wall, free, start, goal, path), square unless
                 --height and --width say otherwise
   generate      (--train-source only) mazes made here, whose shortest way is long;
-                see --size, --num-puzzles, --num-test, --min-steps, --min-wall-share
+                see --size, --num-puzzles, --num-test, --min-steps, --min-wall-share, --max-wall-share
 
 Where the test mazes come from: with a Hub train source, from the same data set; with a CSV file, from --test-source;
 with the generator, --num-test mazes are generated, none equal to a training maze under a flip or rotation.
@@ -28,6 +28,7 @@ from hrm_hf.errors import ArgumentError, HrmError
 from hrm_hf.maze import class_keys
 
 DEFAULT_SIZE, DEFAULT_NUM_TRAIN, DEFAULT_NUM_TEST, DEFAULT_WALL_SHARE = 8, 1000, 500, 0.3  # of generated mazes
+DEFAULT_MAX_WALL_SHARE = 0.45
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,7 +91,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)"
     )
     parser.add_argument(
-        "--min-wall-share", type=float, help=f"generate: least share of walls, to 0.45 (default {DEFAULT_WALL_SHARE})"
+        "--min-wall-share", type=float, help=f"generate: least share of walls (default {DEFAULT_WALL_SHARE})"
+    )
+    parser.add_argument(
+        "--max-wall-share", type=float, help=f"generate: largest share of walls (default {DEFAULT_MAX_WALL_SHARE})"
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out rows that are no maze with a path, and list them at the end"
@@ -106,7 +110,7 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Ma
     grid_shape = wanted_shape(args)
     if args.train_source == GENERATE:
         return generated_rows(args, grid_shape)
-    for name in ("num_puzzles", "num_test", "min_steps", "min_wall_share"):
+    for name in ("num_puzzles", "num_test", "min_steps", "min_wall_share", "max_wall_share"):
         if getattr(args, name) is not None:
             raise ArgumentError(f"--{name.replace('_', '-')} belongs to --train-source {GENERATE}")
     test_source = args.test_source
@@ -143,6 +147,7 @@ def generated_rows(args: argparse.Namespace, grid_shape: tuple[int, int] | None)
         args.min_steps,
         DEFAULT_WALL_SHARE if args.min_wall_share is None else args.min_wall_share,
         args.seed,
+        DEFAULT_MAX_WALL_SHARE if args.max_wall_share is None else args.max_wall_share,
     )
 
 

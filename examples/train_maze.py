@@ -35,13 +35,22 @@ class MazeArguments(DataArguments):
         default=12, metadata={"help": "Steps of the shortest path from start to goal at the least."}
     )
     min_wall_share: float = field(default=0.3, metadata={"help": "Share of cells that are walls at the least."})
+    max_wall_share: float = field(
+        default=0.45, metadata={"help": "At the most. The more walls, the fewer ways: shortest paths become unique."}
+    )
 
 
 def generate_data(data_args: MazeArguments, data_dir: Path, seed: int) -> None:
     """Makes mazes and writes train.h5 and test.h5; no test maze equals a training maze under the 8 symmetries."""
     grid_shape = (data_args.height, data_args.width)
     train, test = generate_rows(
-        data_args.num_train, data_args.num_test, grid_shape, data_args.min_steps, data_args.min_wall_share, seed
+        data_args.num_train,
+        data_args.num_test,
+        grid_shape,
+        data_args.min_steps,
+        data_args.min_wall_share,
+        seed,
+        data_args.max_wall_share,
     )
     build_maze(data_dir, train, test, seed=seed, overwrite=True)
 
@@ -51,8 +60,9 @@ def data_in_words(data_args: MazeArguments, info: PuzzleSetInfo) -> str:
     if data_args.data_dir is not None:
         return f"{info.num_groups} mazes of {Path(data_args.data_dir).name}/train.h5"
     return (
-        f"{info.num_groups} generated {data_args.height}x{data_args.width} mazes, walls at least "
-        f"{data_args.min_wall_share:.0%}, shortest path at least {data_args.min_steps} steps"
+        f"{info.num_groups} generated {data_args.height}x{data_args.width} mazes, walls "
+        f"{data_args.min_wall_share:.0%} to {data_args.max_wall_share:.0%}, "
+        f"shortest path at least {data_args.min_steps} steps"
     )
 
 

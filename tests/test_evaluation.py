@@ -104,6 +104,7 @@ def test_rows_are_scored_in_pieces_that_do_not_show(monkeypatch):
 
 def test_a_maze_is_scored_by_its_paths():
     processor = HrmProcessor(task="maze", grid_shape=(2, 3))
+
     def ids(maze: str) -> np.ndarray:
         return encode(parse(maze)).reshape(-1)
 

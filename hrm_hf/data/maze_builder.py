@@ -144,6 +144,7 @@ def generate_rows(
     min_steps: int | None,
     min_wall_share: float,
     seed: int,
+    max_wall_share: float = 0.45,
 ) -> tuple[MazeRows, MazeRows]:
     """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry."""
     if min(num_train, num_test) < 1 or seed < 0:
@@ -155,6 +156,7 @@ def generate_rows(
         grid_shape,
         np.random.default_rng([seed, _GENERATE]),
         min_wall_share=min_wall_share,
+        max_wall_share=max_wall_share,
         min_steps=min_steps,
     )
     rows = MazeRows.from_grids(*mazes)
