@@ -1,5 +1,7 @@
 """Score a checkpoint on a file of puzzles: python examples/evaluate_checkpoint.py --checkpoint DIR --data FILE.h5
 
+Both may be on the Hub: --checkpoint you/model --data you/puzzles takes test.h5 of that data set.
+
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
 puzzle stop by itself. Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits
 that its row, column and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a
@@ -19,6 +21,7 @@ from safetensors.numpy import save_file
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.data import PuzzleFile, load_puzzles
+from hrm_hf.data.hub import puzzle_file_path
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
 from hrm_hf.metrics import finish, puzzle_scores
 from hrm_hf.puzzle_table_match import match_puzzle_table
@@ -31,8 +34,9 @@ from hrm_hf.voting import pass_at_k, submission
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     accelerator = make_accelerator(HrmTrainingArguments())
-    file = PuzzleFile(args.data)
-    dataset = load_puzzles(args.data)
+    path = puzzle_file_path(args.data, "test")
+    file = PuzzleFile(path)
+    dataset = load_puzzles(path)
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
     model = HrmForPuzzleSolving.from_pretrained(args.checkpoint)
@@ -102,7 +106,7 @@ def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("--data", required=True, help="puzzle file, for instance test.h5 of a builder in convert/")
+    parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
     parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
     parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")

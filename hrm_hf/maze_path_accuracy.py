@@ -3,9 +3,10 @@
 Exact match with the label asks for one of very many shortest paths (see `maze.follow_rule`); these two shares say what
 a model that misses it has done instead. Use it by import (`from hrm_hf.maze_path_accuracy import MazePathAccuracy`) or
 by path, `evaluate.load` with this file; both work without network. `evaluate` copies this file away from the package,
-hence the absolute imports below.
+hence the absolute imports below. Its card is metric_cards/maze_path_accuracy.md.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import datasets
@@ -24,32 +25,41 @@ _CITATION = """@misc{wang2025hierarchicalreasoningmodel,
     and Yasin Abbasi Yadkori},
   year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
 
-_INPUTS = """
-Args:
-    predictions: (N, S) integers, predicted token ids, one row per maze.
-    references: (N, S) integers, right token ids; they only tell which rows count: those that are not all -100.
-    questions: (N, S) integers, token ids of the questions.
-    grid_shape: (rows, cols) of a maze, rows * cols = S.
-Returns:
-    valid_path: share of mazes whose prediction keeps the question and marks one path from S to G, 0 to 1.
-    shortest_path: share of mazes whose prediction does so with as few steps as possible, 0 to 1.
-Examples:
-    >>> metric = MazePathAccuracy()
-    >>> maze, path = [3, 2, 2, 4, 1, 2, 2, 2], [3, 5, 5, 4, 1, 2, 2, 2]  # "S  G" over "#   "
-    >>> metric.compute(predictions=[path, maze], references=[path, path], questions=[maze, maze], grid_shape=(2, 4))
-    {'valid_path': 0.5, 'shortest_path': 0.5}
-"""
-
 
 class MazePathAccuracy(evaluate.Metric):
-    """`compute(predictions=..., references=..., questions=..., grid_shape=...)` over token ids."""
+    """Mazes whose prediction shows a path; `compute` takes and gives what stands here, `add_batch` takes all but
+    grid_shape.
+
+    Args:
+        predictions: (N, S) integers, predicted token ids, one row per maze.
+        references: (N, S) integers, right token ids; they only tell which rows count: those that are not all -100.
+        questions: (N, S) integers, token ids of the questions.
+        grid_shape: (rows, cols) of a maze, rows * cols = S.
+
+    Returns:
+        valid_path: share of mazes whose prediction keeps the question and marks one path from S to G, 0 to 1.
+        shortest_path: share of mazes whose prediction does so with as few steps as possible, 0 to 1.
+
+    Raises:
+        ArgumentError: shapes that do not fit.
+        PuzzleError: a grid_shape that is no size of a maze.
+
+    Examples:
+        >>> from hrm_hf.maze_path_accuracy import MazePathAccuracy
+        >>> metric = MazePathAccuracy()
+        >>> maze, path = [3, 2, 2, 4, 1, 2, 2, 2], [3, 5, 5, 4, 1, 2, 2, 2]  # "S  G" over "#   "
+        >>> metric.compute(
+        ...     predictions=[path, maze], references=[path, path], questions=[maze, maze], grid_shape=(2, 4)
+        ... )
+        {'valid_path': 0.5, 'shortest_path': 0.5}
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
-            inputs_description=_INPUTS,
+            inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells, "questions": cells}),
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import ModelOutput
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
@@ -140,13 +141,15 @@ class PuzzleSolvingPipeline(Pipeline):
         return question.result(answers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and processor.
+        """Save model and processor; of a checkpoint that was loaded by its own code, that code too.
 
         The base class would also write a `custom_pipelines` entry under the registered task's name, which makes
         transformers ask everybody for trust_remote_code.
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+        if self.model.is_remote_code():  # model and processor have saved their own files, not the pipeline's
+            custom_object_save(self, save_directory)
 
     def _sanitize_parameters(
         self,
@@ -187,7 +190,7 @@ class PuzzleSolvingPipeline(Pipeline):
         for index, item in enumerate(items):
             try:
                 yield self.preprocess(item, **preprocess_params)
-            except PuzzleError as error:
+            except ValueError as error:  # not PuzzleError: a processor loaded as remote code has one of its own
                 raise PuzzleError(f"item {index}: {error}{hint}") from error
 
     def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,13 @@
-"""Reads checkpoints of the published HRM training code: a state dict of tensors and an `all_config.yaml`.
+"""Checkpoints of the published HRM training code, in both directions: a state dict and an `all_config.yaml`.
 
-The names and shapes of the tensors are one table (`published_tensors`), readable from either side. Nothing is guessed:
-an unknown tensor or setting is an error, so that a checkpoint of another model cannot pass for an HRM.
+The names and shapes of the tensors are one table (`published_tensors`), read from either side, and so are the settings
+(`SETTINGS_NAMES`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another model
+cannot pass for an HRM. Both ways are exact: there and back gives the same tensors, whichever side one starts from.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,16 +23,45 @@ from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, CheckpointError
 from .modeling_hrm import HrmForPuzzleSolving
 
-# What torch.compile and the loss head put before the names, longest first.
-PREFIXES = ("_orig_mod.model.inner.", "model.inner.", "inner.", "")
+# What the published code saves: torch.compile, the loss head and the model of one segment each wrap the next.
+PUBLISHED_PREFIX = "_orig_mod.model.inner."
+
+# Parts that may stand before the names, in any number and order: compiling and distributed training wrap too.
+WRAPPERS = ("_orig_mod", "module", "model", "inner")
+_WRAPPED = re.compile(rf"(?:(?:{'|'.join(WRAPPERS)})\.)*")
+
+_MAX_SHOWN = 12  # names listed in a message
+
+_ALWAYS_THERE = "embed_tokens.embedding_weight"  # every HRM has this tensor: what stands before it is the prefix
 
 # Tensors that a training checkpoint may hold and that no model needs: the puzzle rows of the last training batch.
 DROPPED_TENSORS = ("puzzle_emb.local_weights", "puzzle_emb.local_ids")
 
-# Entries of `arch` that change neither weights nor inference.
-IGNORED_ARCH_ENTRIES = {"name", "halt_exploration_prob"}
+# Entries of `arch` that change neither weights nor inference, with what the published code needs to find there.
+IGNORED_ARCH_ENTRIES = {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1", "halt_exploration_prob": 0.1}
+
+# Entries of `arch` and our names for them; loss, forward_dtype and the sizes that shapes tell are translated apart.
+SETTINGS_NAMES = {
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "expansion": "expansion",
+    "H_layers": "H_layers",
+    "L_layers": "L_layers",
+    "H_cycles": "H_cycles",
+    "L_cycles": "L_cycles",
+    "puzzle_emb_ndim": "puzzle_emb_ndim",
+    "halt_max_steps": "halt_max_steps",
+    "pos_encodings": "pos_encodings",
+    "rope_theta": "rope_theta",
+    "rms_norm_eps": "rms_norm_eps",
+}
+_FLOATS = {"expansion": None, "rope_theta": 10000.0, "rms_norm_eps": 1e-5}  # with defaults, None for none
 
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
+LOSS_HEAD = "losses@ACTLossHead"
+
+# Vectors that the published code keeps in the dtype of the activations; all other tensors are float32 there.
+INIT_VECTORS = ("H_init", "L_init")
 
 EXACT_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -114,20 +144,37 @@ def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a non-empty dict of tensors")
-    strangers = [str(name) for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
+    strangers = [
+        str(name)
+        for name, value in loaded.items()
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided)
+    ]
     if strangers:
         raise CheckpointError(
-            f"{path} is no plain state dict: {', '.join(strangers)} are not tensors; save the model's state_dict()"
+            f"{path} is no plain state dict: {_listed(strangers)} are not dense tensors under names; save the model's "
+            "state_dict()"
         )
-    prefix = next((prefix for prefix in PREFIXES if f"{prefix}embed_tokens.embedding_weight" in loaded), None)
-    if prefix is None:
-        raise CheckpointError(
-            f"{path} is no HRM checkpoint: it lacks embed_tokens.embedding_weight and holds {', '.join(loaded)}"
-        )
-    if outside := [name for name in loaded if not name.startswith(prefix)]:
-        raise CheckpointError(f"{path} holds unexpected tensors without the prefix {prefix}: {', '.join(outside)}")
+    prefix = _find_prefix(path, loaded)
     state_dict = {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
     return {name: tensor for name, tensor in state_dict.items() if name not in DROPPED_TENSORS}
+
+
+def _find_prefix(path: Path, names: Iterable[str]) -> str:
+    """What stands before every name, of `WRAPPERS` in any order; CheckpointError if that differs or is unknown."""
+    known = [name for name in names if name == _ALWAYS_THERE or name.endswith(f".{_ALWAYS_THERE}")]
+    if not known:
+        raise CheckpointError(f"{path} is no HRM checkpoint: it lacks {_ALWAYS_THERE} and holds {_listed(names)}")
+    if len(known) > 1:
+        raise CheckpointError(f"{path} mixes prefixes, as of several models: {_listed(known)}")
+    prefix = known[0].removesuffix(_ALWAYS_THERE)
+    if not _WRAPPED.fullmatch(prefix):
+        raise CheckpointError(
+            f"{path} has names with the unknown prefix {prefix}: {known[0]}; known are {', '.join(WRAPPERS)}, joined "
+            "by dots, and none"
+        )
+    if outside := [name for name in names if not name.startswith(prefix)]:
+        raise CheckpointError(f"{path} holds unexpected tensors without the prefix {prefix}: {_listed(outside)}")
+    return prefix
 
 
 def _load_tensors(path: Path) -> Any:
@@ -141,7 +188,9 @@ def _load_tensors(path: Path) -> Any:
         if "unsupported" in str(error).lower():
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors; reading them could run code, so nothing was read. "
-                "If you trust its origin, save its state dict as .safetensors there and convert that"
+                "Only a plain dict of tensors, or a .safetensors file of it, is read: ask its publisher for one. If "
+                "you trust its origin, load it there and write it with "
+                "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')"
             ) from error
         raise CheckpointError(f"{path} is damaged or no file of torch.save") from error
     except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
@@ -174,7 +223,8 @@ def find_cells(
 ) -> Cells:
     """Finds the number of cells S, which a checkpoint with rotary positions does not hold.
 
-    In this order: the shape of the learned positions, `seq_len`, `task`, a task that the settings' `data_path` names.
+    In this order: the shape of the learned positions, `seq_len`, `task`, the `seq_len` that the settings state (those
+    that `published_settings` wrote do), a task that their `data_path` names.
 
     Args:
         published: what `read_published_config` gave.
@@ -205,10 +255,18 @@ def find_cells(
         wanted = PUBLISHED_TASKS[task].seq_len if task else seq_len
         if wanted not in (None, found):
             raise ArgumentError(f"{wanted} cells were asked for; the checkpoint's learned positions are for {found}")
+        if published.get("seq_len") not in (None, found):
+            raise CheckpointError(
+                f"seq_len of the settings is {published['seq_len']}, the learned positions give {found}"
+            )
     elif seq_len is not None:
         found, source = seq_len, "seq_len as given"
     elif task is not None:
         found, source = PUBLISHED_TASKS[task].seq_len, f"task {task} as given"
+    elif published.get("seq_len") is not None:
+        found, source = published["seq_len"], "seq_len of the settings"
+        if type(found) is not int or found < 1:
+            raise CheckpointError(f"seq_len of the settings is {found!r}; it must be a whole number of at least 1")
     elif named is not None:
         found, source = PUBLISHED_TASKS[named].seq_len, f"data_path {published['data_path']}"
     else:
@@ -253,30 +311,21 @@ def config_from_published(
     loss = arch.pop("loss", None)
     if not isinstance(loss, dict) or loss.get("loss_type") not in TOKEN_LOSSES:
         raise CheckpointError(f"arch.loss is {loss!r}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
-    puzzle_emb_ndim = _integer(arch, "puzzle_emb_ndim")
-    sizes = {
-        "hidden_size": _integer(arch, "hidden_size"),
-        "num_attention_heads": _integer(arch, "num_heads"),
-        "expansion": _number(arch, "expansion"),
-        "H_layers": _integer(arch, "H_layers"),
-        "L_layers": _integer(arch, "L_layers"),
-        "H_cycles": _integer(arch, "H_cycles"),
-        "L_cycles": _integer(arch, "L_cycles"),
-        "halt_max_steps": _integer(arch, "halt_max_steps"),
-        "pos_encodings": _entry(arch, "pos_encodings"),
-        "rope_theta": _number(arch, "rope_theta", default=10000.0),
-        "rms_norm_eps": _number(arch, "rms_norm_eps", default=1e-5),
-    }
+    sizes = {}
+    for name, ours in SETTINGS_NAMES.items():
+        if name == "pos_encodings":
+            sizes[ours] = _entry(arch, name)
+        else:
+            sizes[ours] = _number(arch, name, _FLOATS[name]) if name in _FLOATS else _integer(arch, name)
     forward_dtype = arch.get("forward_dtype", "bfloat16")
-    read = {"num_heads", "puzzle_emb_ndim", "forward_dtype", *sizes} - {"num_attention_heads"}
-    unknown = sorted(arch.keys() - read - IGNORED_ARCH_ENTRIES)
+    unknown = sorted(arch.keys() - SETTINGS_NAMES - {"forward_dtype", *IGNORED_ARCH_ENTRIES})
     if unknown:
         raise CheckpointError(f"arch holds entries that HRM does not have: {', '.join(unknown)}")
+    has_table = sizes["puzzle_emb_ndim"] > 0
     try:
         return HrmConfig(
             vocab_size=_matrix_shape(state_dict, "embed_tokens.embedding_weight")[0],
-            num_puzzle_identifiers=_matrix_shape(state_dict, "puzzle_emb.weights")[0] if puzzle_emb_ndim > 0 else 1,
-            puzzle_emb_ndim=puzzle_emb_ndim,
+            num_puzzle_identifiers=_matrix_shape(state_dict, "puzzle_emb.weights")[0] if has_table else 1,
             seq_len=seq_len,
             token_loss=TOKEN_LOSSES[loss["loss_type"]],
             compute_dtype=compute_dtype or forward_dtype,
@@ -349,6 +398,57 @@ def model_from_published(
     return model.eval()
 
 
+def published_state_dict(model: HrmForPuzzleSolving, init_dtype: str | None = None) -> dict[str, torch.Tensor]:
+    """The model's tensors as the published code saves them: the way back of `convert_state_dict`.
+
+    Args:
+        model: its weights may have any dtype that float32 holds exactly.
+        init_dtype: dtype of the two initial states, "float32" or "bfloat16". The published code keeps them in that of
+            its activations. None takes bfloat16 where the config's compute_dtype is that and no bit is lost, as for
+            every checkpoint that came from there, else float32.
+    Returns:
+        Fresh tensors on the CPU, float32 but for `INIT_VECTORS`, under the published names with `PUBLISHED_PREFIX`.
+    Raises:
+        ArgumentError: an init_dtype that is not allowed.
+    """
+    if init_dtype not in (None, "float32", "bfloat16"):
+        raise ArgumentError(f"init_dtype is {init_dtype!r}; allowed are 'float32' and 'bfloat16'")
+    own = model.state_dict()
+    tensors = {
+        name: own[ours].detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, ours, _ in published_tensors(model.config)
+    }
+    if init_dtype is None:
+        exact = all(torch.equal(tensors[name], tensors[name].bfloat16().float()) for name in INIT_VECTORS)
+        init_dtype = "bfloat16" if model.config.compute_dtype == "bfloat16" and exact else "float32"
+    if init_dtype == "bfloat16":
+        tensors |= {name: tensors[name].bfloat16() for name in INIT_VECTORS}
+    return {PUBLISHED_PREFIX + name: tensor for name, tensor in tensors.items()}
+
+
+def published_settings(
+    config: HrmConfig, task: str | None = None, published: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of an `all_config.yaml` for a model: the way back of `config_from_published`.
+
+    Args:
+        task: name of its puzzles, if known; it becomes the data_path where `published` gives none.
+        published: settings of the original run, which this package does not keep (rates, batches, data_path); those of
+            `arch` that the config knows are replaced.
+    Returns:
+        The mapping; beside `arch` it states `seq_len`, which the published code takes from its data.
+    """
+    published = dict(published or {})
+    losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
+    arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))
+    arch |= {name: getattr(config, ours) for name, ours in SETTINGS_NAMES.items()}
+    arch["loss"] = {"name": LOSS_HEAD} | dict(arch.get("loss", {})) | {"loss_type": losses[config.token_loss]}
+    arch["forward_dtype"] = config.compute_dtype
+    if task is not None:
+        published.setdefault("data_path", f"data/{task}")
+    return published | {"arch": arch, "seq_len": config.seq_len}
+
+
 def _matrix_shape(state_dict: Mapping[str, torch.Tensor], name: str) -> tuple[int, int]:
     if name not in state_dict:
         raise CheckpointError(f"the checkpoint lacks {name}, which its configuration asks for")
@@ -381,6 +481,12 @@ def _integer(arch: Mapping[str, Any], name: str) -> int:
     if not value.is_integer():
         raise CheckpointError(f"arch.{name} is {arch[name]!r}; expected a whole number")
     return int(value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:_MAX_SHOWN])
+    return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
 
 
 def _one_line(error: Exception) -> str:

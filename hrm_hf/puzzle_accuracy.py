@@ -1,9 +1,11 @@
 """The scores of `metrics.py` as a metric of the `evaluate` library.
 
 Use it by import (`from hrm_hf.puzzle_accuracy import PuzzleAccuracy`) or by path, `evaluate.load` with this file; both
-work without network. `evaluate` copies this file away from the package, hence the absolute import below.
+work without network. `evaluate` copies this file away from the package, hence the absolute import below. Its card is
+metric_cards/puzzle_accuracy.md.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import datasets
@@ -20,31 +22,38 @@ _CITATION = """@misc{wang2025hierarchicalreasoningmodel,
     and Yasin Abbasi Yadkori},
   year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
 
-_INPUTS = """
-Args:
-    predictions: (N, S) integers, predicted token ids, one row per puzzle.
-    references: (N, S) integers, right token ids; -100 marks a cell that is not scored.
-    q_halt_logits: optional (N,) floats, the model's halting values.
-Returns:
-    exact_accuracy: share of puzzles with every labelled cell right, 0 to 1.
-    accuracy: mean over puzzles of the share of right cells, 0 to 1.
-    q_halt_accuracy: only with q_halt_logits; share of puzzles where (q_halt >= 0) says whether the puzzle is right.
-Examples:
-    >>> metric = PuzzleAccuracy()
-    >>> metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
-    {'exact_accuracy': 0.5, 'accuracy': 0.75}
-"""
-
 
 class PuzzleAccuracy(evaluate.Metric):
-    """`compute(predictions=..., references=..., q_halt_logits=None)` over token ids; see `metrics.puzzle_scores`."""
+    """Puzzles solved exactly, and right cells; `compute` takes and gives what stands here (see
+    `metrics.puzzle_scores`).
+
+    Args:
+        predictions: (N, S) integers, predicted token ids, one row per puzzle.
+        references: (N, S) integers, right token ids; -100 marks a cell that is not scored.
+        q_halt_logits: optional (N,) floats, the model's halting values.
+
+    Returns:
+        exact_accuracy: share of puzzles with every labelled cell right, 0 to 1.
+        accuracy: mean over puzzles of the share of right cells, 0 to 1.
+        q_halt_accuracy: only with q_halt_logits; share of puzzles where (q_halt >= 0) says whether the puzzle is
+            right.
+
+    Raises:
+        ArgumentError: shapes that do not fit.
+
+    Examples:
+        >>> from hrm_hf.puzzle_accuracy import PuzzleAccuracy
+        >>> metric = PuzzleAccuracy()
+        >>> metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
+        {'exact_accuracy': 0.5, 'accuracy': 0.75}
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
-            inputs_description=_INPUTS,
+            inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells}),
         )
 

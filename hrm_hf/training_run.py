@@ -4,18 +4,20 @@ The commands in examples/ say what is particular to their task by a `TrainingTas
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from .data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
-from .errors import ArgumentError, HrmError
+from .data.hub import is_hub_id, puzzle_file_path
+from .errors import ArgumentError, CheckpointError, HrmError
+from .hub_errors import check_can_push
 from .model_card import write_model_card
 from .processing_hrm import HrmProcessor
 from .puzzle_identifiers import PuzzleIdentifiers
@@ -28,13 +30,24 @@ from .training import (
     machine_in_words,
     make_accelerator,
     new_run_dir,
+    on_main_process,
     parse_arguments,
     seeded_model,
     share_cpu_cores,
 )
 
 # where it ran, and what has no influence on the weights
-NOT_OF_THE_RECIPE = ("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps")
+NOT_OF_THE_RECIPE = (
+    "recipe",
+    "data_dir",
+    "output_dir",
+    "report_to",
+    "cpu_threads",
+    "seed",
+    "max_steps",
+    "push_to_hub",
+    "hub_private",
+)
 
 
 @dataclass
@@ -45,7 +58,11 @@ class DataArguments:
         default=None, metadata={"help": "YAML file of arguments. Default: the small one for the data."}
     )
     data_dir: str | None = field(
-        default=None, metadata={"help": "Folder with train.h5 and test.h5, as the builders in convert/ write them."}
+        default=None,
+        metadata={
+            "help": "Folder with train.h5 and test.h5, as the builders in convert/ write them, or a data set on the "
+            "Hub (owner/name) that holds them."
+        },
     )
 
 
@@ -97,35 +114,37 @@ def run_training(
     run_dir = Path(args.output_dir)
 
     # what can be wrong is found before anything is made
+    if args.push_to_hub is not None:
+        check_can_push(args.push_to_hub)
     args.local_batch_size(accelerator.num_processes)
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
     on_main_process(accelerator, lambda: check_run_dir(run_dir))
-    if data_args.data_dir is not None:
-        data_dir = Path(data_args.data_dir)
-    else:
-        data_dir = run_dir / "data"
-        on_main_process(accelerator, lambda: task.generate(data_args, data_dir, args.seed))
+    data_dir = data_args.data_dir
+    if data_dir is None:
+        data_dir = str(run_dir / "data")
+        on_main_process(accelerator, lambda: task.generate(data_args, Path(data_dir), args.seed))
+    train_path, test_path = (puzzle_file_path(data_dir, split) for split in ("train", "test"))
 
     batches = training_batches(
-        data_dir / "train.h5",
+        train_path,
         args.global_batch_size,
         seed=args.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
     info = batches.puzzle_info
-    test_set = load_puzzles(data_dir / "test.h5")
-    test_file = PuzzleFile(data_dir / "test.h5")
+    test_set = load_puzzles(test_path)
+    test_file = PuzzleFile(test_path)
     if task.scored_rows is not None:
         test_set = task.scored_rows(test_set)
     processor = HrmProcessor(
         task=info.task,
         grid_shape=info.grid_shape,
         box_shape=info.box_shape,
-        puzzle_identifiers=named_identifiers(PuzzleFile(data_dir / "train.h5")),
+        puzzle_identifiers=named_identifiers(PuzzleFile(train_path)),
     )
     if processor.task != task.name:
-        raise ArgumentError(f"{data_dir / 'train.h5'} holds the task {info.task!r}, this command trains {task.name!r}")
+        raise ArgumentError(f"{train_path} holds the task {info.task!r}, this command trains {task.name!r}")
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
         raise ArgumentError(f"epochs {args.epochs} make no whole batch of {args.global_batch_size}: give more")
@@ -156,7 +175,8 @@ def run_training(
             model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
             task=info.task,
             train_dataset=task.data_in_words(data_args, info),
-            dataset=f"{len(test_set)} held-out puzzles of {data_dir.name}/test.h5, all segments run",
+            dataset=f"{len(test_set)} held-out puzzles of {Path(data_dir).name}/test.h5, all segments run",
+            dataset_id=data_dir if is_hub_id(data_dir) else None,
             metrics=scores,
             recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
             hardware=f"{accelerator.num_processes} process(es), {machine_in_words()}",
@@ -167,7 +187,28 @@ def run_training(
         )
         task.show(checkpoint, test_set, test_file.info)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    try:
+        if args.push_to_hub is not None:
+            push_last_checkpoint(trainer, args)
+    finally:
+        trainer.close()
+        accelerator.end_training()
+
+
+def push_last_checkpoint(trainer: HrmTrainer, args: HrmTrainingArguments) -> None:
+    """Pushes what the run ended with.
+
+    Raises:
+        CheckpointError: the push failed, with the command that repeats it: the checkpoint lies there as before.
+    """
+    try:
+        trainer.push_to_hub(args.push_to_hub, private=args.hub_private)
+    except HrmError as error:
+        checkpoint = Path(args.output_dir) / "checkpoint-final"
+        command = f"push it with python examples/push_to_hub.py --checkpoint {shlex.quote(str(checkpoint))}"
+        command += f" --repo-id {args.push_to_hub}" + (" --private" if args.hub_private else "")
+        raise CheckpointError(f"{error}; the trained checkpoint lies in {checkpoint}: {command}") from error
+    trainer.accelerator.print(f"pushed to {args.push_to_hub}")
 
 
 def run_as_command(main: Callable[[], None]) -> None:
@@ -191,7 +232,7 @@ def read_arguments(task: TrainingTask, argv: list[str]) -> tuple[Any, HrmModelAr
     types = (task.arguments, HrmModelArguments, HrmTrainingArguments)
     given, *_ = parse_arguments(types, None, argv, task.description)
     if given.recipe is None:
-        info = None if given.data_dir is None else PuzzleFile(Path(given.data_dir) / "train.h5").info
+        info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
         given.recipe = str(task.recipe_for(given, info))
     data_args, model_args, args = parse_arguments(types, given.recipe, argv, task.description)
     data_args.recipe = given.recipe
@@ -202,20 +243,6 @@ def read_arguments(task: TrainingTask, argv: list[str]) -> tuple[Any, HrmModelAr
             f"--data-dir is missing: a folder with train.h5 and test.h5 of convert/build_{task.name}.py"
         )
     return data_args, model_args, args
-
-
-def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
-    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits."""
-    result, failure = None, [None]
-    if accelerator.is_main_process:
-        try:
-            result = action()
-        except HrmError as error:
-            failure = [error]
-    broadcast_object_list(failure)
-    if failure[0] is not None:
-        raise failure[0]
-    return result
 
 
 def named_identifiers(file: PuzzleFile) -> PuzzleIdentifiers | None:

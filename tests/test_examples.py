@@ -14,9 +14,10 @@ from transformers import pipeline
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.data import load_puzzles
 from hrm_hf.sudoku import class_keys, decode
+from hrm_hf.training_run import read_arguments
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "examples" / "recipes").glob("sudoku_*.yaml"))
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
 
 
@@ -52,6 +53,7 @@ def test_the_main_job_leaves_a_whole_checkpoint(trained):
     checkpoint = folder / "checkpoint-final"
     assert {path.name for path in checkpoint.iterdir()} == {
         "README.md",
+        "card_values.json",
         "config.json",
         "model.safetensors",
         "processor_config.json",
@@ -127,16 +129,16 @@ def test_a_file_of_another_size_is_refused(trained, tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_valid(recipe):
-    assert len(RECIPES) == 5
-    read_arguments = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["read_arguments"]
-    data, model, training = read_arguments(["--recipe", str(recipe)])
+    assert len(RECIPES) == 9
+    task = runpy.run_path(str(ROOT / "examples" / f"train_{recipe.stem.split('_')[0]}.py"))["TASK"]
+    data, model, training = read_arguments(task, ["--recipe", str(recipe), "--data-dir", "somewhere"])
     assert training.max_steps or training.epochs
     model.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
 
 
 def test_the_recipe_follows_the_size():
-    read_arguments = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["read_arguments"]
-    assert read_arguments([])[0].size == 4 and read_arguments([])[2].max_steps == 2800
+    task = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["TASK"]
+    assert read_arguments(task, [])[0].size == 4 and read_arguments(task, [])[2].max_steps == 2800
     for size, hidden_size in ((6, 96), (9, 64)):
-        data, model, _ = read_arguments(["--size", str(size)])
+        data, model, _ = read_arguments(task, ["--size", str(size)])
         assert (data.size, model.hidden_size) == (size, hidden_size)

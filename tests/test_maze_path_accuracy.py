@@ -67,12 +67,3 @@ def test_shapes_that_do_not_fit_are_named(tmp_path):
         metric.compute(**inputs(), grid_shape=(3, 5))
     with pytest.raises(PuzzleError, match="grid shape 18"):
         MazePathAccuracy(cache_dir=str(tmp_path / "other")).compute(**inputs(), grid_shape=18)
-
-
-def test_metric_example_in_its_docstring(tmp_path):
-    metric = MazePathAccuracy(cache_dir=str(tmp_path))
-    maze, path = [3, 2, 2, 4, 1, 2, 2, 2], [3, 5, 5, 4, 1, 2, 2, 2]
-    result = metric.compute(
-        predictions=[path, maze], references=[path, path], questions=[maze, maze], grid_shape=(2, 4)
-    )
-    assert repr(result) in metric.inputs_description

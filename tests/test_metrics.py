@@ -1,16 +1,12 @@
 """Scores against cases worked out by hand, their additivity, and the metric of the `evaluate` library."""
 
 import math
-from pathlib import Path
 
-import evaluate
 import numpy as np
 import pytest
 
-import hrm_hf.puzzle_accuracy
 from hrm_hf.errors import ArgumentError
 from hrm_hf.metrics import add_scores, finish, puzzle_scores
-from hrm_hf.puzzle_accuracy import PuzzleAccuracy
 
 # Four rows of four cells: right; half right; right in its only labelled cell; without labels. Code 1 is blank.
 LABELS = np.array([[2, 3, 4, 5], [2, 3, 4, 5], [-100, -100, 4, -100], [-100, -100, -100, -100]])
@@ -75,21 +71,3 @@ def test_scores_of_different_kinds_do_not_add():
         add_scores(scores_of(slice(0, 2)), puzzle_scores(PREDICTIONS[2:], LABELS[2:]))
     with pytest.raises(ArgumentError, match="at least one"):
         add_scores()
-
-
-def test_metric_by_import(tmp_path):
-    metric = PuzzleAccuracy(cache_dir=str(tmp_path))
-    scores = metric.compute(predictions=PREDICTIONS, references=LABELS)
-    assert scores == pytest.approx({"exact_accuracy": 2 / 3, "accuracy": 2.5 / 3})
-
-
-def test_metric_by_path_and_with_halting(tmp_path):
-    metric = evaluate.load(str(Path(hrm_hf.puzzle_accuracy.__file__)), cache_dir=str(tmp_path))
-    scores = metric.compute(predictions=PREDICTIONS, references=LABELS, q_halt_logits=Q_HALT)
-    assert scores["q_halt_accuracy"] == pytest.approx(1 / 3)
-
-
-def test_metric_example_in_its_docstring(tmp_path):
-    metric = PuzzleAccuracy(cache_dir=str(tmp_path))
-    result = metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
-    assert repr(result) in metric.inputs_description

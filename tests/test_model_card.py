@@ -1,5 +1,6 @@
 """The model card says what was measured, all of it, and nothing else."""
 
+import json
 from pathlib import Path
 
 import jinja2
@@ -8,8 +9,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hrm_hf import model_card
-from hrm_hf.errors import ArgumentError
-from hrm_hf.model_card import write_model_card
+from hrm_hf.errors import ArgumentError, CheckpointError
+from hrm_hf.model_card import read_card_values, write_model_card
 
 FIELDS = dict(
     model_name="tiny-sudoku",
@@ -103,3 +104,40 @@ def test_every_variable_of_the_template_is_filled(tmp_path, monkeypatch):
 def test_card_in_the_repository_root_is_the_template():
     root_card = Path(__file__).parents[1] / "MODEL_CARD.md"
     assert root_card.resolve() == model_card.TEMPLATE.resolve()
+
+
+def test_values_stay_beside_the_card_and_fill_it_again(tmp_path):
+    fields = FIELDS | {"example": "1...", "limitations": ["Made for a test."], "dataset_id": "user/puzzles"}
+    first = write_model_card(tmp_path, **fields, location="path/to/this/folder").read_text()
+    again = tmp_path / "again"
+    again.mkdir()
+    values = read_card_values(tmp_path)
+    second = write_model_card(again, **(values | {"location": "user/tiny"})).read_text()
+    assert first.replace("path/to/this/folder", "user/tiny") == second != first
+    assert read_card_values(again) == values | {"location": "user/tiny"}
+
+
+def test_values_that_are_missing_or_damaged_are_named(tmp_path):
+    assert read_card_values(tmp_path) is None
+    write_model_card(tmp_path, **FIELDS)
+    path = tmp_path / "card_values.json"
+    values = json.loads(path.read_text())
+    for damaged, message in (
+        ({**values, "seed": None, "metrics": {}}, "lacks metrics, seed"),
+        ({name: value for name, value in values.items() if name != "steps"}, "lacks steps"),
+        ({**values, "f1": 0.9}, "unknown field 'f1'"),
+        ({**values, "metrics": [0.9]}, "metrics must be an object"),
+        ([], "one object"),
+    ):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(CheckpointError, match=message):
+            read_card_values(tmp_path)
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
+        read_card_values(tmp_path)
+
+
+def test_card_of_a_checkpoint_with_code_says_how_to_load_it_without_the_package(tmp_path):
+    assert "trust_remote_code" not in write_model_card(tmp_path, **FIELDS).read_text()
+    text = write_model_card(tmp_path, **FIELDS, location="user/tiny", with_code=True).read_text()
+    assert 'pipeline(model="user/tiny", trust_remote_code=True)' in text

@@ -34,6 +34,8 @@ GOLDEN = Path(__file__).parent / "golden"
 COMMAND = ROOT / "convert" / "hrm_checkpoint_to_hf.py"
 PREFIX = "_orig_mod.model.inner."
 LAYOUTS = ("safetensors", "torch.save", "torch.save model.inner.", "torch.save without prefix")
+PREFIXES = ("inner.", "model.inner.", "_orig_mod.model.inner.", "module.model.inner.", "module._orig_mod.model.inner.")
+PREFIXES += ("_orig_mod.module.inner.", "module.", "")
 
 
 def golden_settings(case: str) -> dict:
@@ -222,6 +224,46 @@ def test_rows_of_the_last_training_batch_are_dropped(tmp_path):
     assert set(convert_state_dict(read, config)) == {entry.ours for entry in published_tensors(config)}
 
 
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_of_derived_repositories(tmp_path, prefix):
+    weights = load_file(GOLDEN / "A" / "weights.safetensors")
+    save_file(
+        {prefix + name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}, tmp_path / "w.safetensors"
+    )
+    read = read_published_state_dict(tmp_path / "w.safetensors")
+    assert read.keys() == {name.removeprefix(PREFIX) for name in weights}
+    assert all(torch.equal(read[name.removeprefix(PREFIX)], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("rename", "part"),
+    [
+        (lambda name: f"ema.{name}", "unknown prefix ema.: ema.embed_tokens.embedding_weight; known are _orig_mod"),
+        (lambda name: f"modelinner.{name}", "unknown prefix modelinner."),
+        (lambda name: name.replace("q_head.", "inner.q_head."), "unexpected: inner.q_head"),
+        (lambda name: f"inner.{name}" if name != "H_init" else name, "without the prefix inner.: H_init"),
+        (lambda name: f"inner.{name}".replace("embed_tokens", "embed_tokenz"), "it lacks embed_tokens"),
+    ],
+)
+def test_prefixes_that_are_mixed_or_not_known(tmp_path, rename, part):
+    weights = load_file(GOLDEN / "A" / "weights.safetensors")
+    renamed = {rename(name.removeprefix(PREFIX)): tensor for name, tensor in weights.items()}
+    save_file(renamed, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        read = read_published_state_dict(tmp_path / "w.safetensors")
+        convert_state_dict(read, config_from_published(golden_settings("A")["arch"], read, 16))
+    assert part in str(caught.value)
+
+
+def test_two_models_in_one_file(tmp_path):
+    weights = load_file(GOLDEN / "A" / "weights.safetensors")
+    save_file(
+        weights | {"ema." + name: tensor.clone() for name, tensor in weights.items()}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(CheckpointError, match=f"mixes prefixes.*ema.{PREFIX}embed_tokens.embedding_weight"):
+        read_published_state_dict(tmp_path / "w.safetensors")
+
+
 def test_numbers_that_yaml_reads_as_text(tmp_path):
     text = yaml.safe_dump(golden_settings("C")).replace("  forward_dtype:", "  rms_norm_eps: 1e-4\n  forward_dtype:")
     (tmp_path / "all_config.yaml").write_text(text)
@@ -264,26 +306,34 @@ def assert_refused(tmp_path: Path, capsys, code: int, *parts: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-class Ran(Exception):
-    """Raised by a pickle that was run."""
-
-
-def raise_ran():
-    raise Ran
-
-
 class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
     def __reduce__(self):
-        return raise_ran, ()
+        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_that_runs_code_is_not_run(tmp_path, capsys, zipped):
-    path = tmp_path / "step_1000"
-    torch.save({PREFIX + "H_init": Malicious()}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(Ran):  # it would run
-        torch.load(path, weights_only=False)
-    assert_refused(tmp_path, capsys, run(tmp_path, path), "nothing was read", ".safetensors")
+    path, marker = tmp_path / "step_1000", tmp_path / "it ran"
+    weights = load_file(GOLDEN / "C" / "weights.safetensors")
+    torch.save(weights | {"more": Malicious(marker)}, path, _use_new_zipfile_serialization=zipped)
+    torch.load(path, weights_only=False)
+    assert marker.is_dir()  # it would run
+    marker.rmdir()
+    assert_refused(
+        tmp_path,
+        capsys,
+        run(tmp_path, path),
+        "nothing was read",
+        "a plain dict of tensors",
+        "ask its publisher",
+        "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')",
+    )
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -309,8 +359,10 @@ def test_truncated_files(tmp_path, capsys, layout, kept):
     [
         ([torch.zeros(2)], "holds a list"),
         ({}, "non-empty dict"),
-        ({"embed_tokens.embedding_weight": torch.zeros(11, 64), "step": 7}, "step are not tensors"),
+        ({"embed_tokens.embedding_weight": torch.zeros(11, 64), "step": 7}, "step are not dense tensors"),
         ({"transformer.wte.weight": torch.zeros(11, 64)}, "transformer.wte.weight"),
+        ({7: torch.zeros(2)}, "7 are not dense tensors"),
+        ({"embed_tokens.embedding_weight": torch.zeros(11, 64).to_sparse()}, "not dense tensors"),
         (
             {"inner.embed_tokens.embedding_weight": torch.zeros(11, 64), "lm_head.weight": torch.zeros(11, 64)},
             "lm_head",
@@ -325,9 +377,37 @@ def test_files_of_torch_save_that_are_no_hrm(tmp_path, capsys, content, part):
 
 def test_missing_files_and_folders(tmp_path, capsys):
     assert_refused(tmp_path, capsys, run(tmp_path, tmp_path / "nowhere"), "nowhere: no such file")
-    assert_refused(tmp_path, capsys, run(tmp_path, tmp_path), "no such file")
-    arguments = [f"--checkpoint={GOLDEN}", f"--config={tmp_path / 'no.yaml'}", f"--output-dir={tmp_path / 'out'}"]
+    assert_refused(tmp_path, capsys, run(tmp_path, tmp_path), "has no file checkpoint or step_<number>")
+    weights = GOLDEN / "C" / "weights.safetensors"
+    arguments = [f"--checkpoint={weights}", f"--config={tmp_path / 'no.yaml'}", f"--output-dir={tmp_path / 'out'}"]
     assert_refused(tmp_path, capsys, main(arguments), "no.yaml cannot be read")
+    del arguments[1]
+    assert_refused(tmp_path, capsys, main(arguments), "there is no all_config.yaml beside")
+    arguments[0] = "--checkpoint=owner/name"  # the tests run offline
+    assert_refused(tmp_path, capsys, main(arguments), "owner/name is out of reach: HF_HUB_OFFLINE is set")
+
+
+def test_a_folder_in_place_of_a_file(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_settings(folder / "all_config.yaml", golden_settings("B"))
+    (folder / "identifiers.json").write_text(json.dumps(["<blank>", *"abcdef"]))
+    write_checkpoint(folder, "B", "torch.save")
+    assert main([f"--checkpoint={folder}", f"--output-dir={tmp_path / 'out'}"]) == 0
+    assert f"checkpoint: {folder / 'step_1000'}" in capsys.readouterr().out
+    (folder / "step_20").write_bytes(b"")
+    arguments = [f"--checkpoint={folder}", f"--output-dir={tmp_path / 'again'}"]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "has several checkpoints: name one with --filename; there are step_1000, step_20" in message
+    assert main([*arguments, "--filename=step_1000"]) == 0
+    (folder / "step_1000").rename(folder / "checkpoint")  # the published name comes first
+    assert main([f"--checkpoint={folder}", f"--output-dir={tmp_path / 'third'}"]) == 0
+    first, *others = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again", "third")]
+    assert others == [first, first]
+    (folder / "identifiers.json").write_text(json.dumps(["<blank>"]))
+    assert main([f"--checkpoint={folder}", f"--output-dir={tmp_path / 'fourth'}"]) == 2
+    assert "has 1 names, the puzzle table 7 rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "lr: 1e-4", "arch: 3", ""])

@@ -16,6 +16,7 @@ from datasets.fingerprint import Hasher
 from datasets.iterable_dataset import _BaseExamplesIterable
 
 from ..errors import ArgumentError
+from .hub import puzzle_file_path
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo
@@ -23,8 +24,11 @@ from .schema import IGNORED_LABEL, PuzzleSetInfo
 _INDEX = ("row", "group", "variant", "example")
 
 
-def load_puzzles(path: str | os.PathLike) -> datasets.Dataset:
+def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Dataset:
     """All rows of a puzzle file, in stored order, as a map-style Dataset.
+
+    path: a file; or a folder or Hub data set ("owner/name") with train.h5 and test.h5, of which split ("train" or
+    "test") names one. What the Hub sends is cached (see `hub.py`).
 
     Each item: input_ids, labels int64 (S,) with -100 = ignored, puzzle_identifiers int64, and where it is from: row
     (its number in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native
@@ -32,9 +36,10 @@ def load_puzzles(path: str | os.PathLike) -> datasets.Dataset:
     itself holds row, group, variant and example; a column made by `.map` is kept and shadows what is read from the
     file. `.with_format` replaces the reading of cells: leave it off (torch's collate takes the numpy arrays).
 
-    Raises DataError for a file that is damaged, of another version, or holds codes outside its vocabulary.
+    Raises DataError for a file that is missing, damaged, of another version, or holds codes outside its vocabulary,
+    and for a data set that cannot be fetched; ArgumentError for another split.
     """
-    file = PuzzleFile(path)
+    file = PuzzleFile(puzzle_file_path(path, split))
     file.check_cells()
     numbers = np.arange(file.info.num_rows)
     groups, variants = file.groups_and_variants(numbers)
@@ -69,6 +74,8 @@ def training_batches(
 ) -> "PuzzleBatches":
     """Training batches of one rank, sampled as `GroupSampler` says; see PuzzleBatches.
 
+    path: a file; or a folder or Hub data set ("owner/name"), of which train.h5 is taken.
+
     Raises ArgumentError for sizes that do not divide or fit, DataError for a file that cannot be trusted.
     """
     if world_size < 1 or not 0 <= rank < world_size:
@@ -77,7 +84,7 @@ def training_batches(
         raise ArgumentError(
             f"global_batch_size {global_batch_size} must be a positive multiple of world_size {world_size}"
         )
-    file = PuzzleFile(path)
+    file = PuzzleFile(puzzle_file_path(path, "train"))
     file.check_cells()
     return PuzzleBatches(_BatchIterable(file, global_batch_size, seed, rank, world_size, epochs_per_pass))
 

@@ -3,19 +3,9 @@
 from pathlib import Path
 
 from ..errors import DataError
-from .hub import fetch_dataset_file
+from .hub import fetch_dataset_file, is_hub_id
 
 GENERATE = "generate"  # the source that is neither
-
-
-def is_hub_id(source: str) -> bool:
-    """owner/name, unless a file of that name is there or the name ends as a file's."""
-    return (
-        source.count("/") == 1
-        and not source.startswith((".", "/", "~"))
-        and not source.endswith((".csv", ".gz"))
-        and not Path(source).exists()
-    )
 
 
 def csv_file(source: str, split: str) -> Path:

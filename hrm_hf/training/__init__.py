@@ -4,6 +4,7 @@ from .adam_atan2 import AdamATan2
 from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments
 from .averaging import WeightAverage
 from .cpu_threads import share_cpu_cores
+from .main_process import on_main_process
 from .run_folder import RunFolder, check_run_dir, machine_in_words, new_run_dir
 from .schedule import learning_rate_at
 from .seeded_model import seeded_model
@@ -23,6 +24,7 @@ __all__ = [
     "machine_in_words",
     "make_accelerator",
     "new_run_dir",
+    "on_main_process",
     "parse_arguments",
     "seeded_model",
     "share_cpu_cores",

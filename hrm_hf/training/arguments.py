@@ -11,6 +11,7 @@ from transformers import HfArgumentParser
 
 from ..configuration_hrm import HrmConfig
 from ..errors import ArgumentError
+from ..hub_errors import check_repo_id
 
 
 @dataclass
@@ -98,8 +99,17 @@ class HrmTrainingArguments:
         default_factory=list,
         metadata={"help": "Trackers by name, through Accelerate: wandb, tensorboard, trackio, ..."},
     )
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={"help": "Repository (owner/name) on the Hub to push the last checkpoint to. Default: none."},
+    )
+    hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
 
     def __post_init__(self):
+        if self.push_to_hub is not None:
+            check_repo_id(self.push_to_hub)
+        elif self.hub_private:
+            raise ArgumentError("hub_private is set, but push_to_hub names no repository")
         at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
         at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads"]
         for name in at_least_one:

@@ -28,6 +28,8 @@ class RunFolder:
 
     Args:
         path: the folder; made if missing. `data/` may already stand in it.
+    Attributes:
+        last_export: the checkpoint that was saved last, None before the first.
     Raises:
         ArgumentError: the folder holds another run or other files.
     """
@@ -36,6 +38,7 @@ class RunFolder:
         self.path = Path(path)
         check_run_dir(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        self.last_export: Path | None = None
         self._started = time.time()
 
     def describe(self, **what: Any) -> None:
@@ -62,6 +65,7 @@ class RunFolder:
         model.save_pretrained(folder)
         if processor is not None:
             processor.save_pretrained(folder)
+        self.last_export = folder
         return folder
 
 

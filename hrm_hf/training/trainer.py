@@ -29,9 +29,11 @@ from ..evaluation import PuzzleRows, evaluate_puzzles
 from ..halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..losses import segment_losses
 from ..modeling_hrm import HrmForPuzzleSolving
+from ..publishing import push_checkpoint
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .averaging import WeightAverage
+from .main_process import on_main_process
 from .run_folder import RunFolder
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
@@ -369,6 +371,37 @@ class HrmTrainer:
             with self._export_weights():
                 self.run_folder.export(name, self.model, self.processor)
         self.accelerator.wait_for_everyone()
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> list[tuple[str, int]] | None:
+        """Pushes the last export, with the model card that `write_model_card` left in it, to the Hub.
+
+        Call it on every process; the main one pushes, the others wait.
+
+        Args:
+            repo_id: "owner/name".
+            options: as `hrm_hf.publishing.push_checkpoint` takes them: private, dry_run, with_code and so on.
+        Returns:
+            What was sent, paths and bytes; None on other processes than the main one.
+        Raises:
+            ArgumentError: nothing was exported yet, or an option that is not allowed.
+            CheckpointError: the push failed; the export is untouched.
+        """
+
+        def push() -> list[tuple[str, int]]:
+            if self.run_folder is None or self.run_folder.last_export is None:
+                raise ArgumentError("there is nothing to push yet: train() and export() write to output_dir")
+            return push_checkpoint(self.run_folder.last_export, repo_id, **options)
+
+        return on_main_process(self.accelerator, push)
+
+    def close(self) -> None:
+        """Lets go of the distributed model; call it before `accelerator.end_training()`, after the last step.
+
+        Otherwise the distributed model is the last to hold the process group and ends gloo's threads while it holds
+        the interpreter, which such a thread may be waiting for: the process would never end.
+        """
+        self.distributed_model = self.model
+        self.accelerator.free_memory()
 
     def _export_weights(self):
         return self.average.applied() if self.average is not None else nullcontext()

@@ -1,0 +1,23 @@
+"""What only one process may do, such as writing a folder, without leaving the others waiting where it fails."""
+
+from collections.abc import Callable
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ..errors import HrmError
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
+    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits."""
+    result, failure = None, [None]
+    if accelerator.is_main_process:
+        try:
+            result = action()
+        except HrmError as error:
+            failure = [error]
+    broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+    return result

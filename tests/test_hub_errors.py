@@ -1,0 +1,108 @@
+"""Errors of the Hub become one line that names the repository and says what to do."""
+
+import httpx2
+import pytest
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import hf_raise_for_status
+
+from hrm_hf import HrmForPuzzleSolving
+from hrm_hf.errors import ArgumentError, CheckpointError, DataError, PuzzleError
+from hrm_hf.hub_errors import check_can_push, check_repo_id, clear_hub_errors
+
+URL = "https://huggingface.co/api/models/you/name"
+
+
+def answered(status: int, code: str | None = None, message: str | None = None):
+    """What huggingface_hub makes of the Hub's answer."""
+    headers = {name: value for name, value in (("X-Error-Code", code), ("X-Error-Message", message)) if value}
+    return lambda: hf_raise_for_status(httpx2.Response(status, headers=headers, request=httpx2.Request("GET", URL)))
+
+
+def unreachable():
+    httpx2.get("http://127.0.0.1:9", timeout=5)  # nobody listens there
+
+
+def wrapped():
+    try:
+        answered(404, "RepoNotFound")()
+    except Exception as error:
+        raise OSError("a paragraph\nof its own") from error
+
+
+def bad_card():
+    try:
+        answered(400)()
+    except Exception as error:
+        raise ValueError("Invalid metadata in README.md.\n- license is unknown") from error
+
+
+def no_token():
+    raise LocalTokenNotFoundError("Token is required")
+
+
+CASES = {
+    "no repository": (answered(404, "RepoNotFound"), r"the model you/name does not exist on .*, or it is private"),
+    "wrapped": (wrapped, r"the model you/name does not exist on"),
+    "gated": (answered(403, "GatedRepo"), r"were granted access: ask for it on https://huggingface.co/you/name"),
+    "revision": (answered(404, "RevisionNotFound"), r"you/name has no such revision"),
+    "file": (answered(404, "EntryNotFound"), r"you/name lacks a file that is needed"),
+    "wrong token": (
+        answered(401, None, "Invalid credentials in Authorization header"),
+        r"not accept the token for the",
+    ),
+    "forbidden": (answered(403), r"this token may not do that with the model you/name"),
+    "server": (answered(500), r"the Hub answered 500 for the model you/name"),
+    "card": (bad_card, r"the Hub answered 400 for the model you/name: Invalid metadata in README.md. - license is un"),
+    "no network": (unreachable, r"the Hub \(\S+\) could not be reached for the model you/name"),
+    "offline, not cached": (lambda: hf_hub_download("you/name", "x"), r"you/name is .*(HF_HUB_OFFLINE is set|reach)"),
+    "offline, a model": (lambda: HrmForPuzzleSolving.from_pretrained("you/name"), r"the model you/name is .*reach"),
+    "no token": (no_token, r"no token for the model you/name: log in with `hf auth login`"),
+    "no id": (lambda: hf_hub_download("a/b/c", "x"), r"'you/name' is no id of a repository.*allowed: owner/name"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line(case):
+    call, message = CASES[case]
+    with pytest.raises(CheckpointError, match=message) as refused, clear_hub_errors("you/name"):
+        call()
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is not None
+
+
+def test_of_a_data_set():
+    with (
+        pytest.raises(DataError, match=r"the data set you/name is open only .* on https://\S+/datasets/you/name,"),
+        clear_hub_errors("you/name", DataError, repo_type="dataset"),
+    ):
+        answered(403, "GatedRepo")()
+
+
+@pytest.mark.parametrize("error", [PuzzleError("mine"), KeyError("theirs"), FileNotFoundError("a file")])
+def test_other_errors_pass_unchanged(error):
+    with pytest.raises(type(error)) as passed, clear_hub_errors("you/name"):
+        raise error
+    assert passed.value is error
+
+
+@pytest.mark.parametrize(
+    "repo_id", ["name", "a/b/c", "you/na me", "you/", "/name", "you/.x", "you/a--b", "you/x.git", ""]
+)
+def test_bad_ids_are_refused(repo_id):
+    with pytest.raises(ArgumentError, match="is no id of a repository on the Hub; allowed: owner/name") as refused:
+        check_repo_id(repo_id)
+    assert repr(repo_id) in str(refused.value)
+    assert isinstance(refused.value.__cause__, HFValidationError)
+    check_repo_id("you/hrm-sudoku_4x4.v2")
+
+
+def test_what_no_push_could_succeed_with(monkeypatch):
+    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: None)
+    with pytest.raises(CheckpointError, match="no token to push to you/name with: log in"):
+        check_can_push("you/name")
+    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_test")
+    with pytest.raises(CheckpointError, match="nothing can be pushed to you/name: HF_HUB_OFFLINE is set"):
+        check_can_push("you/name")
+    with pytest.raises(ArgumentError, match="'name' is no id"):
+        check_can_push("name")
