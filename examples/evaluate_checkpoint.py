@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
+from hrm_hf.checkpoint_check import check_puzzle_model
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.hub import puzzle_file_path
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = load_puzzles(path)
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
+    check_puzzle_model(args.checkpoint)
     model = HrmForPuzzleSolving.from_pretrained(args.checkpoint)
     processor = HrmProcessor.from_pretrained(args.checkpoint)
     unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
