@@ -9,7 +9,7 @@ from .data.reader import PuzzleFile
 from .errors import DataError
 from .modeling_hrm import HrmForPuzzleSolving
 from .processing_hrm import HrmProcessor
-from .puzzle_identifiers import PuzzleIdentifiers
+from .puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 
 _SHOWN = 5
 
@@ -41,9 +41,10 @@ def match_puzzle_table(
         return []
     missing = [names[index] for index in np.flatnonzero(here & (rows < 0))]
     if missing and unknown is None:
+        num_named = sum(name not in ("", BLANK_NAME) for name in names)
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
-            f"{file.path}: {len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint "
+            f"{file.path}: {len(missing)} of {num_named} puzzle identifiers are unknown to the checkpoint "
             f"({shown}); choose the blank or the mean embedding for them"
         )
     model.rearrange_puzzle_table(rows, unknown=unknown or "blank")
