@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if infos[1] is None:
         print("no test.h5: there is no evaluation task")
     minutes = (time.perf_counter() - started) / 60
-    print(f"{minutes:.2f} minutes, peak memory {peak_memory()}, of the largest worker {worker_memory()}")
+    print(f"{minutes:.2f} minutes, peak memory {peak_memory()}, of the largest worker {peak_memory(of_workers=True)}")
     for note in mixture.notes:
         print(f"note: {note}")
     print(f"{len(mixture.left_out)} tasks left out{':' if mixture.left_out else ''}")
@@ -122,16 +122,6 @@ def file_line(path: Path, info: PuzzleSetInfo) -> str:
         f"{path}: {info.num_groups} tasks, {info.num_puzzles} variants, {info.num_rows} rows, {size} bytes "
         f"({size / cells:.3f} x the cells alone, {size / (info.num_rows * 2 * info.seq_len):.3f} x full frames)"
     )
-
-
-def worker_memory() -> str:
-    """The largest memory that a worker has held, what it shares with this process included."""
-    if sys.platform == "win32":
-        return "not known on this system"
-    import resource  # not there on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

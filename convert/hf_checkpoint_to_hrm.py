@@ -20,13 +20,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import PretrainedConfig
 from transformers.utils import PROCESSOR_NAME, cached_file
 
-from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.checkpoint_check import load_checkpoint
 from hrm_hf.errors import ArgumentError, CheckpointError, HrmError
 from hrm_hf.hub_errors import clear_hub_errors
 from hrm_hf.published_checkpoint import (
@@ -36,7 +34,7 @@ from hrm_hf.published_checkpoint import (
     published_state_dict,
     read_published_config,
 )
-from hrm_hf.published_files import CHECKPOINT_FILE, IDENTIFIERS_FILE, SETTINGS_FILE, is_repository
+from hrm_hf.published_files import CHECKPOINT_FILE, IDENTIFIERS_FILE, SETTINGS_FILE
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,30 +104,15 @@ def load(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
     Raises:
         CheckpointError: there is none, its files are damaged, or it is no HRM or not a whole one.
     """
-    if not Path(checkpoint).is_dir() and not is_repository(checkpoint):
-        raise CheckpointError(f"there is no folder {checkpoint}, and it is no owner/name of the Hub")
+    model = load_checkpoint(checkpoint, dtype=torch.float32)
     try:
         with clear_hub_errors(checkpoint):
-            model_type = PretrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
-            if model_type != HrmConfig.model_type:
-                raise CheckpointError(f"{checkpoint} is no HRM: its config.json says model_type {model_type!r}")
-            model, loading = HrmForPuzzleSolving.from_pretrained(
-                checkpoint, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-            )  # which ones mismatch is said below, with their shapes
             has_processor = cached_file(checkpoint, PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
             processor = HrmProcessor.from_pretrained(checkpoint) if has_processor else None
     except HrmError:
         raise
-    except (OSError, RuntimeError, ValueError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} cannot be loaded: {' '.join(str(error).split())}") from error
-    if mismatched := sorted(loading["mismatched_keys"]):
-        name, own, due = mismatched[0]
-        more = f" (and {len(mismatched) - 1} more tensors)" if len(mismatched) > 1 else ""
-        raise CheckpointError(f"{checkpoint}: {name} has shape {tuple(own)}, its config gives {tuple(due)}{more}")
-    if missing := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{checkpoint} lacks the tensors {', '.join(missing)}")
-    if unexpected := sorted(loading["unexpected_keys"]):
-        raise CheckpointError(f"{checkpoint} holds tensors that HRM does not have: {', '.join(unexpected)}")
     return model, processor
 
 

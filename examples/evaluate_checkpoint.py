@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import ArgumentError, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
-from hrm_hf.checkpoint_check import check_puzzle_model
+from hrm_hf.checkpoint_check import load_checkpoint
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.hub import puzzle_file_path
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
@@ -40,12 +40,13 @@ def main(argv: list[str] | None = None) -> None:
     dataset = load_puzzles(path)
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
-    check_puzzle_model(args.checkpoint)
-    model = HrmForPuzzleSolving.from_pretrained(args.checkpoint)
+    model = load_checkpoint(args.checkpoint)
     processor = HrmProcessor.from_pretrained(args.checkpoint)
     unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
     file.check_fits(model.config, processor.task)
     model = model.to(accelerator.device).eval()
+    if args.submission and processor.task != "arc":
+        raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
     started = time.perf_counter()
     predictions = predict_puzzles(
         model,
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - started
     if accelerator.is_main_process:
         if unknown:
-            print(f"{len(unknown)} puzzles unknown to the checkpoint got the {args.unknown_puzzles} embedding")
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
         report(args, file, dataset, processor, predictions, seconds)
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -74,7 +76,10 @@ def report(
     predictions: PuzzlePredictions,
     seconds: float,
 ) -> None:
-    """Prints the table and writes what was asked for."""
+    """Writes what was asked for and prints the table."""
+    if args.save_predictions:
+        arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
+        save_file(arrays, args.save_predictions)
     scores = score_predictions(predictions, dataset, processor)
     guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
     if processor.task == "arc":
@@ -88,9 +93,6 @@ def report(
         if name != "count":
             other = f"{guessed[name]:10.4f}" if name in guessed else ""
             print(f"{name:18}{value:10.4f}{other}")
-    if args.save_predictions:
-        arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
-        save_file(arrays, args.save_predictions)
 
 
 def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
@@ -112,7 +114,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
     parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
-    parser.add_argument("--limit", type=int, help="only the first N rows")
+    parser.add_argument("--limit", type=int, help="only the first N rows (ARC: of some augmentations then)")
     parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
     parser.add_argument(
         "--unknown-puzzles",
@@ -126,6 +128,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ArgumentError(f"--{name.replace('_', '-')} is {value}, at least 1 is needed")
+    for name in ("save_predictions", "submission"):  # found before hours of work, not after them
+        value = getattr(args, name)
+        if value is not None and not Path(value).absolute().parent.is_dir():
+            raise ArgumentError(f"--{name.replace('_', '-')} {value}: there is no folder {Path(value).parent}")
     if args.seed < 0:
         raise ArgumentError(f"--seed is {args.seed}, allowed are 0 and above")
     return args

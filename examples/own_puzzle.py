@@ -35,7 +35,8 @@ CODECS["gravity"] = PuzzleCodec(
     is_solution=lambda question, answer, box_shape: bool((fall(question) == answer).all()),
 )
 processor = HrmProcessor(task="gravity", grid_shape=SHAPE)
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 for seed, (split, num) in enumerate({"train": 5000, "test": 200}.items()):
     questions = np.random.default_rng(seed).integers(0, len(SYMBOLS), (num, *SHAPE), dtype=np.uint8)
     cells = np.stack([questions, fall(questions)], axis=1).reshape(num, 2, -1) + np.uint8(1)  # (num, 2, S)

@@ -1,6 +1,6 @@
 """Train a Hierarchical Reasoning Model to find shortest paths in mazes, score it on unseen ones, save it, solve one.
 
-    accelerate launch examples/train_maze.py                      8x8 mazes made here, minutes on a CPU
+    accelerate launch examples/train_maze.py                      6x6 mazes made here, minutes on a CPU
     accelerate launch examples/train_maze.py --data-dir DIR --recipe examples/recipes/maze_hard_1k.yaml
 
 DIR holds the files of convert/build_maze.py. A recipe is a YAML file of arguments; what stands on the command line
@@ -27,16 +27,16 @@ RECIPES = Path(__file__).parent / "recipes"
 class MazeArguments(DataArguments):
     """Which mazes to train on: built files, or mazes made here by the seeded generator."""
 
-    height: int = field(default=8, metadata={"help": "Rows of the generated mazes."})
-    width: int = field(default=8, metadata={"help": "Columns of the generated mazes."})
+    height: int = field(default=6, metadata={"help": "Rows of the generated mazes."})
+    width: int = field(default=6, metadata={"help": "Columns of the generated mazes."})
     num_train: int = field(default=20_000, metadata={"help": "Generated mazes to train on."})
     num_test: int = field(default=500, metadata={"help": "Generated mazes to test on; none equals a training one."})
     min_steps: int = field(
         default=12, metadata={"help": "Steps of the shortest path from start to goal at the least."}
     )
-    min_wall_share: float = field(default=0.3, metadata={"help": "Share of cells that are walls at the least."})
+    min_wall_share: float = field(default=0.4, metadata={"help": "Share of cells that are walls at the least."})
     max_wall_share: float = field(
-        default=0.45, metadata={"help": "At the most. The more walls, the fewer ways: shortest paths become unique."}
+        default=0.5, metadata={"help": "At the most. The more walls, the fewer ways: shortest paths become unique."}
     )
 
 
@@ -84,7 +84,7 @@ TASK = TrainingTask(
     name="maze",
     arguments=MazeArguments,
     description="Train a Hierarchical Reasoning Model on mazes, score it on unseen ones, save it, solve one.",
-    recipe_for=lambda data_args, info: RECIPES / "maze_8x8.yaml",
+    recipe_for=lambda data_args, info: RECIPES / "maze_6x6.yaml",
     generate=generate_data,
     data_in_words=data_in_words,
     puzzle_in_words=lambda test_set, info: to_text(first_maze(test_set, info)),

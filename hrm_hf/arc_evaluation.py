@@ -9,6 +9,7 @@ from .arc import cut
 from .data.reader import PuzzleFile
 from .errors import DataError
 from .evaluation import PuzzlePredictions
+from .puzzle_identifiers import BLANK_NAME
 from .voting import RankedAnswer, vote
 
 TestInput = tuple[str, int]  # name of the task, number of the test input in it
@@ -27,7 +28,7 @@ def arc_votes(
     numbers = np.arange(len(predictions))
     puzzles, rows, examples = file.row_places(numbers)
     names = file.row_names(numbers)
-    if not all(names):
+    if BLANK_NAME in names:
         raise DataError(f"{file.path}: its rows have no identifier names, which say how they were augmented")
     confidences = 0.5 + 0.5 * np.tanh(0.5 * predictions.q_halt_logits.astype(np.float64))  # sigmoid, never overflowing
     ranked = vote(predictions.sequences, confidences, names, examples, file.info.grid_shape)

@@ -1,9 +1,10 @@
-"""Checks a checkpoint folder without loading its weights: is it whole, is it a puzzle model, do its parts fit.
+"""Checks a checkpoint before its weights are loaded: is it whole, is it a puzzle model, do its parts fit.
 
 Only the heads of the weight files are read, so that the check of a puzzle table of gigabytes takes a moment.
 """
 
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PretrainedConfig
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from .configuration_hrm import HrmConfig
-from .errors import CheckpointError
-from .hub_errors import check_repo_id, clear_hub_errors
+from .errors import CheckpointError, HrmError
+from .hub_errors import check_repo_id, clear_hub_errors, is_hub_id
 from .modeling_hrm import HrmForPuzzleSolving
 from .processing_hrm import HrmProcessor
 
@@ -46,14 +48,89 @@ def check_checkpoint(folder: str | Path) -> list[Path]:
             "safetensors (convert/hrm_checkpoint_to_hf.py converts published ones), so take these out"
         )
     check_puzzle_model(folder)
-    try:
-        config = HrmConfig.from_pretrained(folder)
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {str(error.__cause__ or error).splitlines()[0]}") from error
+    config = _read_config(folder)
     files = weight_files(folder)
-    _check_shapes(folder, config, [path for path in files if path.suffix == ".safetensors"])
+    _check_shapes(folder, config, files)
     _check_processor(HrmProcessor.from_pretrained(folder), config)
     return files
+
+
+def load_checkpoint(
+    name: str | PathLike, dtype: torch.dtype | None = None, **hub_arguments: Any
+) -> HrmForPuzzleSolving:
+    """Loads a model, from safetensors alone; what does not fit is told before any weight is loaded, in one line.
+
+    Args:
+        name: folder or id on the Hub.
+        dtype: of the weights; None = as they are stored.
+        hub_arguments: revision, token, cache_dir and so on, as `from_pretrained` takes them.
+    Returns:
+        The model on the CPU, ready to answer.
+    Raises:
+        CheckpointError: there is none, it is no puzzle model, its weights are missing, damaged or only there as files
+            that can run code, or a tensor is missing, unknown or of another shape than config.json asks for.
+    """
+    name = str(name)
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise CheckpointError(f"there is no folder {name}, and it is no owner/name of the Hub")
+    check_puzzle_model(name, **hub_arguments)
+    config = _read_config(name, **hub_arguments)
+    folder = Path(name) if Path(name).is_dir() else _fetch_weights(name, hub_arguments)
+    _check_shapes(folder, config, weight_files(folder), name)
+    shows_progress = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        with clear_hub_errors(name):
+            return HrmForPuzzleSolving.from_pretrained(
+                name,
+                config=config,
+                use_safetensors=True,
+                **({} if dtype is None else {"dtype": dtype}),
+                **hub_arguments,
+            )
+    except HrmError:
+        raise
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from error
+    finally:
+        if shows_progress:
+            enable_progress_bar()
+
+
+def _fetch_weights(name: str, hub_arguments: dict[str, Any]) -> Path:
+    """The folder of the cache that holds a repository's safetensors files, fetched if need be."""
+
+    def fetch(filename: str) -> Path | None:
+        path = cached_file(name, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+        return None if path is None else Path(path)
+
+    try:
+        with clear_hub_errors(name):
+            path = fetch(SAFE_WEIGHTS_NAME)
+            if path is None:
+                path = fetch(SAFE_WEIGHTS_INDEX_NAME)
+                if path is None:
+                    raise CheckpointError(_no_weights(f"the model {name} on the Hub"))
+                for shard in _shard_names(path):
+                    if fetch(shard) is None:
+                        raise CheckpointError(f"{name} lacks {shard}, which {SAFE_WEIGHTS_INDEX_NAME} names")
+    except HrmError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the weights of {name} cannot be fetched: {' '.join(str(error).split())}") from error
+    return path.parent
+
+
+def _read_config(name: str | PathLike, **hub_arguments: Any) -> HrmConfig:
+    try:
+        with clear_hub_errors(str(name)):
+            return HrmConfig.from_pretrained(name, **hub_arguments)
+    except HrmError as error:
+        raise CheckpointError(str(error)) from error
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{Path(name) / 'config.json'}: {str(error.__cause__ or error).splitlines()[0]}"
+        ) from error
 
 
 def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> None:
@@ -94,40 +171,68 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SAFE_WEIGHTS_NAME]
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if not index.is_file():
-        raise CheckpointError(f"{folder} has no weights: neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}")
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is damaged: it has no weight_map of tensors to files") from error
-    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+        raise CheckpointError(_no_weights(str(folder), sorted(path.name for path in folder.iterdir())))
+    names = _shard_names(index)
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {SAFE_WEIGHTS_INDEX_NAME} names")
     return [*(folder / name for name in names), index]
 
 
-def _check_shapes(folder: Path, config: HrmConfig, files: list[Path]) -> None:
-    """Raises CheckpointError for a tensor that is missing, unknown or of another shape than the configuration's."""
+def _no_weights(where: str, files: Sequence[str] = ()) -> str:
+    """The line for weights that are not there as safetensors; files: what is there, as far as it is known."""
+    message = f"{where} has no weights: neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}"
+    pickles = [name for name in files if Path(name).suffix.lower() in PICKLE_SUFFIXES]
+    if pickles:
+        message += f", only {', '.join(pickles)}, which can run code and was not read"
+    return f"{message}; save the model again by save_pretrained, which writes safetensors"
+
+
+def _shard_names(index: Path) -> list[str]:
+    """The files that an index of weights names, sorted. Raises CheckpointError for an index that is damaged."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is damaged: it has no weight_map of tensors to files") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names {name!r}; allowed: safetensors files that lie beside it")
+    return sorted(names)
+
+
+def _check_shapes(folder: Path, config: HrmConfig, files: list[Path], name: str | None = None) -> None:
+    """Raises CheckpointError for a tensor that is missing, unknown or of another shape than the configuration's.
+
+    Args:
+        files: as `weight_files` gives them.
+        name: what the user calls the checkpoint, if not by its folder.
+    """
+    name = str(folder) if name is None else name
     try:
         with torch.device("meta"):
             expected = {name: tuple(tensor.shape) for name, tensor in HrmForPuzzleSolving(config).state_dict().items()}
     except ValueError as error:  # sizes that do not fit each other
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+        raise CheckpointError(f"{Path(name) / 'config.json'}: {error}") from error
     found: dict[str, tuple[int, ...]] = {}
     for path in files:
+        if path.suffix != ".safetensors":  # the index
+            continue
         try:
             with safe_open(path, framework="pt") as opened:
-                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+                found |= {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or cut short: {str(error).splitlines()[0]}") from error
-    for name, shape in expected.items():
-        if name not in found:
-            raise CheckpointError(f"{folder} lacks the tensor {name} of shape {shape}, which its config.json asks for")
-        if found[name] != shape:
             raise CheckpointError(
-                f"{folder}: the tensor {name} has the shape {found[name]}, but config.json asks for {shape}"
+                f"{path} is damaged or cut short ({str(error).splitlines()[0]}): fetch or save it again"
+            ) from error
+    for key, shape in expected.items():
+        if key not in found:
+            raise CheckpointError(f"{name} lacks the tensor {key} of shape {shape}, which its config.json asks for")
+        if found[key] != shape:
+            raise CheckpointError(
+                f"{name}: the tensor {key} has the shape {found[key]}, but config.json asks for {shape}"
             )
     if unknown := sorted(set(found) - set(expected)):
-        raise CheckpointError(f"{folder} holds the tensor {unknown[0]}, which the model of its config.json has not")
+        raise CheckpointError(f"{name} holds the tensor {unknown[0]}, which the model of its config.json has not")
 
 
 def _check_processor(processor: HrmProcessor, config: HrmConfig) -> None:

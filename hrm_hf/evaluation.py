@@ -1,7 +1,8 @@
 """A model on a set of puzzles, with one process or many: first the predictions, then their scores.
 
 `predict_puzzles` keeps the answer of every row in stored order, on every process; `score_predictions` scores them in
-pieces of a fixed size. So no score depends on the batch size or on the number of processes.
+pieces of a fixed size. So how rows are shared out changes no score, unless the rounding of another batch shape tips an
+answer over.
 
 N rows, S cells.
 """

@@ -1,9 +1,10 @@
 """One clear line for what can go wrong between this machine and the Hub: no token, no network, no such repository.
 
 huggingface_hub and transformers each have many exceptions for that, some with whole paragraphs; `clear_hub_errors`
-turns them into the exceptions of this package.
+turns them into the exceptions of this package. What counts as an id of the Hub is said here too.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,17 @@ from .errors import ArgumentError, CheckpointError, HrmError
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 MAX_REASON = 300  # characters of what the Hub said
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_FILE_ENDINGS = (".csv", ".gz", ".h5", ".safetensors")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name means owner/name on the Hub: of that form, without a file's ending, and not to be found here.
+
+    Whether it may be the id of a repository at all is for `check_repo_id` and the Hub to say.
+    """
+    return bool(_HUB_ID.fullmatch(name)) and not name.endswith(_FILE_ENDINGS) and not os.path.exists(name)
+
 
 def check_repo_id(repo_id: str, kind: type[HrmError] = ArgumentError) -> None:
     """Refuses what cannot be the id of a repository on the Hub.
@@ -47,18 +59,34 @@ def check_repo_id(repo_id: str, kind: type[HrmError] = ArgumentError) -> None:
         raise kind(_bad_repo_id(repo_id)) from error
 
 
-def check_can_push(repo_id: str) -> None:
+def check_can_push(
+    repo_id: str, token: str | None = None, kind: type[HrmError] = CheckpointError, repo_type: str = "model"
+) -> str:
     """Refuses, without any network, what no push could succeed with: a bad id, no token, or offline mode.
 
+    Args:
+        repo_id: "owner/name".
+        token: of the Hub; None = the one that is logged in.
+        kind: the exception where there is no token or no network.
+        repo_type: "model" or "dataset".
+    Returns:
+        The token to push with, without white space around it.
     Raises:
-        ArgumentError: the id is none.
-        CheckpointError: there is no token, or HF_HUB_OFFLINE is set.
+        ArgumentError: the id is none, or the token cannot be one; the message does not show it.
+        HrmError: of that kind: there is no token, or HF_HUB_OFFLINE is set.
     """
     check_repo_id(repo_id)
-    if get_token() is None:
-        raise CheckpointError(f"there is no token to push to {repo_id} with: {LOG_IN} (a token that may write)")
+    where = f"the data set {repo_id}" if repo_type == "dataset" else repo_id
+    token = ((get_token() if token is None else token) or "").strip()
+    if not token:
+        raise kind(f"there is no token to push to {where} with: {LOG_IN} (a token that may write)")
+    if not re.fullmatch(r"[!-~]+", token):  # the HTTP library would refuse it, and print it
+        raise ArgumentError(
+            f"the token to push to {where} with holds white space or other characters that no token has: {LOG_IN}"
+        )
     if constants.is_offline_mode():
-        raise CheckpointError(f"nothing can be pushed to {repo_id}: HF_HUB_OFFLINE is set; unset it")
+        raise kind(f"nothing can be pushed to {where}: HF_HUB_OFFLINE is set; unset it")
+    return token
 
 
 @contextmanager
@@ -151,9 +179,14 @@ def _page(repo_id: str, what: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _without_token(str(error)).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    return " ".join(_without_token(str(error)).split())[:MAX_REASON] or type(error).__name__
+
+
+def _without_token(text: str) -> str:
+    """What an Authorization header says, up to the quote that ends it, as the HTTP library may show it."""
+    return re.sub(r"Bearer [^'\"]*", "Bearer ***", text)

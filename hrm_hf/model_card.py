@@ -185,6 +185,9 @@ def read_card_values(folder: str | PathLike) -> dict[str, Any] | None:
     for name in ("metrics", "recipe"):
         if not isinstance(values[name], dict):
             raise CheckpointError(f"{path}: {name} must be an object of names and values, not {values[name]!r}")
+    limitations = values.get("limitations") or []
+    if not isinstance(limitations, list) or not all(isinstance(each, str) for each in limitations):
+        raise CheckpointError(f"{path}: limitations must be a list of sentences, not {limitations!r}")
     return values
 
 

@@ -123,7 +123,7 @@ class PuzzleSolvingPipeline(Pipeline):
             PuzzleError: see `__call__`.
         """
         if not isinstance(item, dict):
-            return GridQuestion(self.processor, item, 0)
+            item = {"puzzle": item}
         if "task" in item:
             if sorted(item) != sorted(TASK_KEYS):
                 raise PuzzleError(f"an ARC task with the keys {list(item)}; needed are 'task' and 'name', no others")
@@ -132,6 +132,11 @@ class PuzzleSolvingPipeline(Pipeline):
             raise PuzzleError(
                 f"a dict with the keys {list(item)}; allowed: 'puzzle' and 'puzzle_identifier', or for an ARC task "
                 "'task' and 'name'"
+            )
+        if "puzzle_identifier" not in item and self.processor.task == "arc" and self.processor.puzzle_identifiers:
+            raise PuzzleError(
+                "an ARC grid without the name of its task; give {'puzzle': grid, 'puzzle_identifier': name} or a "
+                "whole task {'task': ..., 'name': ...}: the model knows a task by its row of the puzzle table"
             )
         return GridQuestion(self.processor, item["puzzle"], self._table_row(item.get("puzzle_identifier", 0)))
 

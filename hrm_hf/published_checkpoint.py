@@ -2,7 +2,9 @@
 
 The names and shapes of the tensors are one table (`published_tensors`), read from either side, and so are the settings
 (`SETTINGS_NAMES`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another model
-cannot pass for an HRM. Both ways are exact: there and back gives the same tensors, whichever side one starts from.
+cannot pass for an HRM. Both ways are exact for checkpoints as the published code saves them, float32 with the two
+initial states in the dtype of the activations: there and back gives the same tensors, whichever side one starts from.
+Other dtypes are read too, as float32, and come back as that.
 """
 
 import math

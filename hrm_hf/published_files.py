@@ -11,23 +11,17 @@ from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from .errors import CheckpointError, DataError
-from .hub_errors import clear_hub_errors
+from .hub_errors import clear_hub_errors, is_hub_id
 
 CHECKPOINT_FILE = "checkpoint"  # name in the published repositories; the training code itself writes step_<number>
 SETTINGS_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"
 _STEP = re.compile(r"step_\d+")
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _DATA_FILES = (
     IDENTIFIERS_FILE,
     *(f"{split}/{name}" for split in ("train", "test") for name in ("dataset.json", "all__*.npy")),
 )
 _MAX_SHOWN = 12  # names listed in a message
-
-
-def is_repository(name: str) -> bool:
-    """Whether a name is owner/name of the Hub: it has that form, and nothing of that name is on this disk."""
-    return bool(_REPOSITORY.fullmatch(name)) and not name.endswith(".safetensors") and not os.path.exists(name)
 
 
 def find_checkpoint(checkpoint: str | os.PathLike, filename: str | None = None) -> Path:
@@ -43,7 +37,7 @@ def find_checkpoint(checkpoint: str | os.PathLike, filename: str | None = None) 
     name = os.fspath(checkpoint)
     if os.path.isdir(name):
         return Path(name, filename or _choose(name, sorted(os.listdir(name))))
-    if is_repository(name):
+    if is_hub_id(name):
         return _fetch(name, filename) if filename else _fetch_checkpoint(name)
     if filename is not None:
         raise CheckpointError(
@@ -59,7 +53,7 @@ def find_settings(checkpoint: str | os.PathLike) -> Path:
         CheckpointError: it is not there.
     """
     name = os.fspath(checkpoint)
-    if is_repository(name):
+    if is_hub_id(name):
         return _fetch(name, SETTINGS_FILE)
     path = Path(name, SETTINGS_FILE) if os.path.isdir(name) else Path(name).with_name(SETTINGS_FILE)
     if not path.is_file():
@@ -70,7 +64,7 @@ def find_settings(checkpoint: str | os.PathLike) -> Path:
 def find_identifiers(checkpoint: str | os.PathLike) -> Path | None:
     """The local path of the `IDENTIFIERS_FILE` in the folder or Hub repository of a checkpoint, if there is one."""
     name = os.fspath(checkpoint)
-    if is_repository(name):
+    if is_hub_id(name):
         with clear_hub_errors(name):
             try:
                 return Path(hf_hub_download(name, IDENTIFIERS_FILE))
@@ -89,7 +83,7 @@ def find_data_folder(name: str | os.PathLike) -> Path:
     name = os.fspath(name)
     if os.path.isdir(name):
         return Path(name)
-    if not is_repository(name):
+    if not is_hub_id(name):
         raise DataError(f"{name}: there is no such folder, and it is no Hub data set owner/name")
     with clear_hub_errors(name, DataError, "dataset"):
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=list(_DATA_FILES)))

@@ -24,8 +24,24 @@ from .processing_hrm import HrmProcessor
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .travelling_code import add_code
 
-# What a push replaces as a whole: left over from an earlier one, such files would be loaded with the new ones.
-REPLACED = (r"model\.safetensors", r"model-\d+-of-\d+\.safetensors", r"model\.safetensors\.index\.json", FILE_NAME)
+# What a push replaces as a whole: left over from an earlier one, such files would be loaded with the new ones, or tell
+# of another run.
+REPLACED = (
+    r"model\.safetensors",
+    r"model-\d+-of-\d+\.safetensors",
+    r"model\.safetensors\.index\.json",
+    re.escape(FILE_NAME),
+    r"metrics\.jsonl",
+    r"training_arguments\.json",
+    re.escape(VALUES_NAME),
+)
+
+# The sentence in a card about a puzzle table that was cut; a later cut replaces it.
+_CUT = (
+    "The puzzle table holds {} of the {} rows that it was trained with; the numbers above were measured with all of "
+    "them."
+)
+_CUT_BEFORE = re.compile(re.escape(_CUT).replace(r"\{\}", r"(\d+)"))
 
 # Arguments of a run that say where it ran or what became of it, not how it was trained.
 NOT_SENT = ("output_dir", "push_to_hub", "hub_private", "report_to")
@@ -56,7 +72,8 @@ def push_checkpoint(
         private: make it a private one.
         dry_run: send nothing and ask nobody; say only what would be sent.
         revision: branch to push to, made if there is none; None = main.
-        with_code: send the package's code too, for those who have only transformers (`trust_remote_code=True`).
+        with_code: send the package's code too, for those who have only transformers (`trust_remote_code=True`); a
+            checkpoint that carries code already is always sent with it, that of this version of the package.
         puzzle_table: "all" rows, "none" but the blank one, or names of ARC tasks whose rows (all augmentations) are
             kept beside the blank one.
         max_shard_size: weights larger than this are cut into several files, for instance "500MB".
@@ -72,8 +89,8 @@ def push_checkpoint(
     """
     folder = Path(folder)
     check_repo_id(repo_id)
-    if not dry_run and token is None:
-        check_can_push(repo_id)
+    if not dry_run:
+        token = check_can_push(repo_id, token)
     with TemporaryDirectory(prefix="hrm-hf-push-") as made:
         files = collect(folder, Path(made), repo_id, with_code, puzzle_table, max_shard_size, run_dir)
         if not dry_run:
@@ -106,11 +123,11 @@ def collect(
     num_rows = HrmConfig.from_pretrained(folder).num_puzzle_identifiers
     if rows is not None and len(rows) == num_rows:
         rows = None  # nothing is left out
-    limitations = []
+    cut = None
     if rows is not None or any(path.stat().st_size > limit for path in weights):
         model = HrmForPuzzleSolving.from_pretrained(folder)
         if rows is not None:
-            limitations = [_cut_in_words(rows, num_rows)]
+            cut = (len(rows), num_rows)
             model.rearrange_puzzle_table(rows)
             names = processor.puzzle_identifiers
             if names is not None:
@@ -121,11 +138,10 @@ def collect(
         for name in ("config.json", "processor_config.json", FILE_NAME):
             if (folder / name).is_file():
                 shutil.copy(folder / name, made)
-        for path in folder.glob("*.py"):  # a checkpoint that carries the code already
-            shutil.copy(path, made)
+    with_code = with_code or "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if with_code:
         add_code(made)
-    _write_card(folder, made, location, limitations, with_code=any(made.glob("*.py")))
+    _write_card(folder, made, location, cut, with_code)
     _copy_records(folder, made, run_dir)
     files = {path.name: path for path in sorted(made.iterdir())}
     if not any(path.suffix == ".safetensors" for path in files.values()):
@@ -162,16 +178,11 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str]) -> li
     return sorted(rows)
 
 
-def _cut_in_words(rows: list[int], num_rows: int) -> str:
-    return (
-        f"The puzzle table holds {len(rows)} of the {num_rows} rows that it was trained with; the numbers above were "
-        "measured with all of them."
-    )
-
-
-def _write_card(folder: Path, made: Path, location: str, limitations: list[str], with_code: bool) -> None:
+def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | None, with_code: bool) -> None:
     """The card for this place, filled from the values measured then; one that somebody wrote or changed as it is.
 
+    Args:
+        cut: rows of the puzzle table that are sent, and that the checkpoint has; None = all are.
     Raises:
         CheckpointError: neither values nor a card.
     """
@@ -182,17 +193,28 @@ def _write_card(folder: Path, made: Path, location: str, limitations: list[str],
             f"hrm_hf.model_card.write_model_card, which needs {', '.join(REQUIRED)}, or put a README.md there"
         )
     text = card.read_text(encoding="utf-8") if card.is_file() else None
-    if values is not None and text in (None, write_model_card(made, **values).read_text(encoding="utf-8")):
-        here = {"location": location, "with_code": with_code}
-        here["limitations"] = [*(values.get("limitations") or []), *limitations]
-        write_model_card(made, **(values | here))
-        return
+    limitations = [] if values is None else values.get("limitations") or []
+    sentence = None if cut is None else _cut_in_words(*cut, " ".join([*limitations, text or ""]))
     if values is not None:
-        write_model_card(made, **(values | {"location": location}))  # for the values; the card follows
-        text = text.replace(json.dumps(values.get("location")), json.dumps(location))
-    if limitations:
-        text = f"{text.rstrip()}\n\n{' '.join(limitations)}\n"
+        changed = text not in (None, write_model_card(made, **values).read_text(encoding="utf-8"))
+        if sentence is not None:
+            limitations = [*(each for each in limitations if not _CUT_BEFORE.fullmatch(each)), sentence]
+        here = {"location": location, "with_code": with_code, "limitations": limitations}
+        write_model_card(made, **(values | here))
+        if not changed:
+            return
+        if values.get("location"):
+            text = text.replace(json.dumps(values["location"]), json.dumps(location))
+    if sentence is not None:
+        text, replaced = _CUT_BEFORE.subn(sentence, text)
+        text = text if replaced else f"{text.rstrip()}\n\n{sentence}\n"
     (made / card.name).write_text(text, encoding="utf-8")
+
+
+def _cut_in_words(num_kept: int, num_rows: int, said: str) -> str:
+    """The sentence about the cut; `said` may hold an earlier one, which knows how many rows there once were."""
+    before = _CUT_BEFORE.search(said)
+    return _CUT.format(num_kept, num_rows if before is None else before[2])
 
 
 def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
@@ -224,15 +246,15 @@ def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
 def _training_arguments(run: dict[str, Any]) -> dict[str, Any]:
     """What others may know of a run's record: arguments, data, versions and the kind of machine, but no paths."""
     arguments = {name: _without_folders(value) for name, value in run["arguments"].items() if name not in NOT_SENT}
+    if run.get("data_is_hub_id") is True:  # else it is a folder, even where it looks like owner/name
+        arguments["data_dir"] = run["arguments"]["data_dir"]
     kept = {name: run[name] for name in ("data", "num_processes", "python", "packages", "machine") if name in run}
     return {"arguments": arguments} | kept
 
 
 def _without_folders(value: Any) -> Any:
-    """A path's last part; an id on the Hub and everything else as it is."""
+    """A path's last part; everything else as it is."""
     if not isinstance(value, str) or not re.search(r"[/\\]", value):
-        return value
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value) and not Path(value).exists():
         return value
     return PurePosixPath(value.replace("\\", "/")).name
 

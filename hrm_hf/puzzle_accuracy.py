@@ -31,12 +31,14 @@ class PuzzleAccuracy(evaluate.Metric):
         predictions: (N, S) integers, predicted token ids, one row per puzzle.
         references: (N, S) integers, right token ids; -100 marks a cell that is not scored.
         q_halt_logits: optional (N,) floats, the model's halting values.
+        segments: optional (N,) integers, segments that each puzzle took.
 
     Returns:
         exact_accuracy: share of puzzles with every labelled cell right, 0 to 1.
         accuracy: mean over puzzles of the share of right cells, 0 to 1.
         q_halt_accuracy: only with q_halt_logits; share of puzzles where (q_halt >= 0) says whether the puzzle is
             right.
+        segments: only with segments; their mean over the puzzles.
 
     Raises:
         ArgumentError: shapes that do not fit.
@@ -62,6 +64,7 @@ class PuzzleAccuracy(evaluate.Metric):
         predictions: Sequence[Sequence[int]],
         references: Sequence[Sequence[int]],
         q_halt_logits: Sequence[float] | None = None,
+        segments: Sequence[int] | None = None,
     ) -> dict[str, float]:
-        scores = finish(puzzle_scores(predictions, references, q_halt_logits=q_halt_logits))
+        scores = finish(puzzle_scores(predictions, references, q_halt_logits=q_halt_logits, segments=segments))
         return {name: scores[name] for name in scores if name != "count"}

@@ -92,7 +92,7 @@ class ArcTaskQuestion:
             raise PuzzleError(f"a dict with 'task' is for ARC; this model's task is {processor.task!r}")
         self._name = name
         self._frame_shape = processor.grid_shape
-        parsed = parse_task(name, task, need_answers=False, max_shape=processor.grid_shape)
+        parsed = parse_task(name, task, need_answers=False, max_shape=(min(processor.grid_shape),) * 2)  # turned too
         self._grids = [grid for grid, _ in parsed.test]
         self._variants = _variants(processor, name)[:num_augmentations]
         self.num_rows = len(self._grids) * len(self._variants)

@@ -19,7 +19,8 @@ def match_puzzle_table(
 ) -> list[str]:
     """Rearranges the model's puzzle table, and the processor's names, to the numbering of a file.
 
-    Nothing happens where the numbering is the same, or where either side has no names: then the numbers count.
+    Nothing happens where the numbering is the same, or where the file has no names: then its puzzles are not told
+    apart, or the numbers count. A checkpoint without names knows none of a file's.
 
     Args:
         model, processor: of one checkpoint; both are changed.
@@ -32,19 +33,19 @@ def match_puzzle_table(
         DataError: names that the checkpoint does not know, with unknown=None.
         ArgumentError: another value of `unknown`, or a model without a table.
     """
-    known, names = processor.puzzle_identifiers, file.identifier_names()
-    if known is None or len(names) == 1:
+    names = file.identifier_names()
+    here = np.array([name not in ("", BLANK_NAME) for name in names])  # a test file names its own puzzles only
+    if not here.any():
         return []
+    known = processor.puzzle_identifiers or PuzzleIdentifiers([BLANK_NAME])
     rows = known.rows_for(names)  # (identifiers of the file,), -1 where unknown
-    here = np.array([bool(name) for name in names])  # a test file names its own puzzles only
     if len(names) == len(known) and (rows[here] == np.flatnonzero(here)).all():
         return []
     missing = [names[index] for index in np.flatnonzero(here & (rows < 0))]
     if missing and unknown is None:
-        num_named = sum(name not in ("", BLANK_NAME) for name in names)
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
-            f"{file.path}: {len(missing)} of {num_named} puzzle identifiers are unknown to the checkpoint "
+            f"{file.path}: {len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint "
             f"({shown}); choose the blank or the mean embedding for them"
         )
     model.rearrange_puzzle_table(rows, unknown=unknown or "blank")

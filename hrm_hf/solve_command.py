@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
 from transformers import Pipeline, pipeline
-from transformers.utils.logging import disable_progress_bar
 
-from hrm_hf.errors import CheckpointError, HrmError, PuzzleError
+from hrm_hf import HrmProcessor
+from hrm_hf.checkpoint_check import load_checkpoint
+from hrm_hf.errors import ArgumentError, PuzzleError
+from hrm_hf.hub_errors import clear_hub_errors
 from hrm_hf.picture import save_picture
 
 
@@ -48,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "'# SG'), or a file",
     )
     args = parser.parse_args(argv)
-    disable_progress_bar()  # of loading the weights
     try:
         item = read_item(args.puzzle, args.name)
         solver = load_solver(args.checkpoint)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             titles = ("input", "prediction", "answer") if known else ("input", "prediction")
             grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
             save_picture(args.picture, grids, titles, processor.task, processor.box_shape)
-    except (ValueError, OSError, ImportError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -90,6 +90,8 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
         return {"task": content[name], "name": name}
     if "puzzle" in content or "task" in content:
         return content
+    if name is not None:
+        raise PuzzleError(f"{path} holds {len(content)} entries by name, but none for --name {name}")
     raise PuzzleError(
         f"{path} is neither one ARC task (an object with 'train' and 'test') nor tasks by name, one of which is --name"
     )
@@ -99,24 +101,27 @@ def load_solver(checkpoint: str) -> Pipeline:
     """The pipeline of a folder or a model on the Hub.
 
     Raises:
-        CheckpointError: there is none, or its parts do not fit each other.
-        OSError, SafetensorError: a folder whose files are missing or damaged.
+        CheckpointError: there is none or it cannot be fetched, it is no puzzle model, its files are missing or
+            damaged, or its parts do not fit each other.
     """
-    try:
-        return pipeline("puzzle-solving", model=checkpoint)
-    except HrmError:
-        raise
-    except (OSError, ValueError) as error:
-        if os.path.isdir(checkpoint):
-            raise
-        raise CheckpointError(
-            f"there is no folder {checkpoint} here, and no model of this name on the Hugging Face Hub could be loaded"
-        ) from error
+    model = load_checkpoint(checkpoint)
+    with clear_hub_errors(checkpoint):
+        processor = HrmProcessor.from_pretrained(checkpoint)
+    return pipeline("puzzle-solving", model=model, processor=processor)
 
 
 def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None) -> list[Solved]:
-    """Solves an item: a grid gives one entry, an ARC task one per test input."""
+    """Solves an item: a grid gives one entry, an ARC task one per test input.
+
+    Raises:
+        ArgumentError: num_augmentations is not allowed, or the item is a grid, for which no variants vote.
+        PuzzleError: the puzzle cannot be read or breaks its own rules.
+    """
     processor = solver.processor
+    if num_augmentations is not None and "task" not in item:
+        raise ArgumentError(
+            f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants to vote"
+        )
     result = solver(item, num_augmentations=num_augmentations)
     if "task" not in item:
         summary = f"{result['segments']} segment(s), confidence {result['confidence']:.3f}"

@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from .data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
 from .data.hub import is_hub_id, puzzle_file_path
-from .errors import ArgumentError, CheckpointError, HrmError
+from .errors import ArgumentError, CheckpointError, DataError, HrmError
 from .hub_errors import check_can_push
 from .model_card import write_model_card
 from .processing_hrm import HrmProcessor
@@ -55,7 +55,7 @@ class DataArguments:
     """Which data to train on. Tasks add what their generator needs."""
 
     recipe: str | None = field(
-        default=None, metadata={"help": "YAML file of arguments. Default: the small one for the data."}
+        default=None, metadata={"help": "YAML file of arguments. Default: the task's own in examples/recipes."}
     )
     data_dir: str | None = field(
         default=None,
@@ -115,7 +115,7 @@ def run_training(
 
     # what can be wrong is found before anything is made
     if args.push_to_hub is not None:
-        check_can_push(args.push_to_hub)
+        on_main_process(accelerator, lambda: check_can_push(args.push_to_hub))
     args.local_batch_size(accelerator.num_processes)
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
     on_main_process(accelerator, lambda: check_run_dir(run_dir))
@@ -123,53 +123,61 @@ def run_training(
     if data_dir is None:
         data_dir = str(run_dir / "data")
         on_main_process(accelerator, lambda: task.generate(data_args, Path(data_dir), args.seed))
-    train_path, test_path = (puzzle_file_path(data_dir, split) for split in ("train", "test"))
-
+    train_file = PuzzleFile(puzzle_file_path(data_dir, "train"))
     batches = training_batches(
-        train_path,
+        train_file.path,
         args.global_batch_size,
         seed=args.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
     info = batches.puzzle_info
-    test_set = load_puzzles(test_path)
-    test_file = PuzzleFile(test_path)
-    if task.scored_rows is not None:
-        test_set = task.scored_rows(test_set)
+    if info.task != task.name:
+        raise ArgumentError(f"{train_file.path} holds the task {info.task!r}, this command trains {task.name!r}")
+    test_set, test_info = None, None
+    if has_test_file(data_dir):
+        test_file = PuzzleFile(puzzle_file_path(data_dir, "test"))
+        check_same_identifiers(train_file, test_file)
+        test_set, test_info = load_puzzles(test_file.path), test_file.info
+        test_set = test_set if task.scored_rows is None else task.scored_rows(test_set)
     processor = HrmProcessor(
         task=info.task,
         grid_shape=info.grid_shape,
         box_shape=info.box_shape,
-        puzzle_identifiers=named_identifiers(PuzzleFile(train_path)),
+        puzzle_identifiers=named_identifiers(train_file),
     )
-    if processor.task != task.name:
-        raise ArgumentError(f"{train_path} holds the task {info.task!r}, this command trains {task.name!r}")
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
         raise ArgumentError(f"epochs {args.epochs} make no whole batch of {args.global_batch_size}: give more")
     config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
-    test_file.check_fits(config, processor.task)
+    if test_set is not None:
+        test_file.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir))
     trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder)
 
     settings = {**_data_settings(data_args), **asdict(model_args), **asdict(args)}
+    hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if run_folder is not None:
-        run_folder.describe(arguments=settings, data=asdict(info), num_processes=accelerator.num_processes)
+        run_folder.describe(
+            arguments=settings,
+            data=asdict(info),
+            data_is_hub_id=is_hub_id(data_dir),
+            num_processes=accelerator.num_processes,
+        )
+    tested = "no test puzzles" if test_set is None else f"{len(test_set)} test puzzles"
     accelerator.print(
-        f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {len(test_set)} test "
-        f"puzzles; {model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
-        f"{accelerator.num_processes} process(es), {machine_in_words()}; run folder {run_dir}"
+        f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}; "
+        f"{model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
+        f"{hardware}; run folder {run_dir}"
     )
-    scores = trainer.train()
-    if run_folder is not None:
+
+    def describe_checkpoint(scores: dict[str, float]) -> None:
         checkpoint = run_dir / "checkpoint-final"
         scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
         print(
             f"on {len(test_set)} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         )
-        example = task.puzzle_in_words(test_set, test_file.info)
         write_model_card(
             checkpoint,
             model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
@@ -179,20 +187,40 @@ def run_training(
             dataset_id=data_dir if is_hub_id(data_dir) else None,
             metrics=scores,
             recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
-            hardware=f"{accelerator.num_processes} process(es), {machine_in_words()}",
+            hardware=hardware,
             seed=args.seed,
             steps=args.max_steps,
             location="path/to/this/folder",
-            example=example,
+            example=task.puzzle_in_words(test_set, test_info),
         )
-        task.show(checkpoint, test_set, test_file.info)
-    accelerator.wait_for_everyone()
+        task.show(checkpoint, test_set, test_info)
+
     try:
+        scores = trainer.train()
+        if test_set is not None:
+            on_main_process(accelerator, lambda: describe_checkpoint(scores))
         if args.push_to_hub is not None:
             push_last_checkpoint(trainer, args)
     finally:
         trainer.close()
         accelerator.end_training()
+
+
+def has_test_file(data_dir: str) -> bool:
+    """False for a local folder without test.h5, as the ARC builder makes it where there are no evaluation tasks."""
+    return not Path(data_dir).is_dir() or (Path(data_dir) / "test.h5").exists()
+
+
+def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> None:
+    """Raises DataError where a puzzle identifier means one puzzle in training and another in the test."""
+    trained = train_file.identifier_names()
+    for identifier, name in enumerate(test_file.identifier_names()):
+        known = trained[identifier] if identifier < len(trained) else ""
+        if name not in ("", known):
+            raise DataError(
+                f"{test_file.path}: identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}: they "
+                "are not of one build"
+            )
 
 
 def push_last_checkpoint(trainer: HrmTrainer, args: HrmTrainingArguments) -> None:
@@ -203,7 +231,7 @@ def push_last_checkpoint(trainer: HrmTrainer, args: HrmTrainingArguments) -> Non
     """
     try:
         trainer.push_to_hub(args.push_to_hub, private=args.hub_private)
-    except HrmError as error:
+    except (HrmError, OSError) as error:
         checkpoint = Path(args.output_dir) / "checkpoint-final"
         command = f"push it with python examples/push_to_hub.py --checkpoint {shlex.quote(str(checkpoint))}"
         command += f" --repo-id {args.push_to_hub}" + (" --private" if args.hub_private else "")
@@ -224,7 +252,7 @@ def run_as_command(main: Callable[[], None]) -> None:
 
 
 def read_arguments(task: TrainingTask, argv: list[str]) -> tuple[Any, HrmModelArguments, HrmTrainingArguments]:
-    """Arguments from the recipe and the command line; the small recipe for the data if none is named.
+    """Arguments from the recipe and the command line; the task's own recipe if none is named.
 
     Raises:
         ArgumentError: see `parse_arguments`; neither epochs nor max_steps; no data.

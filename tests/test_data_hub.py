@@ -95,7 +95,9 @@ def test_dry_run_lists_what_would_be_sent(data_dir, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("error: there is no token to push to the data set user/puzzles")
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     assert command["main"](arguments) == 2
-    assert capsys.readouterr().err.startswith("error: the data set user/puzzles is out of reach: HF_HUB_OFFLINE")
+    assert capsys.readouterr().err.startswith(
+        "error: nothing can be pushed to the data set user/puzzles: HF_HUB_OFFLINE"
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,11 @@ def maze_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_maze_scores_do_not_depend_on_the_batch_size(maze_run):
+def test_maze_scores_do_not_depend_on_batch_size_or_processes(maze_run, two_processes):
     checkpoint, data = maze_run / "checkpoint-final", maze_run / "data" / "test.h5"
     tables = [evaluate(checkpoint, data, "--batch-size", str(size)) for size in (1, 7, 64)]
-    assert tables[0] == tables[1] == tables[2]
+    tables.append(two_processes(checkpoint, data, "--batch-size", "7"))
+    assert all(table == tables[0] for table in tables)
     assert {"exact_accuracy", "accuracy", "q_halt_accuracy", "segments", "valid_path", "shortest_path"} <= set(
         tables[0]
     )
@@ -48,7 +49,9 @@ def test_a_maze_checkpoint_solves_text_lines(maze_run):
     solver = pipeline("puzzle-solving", model=str(maze_run / "checkpoint-final"))
     maze = "S  # \n # # \n # # \n # # \n #  G"
     result = solver(maze)
-    assert len(result["solution"].split("\n")) == 5 and result["valid"] in (True, False)
+    assert [len(line) for line in result["solution"].split("\n")] == [5] * 5
+    walls = [cell == "#" for cell in maze]
+    assert result["valid"] is False or [cell == "#" for cell in result["solution"]] == walls
 
 
 def test_a_maze_file_is_refused_by_the_sudoku_command(maze_run, tmp_path):
@@ -94,23 +97,25 @@ def arc_run(tmp_path_factory) -> Path:
 
 def test_a_few_arc_tasks_are_learnt_by_heart(arc_run):
     table = evaluate(arc_run / "run" / "checkpoint-final", arc_run / "data" / "test.h5")
-    assert table["pass@2"] == "1.0000" and table["pass@1000"] == "1.0000"
+    assert table["pass@2"] == "1.0000"
 
 
 def test_arc_scores_do_not_depend_on_batch_size_or_processes(arc_run, two_processes, tmp_path):
     checkpoint, data = arc_run / "run" / "checkpoint-final", arc_run / "data" / "test.h5"
-    saved, submitted = tmp_path / "answers.safetensors", tmp_path / "submission.json"
-    tables = [evaluate(checkpoint, data, "--batch-size", str(size)) for size in (1, 7)]
-    tables.append(
-        evaluate(
-            checkpoint, data, "--batch-size", "64", "--save-predictions", str(saved), "--submission", str(submitted)
-        )
-    )
-    tables += [two_processes(checkpoint, data, "--batch-size", str(size)) for size in (1, 7)]
-    assert all(table == tables[0] for table in tables)
-    assert load_file(saved)["sequences"].shape == (3 * 4 * 2, 16)
-    answers = json.loads(submitted.read_text())
-    assert answers["mirror01"][1]["attempt_1"] == arc_tasks()["mirror01"]["test"][1]["output"]
+    submitted = tmp_path / "submission.json"
+    tables, answers = [], []
+    for evaluate_so in (evaluate, two_processes):
+        for size in (1, 7, 64):
+            saved = str(tmp_path / f"{len(tables)}.safetensors")
+            options = ["--batch-size", str(size), "--save-predictions", saved, "--submission", str(submitted)]
+            tables.append(evaluate_so(checkpoint, data, *options))
+            answers.append(load_file(saved)["sequences"])
+    assert answers[0].shape == (3 * 4 * 2, 16)
+    for table, sequences in zip(tables, answers, strict=True):
+        assert table == tables[0]
+        np.testing.assert_array_equal(sequences, answers[0])
+    submission = json.loads(submitted.read_text())
+    assert submission["mirror01"][1]["attempt_1"] == arc_tasks()["mirror01"]["test"][1]["output"]
 
 
 @pytest.fixture
@@ -152,7 +157,7 @@ def test_a_rebuilt_data_set_is_matched_by_name(arc_run, tmp_path):
     said = run("examples/evaluate_checkpoint.py", *arguments, expect=2).stderr
     assert "4 of 12 puzzle identifiers are unknown to the checkpoint (unseen01, " in said
     said = run("examples/evaluate_checkpoint.py", *arguments, "--unknown-puzzles", "mean").stdout
-    assert "4 puzzles unknown to the checkpoint got the mean embedding" in said
+    assert "4 unknown puzzle identifiers got the mean embedding: unseen01, " in said
     assert 0.66 < float(scores(said)["pass@2"]) <= 1
 
 

@@ -117,6 +117,11 @@ def test_original_to_ours_to_original(tmp_path, case, init_dtype):
     arch, written = first.pop("arch"), second.pop("arch")
     assert second == first | {"seq_len": 25 if case == "B" else 16}
     assert written == arch | {"rope_theta": 10000.0, "rms_norm_eps": 1e-5}
+    # and once more from what came back: the same file of ours
+    assert to_hf([f"--checkpoint={tmp_path / 'back'}", f"--output-dir={tmp_path / 'again'}"]) == 0
+    again, ours = (HrmForPuzzleSolving.from_pretrained(tmp_path / name) for name in ("again", "ours"))
+    assert_same_tensors(again.state_dict(), ours.state_dict())
+    assert fields(again.config) == fields(ours.config)
 
 
 def test_other_activations_than_published(tmp_path):
@@ -263,22 +268,22 @@ def with_config(**changes):
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
-        (without("lm_head.weight"), "lacks the tensors lm_head.weight"),
-        (with_tensor("head.weight", torch.zeros(2)), "holds tensors that HRM does not have: head.weight"),
+        (without("lm_head.weight"), "lacks the tensor lm_head.weight of shape"),
+        (with_tensor("head.weight", torch.zeros(2)), "holds the tensor head.weight, which the model"),
         (
             with_tensor("lm_head.weight", torch.zeros(6, 8)),
-            "lm_head.weight has shape (6, 8), its config gives (12, 32)",
+            "lm_head.weight has the shape (6, 8), but config.json asks for (12, 32)",
         ),
         (
             with_config(hidden_size=64),
-            "lm_head.weight has shape (12, 32), its config gives (12, 64) (and",
+            "has the shape (32,), but config.json asks for (64,)",
         ),
         (with_config(hidden_size=33), "hidden_size 33"),
-        (with_config(model_type="bert"), "is no HRM: its config.json says model_type 'bert'"),
+        (with_config(model_type="bert"), "is no puzzle model: its config.json has the model_type 'bert'"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors is damaged"),
         (lambda folder: (folder / "processor_config.json").write_text("{"), "processor_config.json"),
         (lambda folder: (folder / "puzzle_identifiers.txt").write_bytes(b"\xff"), "puzzle_identifiers.txt"),
     ],

@@ -8,7 +8,7 @@ from huggingface_hub.utils import hf_raise_for_status
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.errors import ArgumentError, CheckpointError, DataError, PuzzleError
-from hrm_hf.hub_errors import check_can_push, check_repo_id, clear_hub_errors
+from hrm_hf.hub_errors import check_can_push, check_repo_id, clear_hub_errors, is_hub_id
 
 URL = "https://huggingface.co/api/models/you/name"
 
@@ -97,10 +97,41 @@ def test_bad_ids_are_refused(repo_id):
     check_repo_id("you/hrm-sudoku_4x4.v2")
 
 
+def test_a_token_is_never_shown():
+    with pytest.raises(CheckpointError, match="Illegal header") as refused, clear_hub_errors("you/name"):
+        raise httpx2.LocalProtocolError("Illegal header value b'Bearer hf_secret\\n'")  # what h11 says
+    assert "hf_secret" not in str(refused.value) and "Bearer ***" in str(refused.value)
+    for token in ("hf_sec\nret", "hf_sec ret", "hf_sec\u00e9ret"):
+        with pytest.raises(ArgumentError, match="the token to push to you/name with holds white space") as refused:
+            check_can_push("you/name", token)
+        assert "hf_sec" not in str(refused.value)
+
+
+def test_tokens_are_stripped(monkeypatch):
+    monkeypatch.setattr("hrm_hf.hub_errors.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_stored")
+    assert check_can_push("you/name", " hf_test\n") == "hf_test"
+    assert check_can_push("you/name") == "hf_stored"
+    with pytest.raises(CheckpointError, match="no token"):
+        check_can_push("you/name", "\n")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".gz", ".h5", ".safetensors"])
+def test_what_means_a_repository(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id("you/name") and is_hub_id("you/hrm-4x4.v2")
+    for name in ("you", "a/b/c", "./name", "../name", "/name", "~/name", "you/", f"you/name{ending}", "you/na me"):
+        assert not is_hub_id(name), name
+    (tmp_path / "you" / "name").mkdir(parents=True)
+    assert not is_hub_id("you/name")
+
+
 def test_what_no_push_could_succeed_with(monkeypatch):
     monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: None)
     with pytest.raises(CheckpointError, match="no token to push to you/name with: log in"):
         check_can_push("you/name")
+    with pytest.raises(DataError, match="no token to push to the data set you/name with: log in"):
+        check_can_push("you/name", kind=DataError, repo_type="dataset")
     monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_test")
     with pytest.raises(CheckpointError, match="nothing can be pushed to you/name: HF_HUB_OFFLINE is set"):
         check_can_push("you/name")

@@ -1,5 +1,6 @@
 """What a push collects from a checkpoint, sends to a server that plays the Hub, and what comes back over HTTP."""
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,9 @@ from hrm_hf.checkpoint_check import check_checkpoint
 from hrm_hf.model_card import write_model_card
 from hrm_hf.publishing import collect, push_checkpoint
 from hrm_hf.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from hrm_hf.training import HrmTrainer, HrmTrainingArguments
+from hrm_hf.training import HrmTrainer, HrmTrainingArguments, on_main_process
+from hrm_hf.training.trainer import make_accelerator
+from hrm_hf.travelling_code import add_code, code_files
 
 ROOT = Path(__file__).parents[1]
 PUZZLES = ["142.23....32..1.", "1..............."]
@@ -52,7 +55,12 @@ def checkpoint_in(run_dir: Path) -> Path:
         "data_dir": "me/puzzles",
         "output_dir": "/home/me/runs/x",
     }
-    run = {"arguments": arguments | {"seed": 0}, "command": ["/home/me/train.py"], "packages": {"torch": "2"}}
+    run = {
+        "data_is_hub_id": True,
+        "arguments": arguments | {"seed": 0},
+        "command": ["/home/me/train.py"],
+        "packages": {"torch": "2"},
+    }
     (run_dir / "run.json").write_text(json.dumps(run))
     (run_dir / "metrics.jsonl").write_text('{"step": 3, "eval/exact_accuracy": 0.7}\n')
     return folder
@@ -131,6 +139,24 @@ def test_training_arguments_hold_no_path_of_this_machine(checkpoint, tmp_path):
     assert files["metrics.jsonl"].read_text() == (checkpoint.parent / "metrics.jsonl").read_text()
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_what_only_looks_like_an_id_is_a_folder(checkpoint, tmp_path, monkeypatch, exists):
+    """The same whatever the current folder holds; the settings of a run name no folder of this machine."""
+    rewrite(checkpoint.parent / "run.json", data_is_hub_id=False)
+    if exists:
+        (tmp_path / "me" / "puzzles").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for is_id, name in ((False, "puzzles"), (True, "me/puzzles")):
+        rewrite(checkpoint.parent / "run.json", data_is_hub_id=is_id)
+        sent = collect(checkpoint, made(tmp_path), "you/name")["training_arguments.json"]
+        assert json.loads(sent.read_text())["arguments"]["data_dir"] == name
+    record = json.loads((checkpoint.parent / "run.json").read_text())
+    del record["data_is_hub_id"]
+    (checkpoint.parent / "run.json").write_text(json.dumps(record))
+    sent = collect(checkpoint, made(tmp_path), "you/name")["training_arguments.json"]
+    assert json.loads(sent.read_text())["arguments"]["data_dir"] == "puzzles"
+
+
 def test_records_of_another_run_folder_or_of_an_earlier_push(checkpoint, tmp_path):
     alone = tmp_path / "elsewhere" / "checkpoint"
     shutil.copytree(checkpoint, alone)
@@ -156,6 +182,17 @@ def test_code_goes_along_where_it_is_asked_for(checkpoint, tmp_path):
     again = collect(folder, made(tmp_path), "me/other")  # a copy of the repository, pushed elsewhere
     assert set(again) == set(files)
     assert again["README.md"].read_text() == (folder / "README.md").read_text().replace("you/name", "me/other")
+
+
+@pytest.mark.parametrize("options", [{"puzzle_table": "none"}, SHARDS, {}])
+def test_code_that_is_there_goes_along_with_cut_weights_too(arc_checkpoint, tmp_path, options):
+    add_code(arc_checkpoint)
+    (arc_checkpoint / "private_notes.py").write_text("# not of the model\n")
+    files = collect(arc_checkpoint, made(tmp_path), "you/name", **options)
+    assert {path.name for path in code_files()} == {name for name in files if name.endswith(".py")}
+    for name in ("config.json", "processor_config.json"):
+        assert "auto_map" in json.loads(files[name].read_text())
+    assert "trust_remote_code" in files["README.md"].read_text()
 
 
 def test_large_weights_are_sharded_and_equal(checkpoint, tmp_path):
@@ -193,6 +230,26 @@ def test_puzzle_table_is_cut_by_task(arc_checkpoint, tmp_path, asked, rows):
     assert all(torch.equal(cut.state_dict()[name], tensor) for name, tensor in dense.items())
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_second_cut_says_how_many_rows_there_once_were(arc_checkpoint, tmp_path, by_hand):
+    (tmp_path / "1").mkdir()
+    first = made(tmp_path / "1")
+    files = collect(arc_checkpoint, first, "you/name", puzzle_table=["bb", "cc"])
+    assert "holds 4 of the 6 rows" in files["README.md"].read_text()
+    if by_hand:
+        files["README.md"].write_text(files["README.md"].read_text() + "\nThanks to all.\n")
+    second = collect(first, made(tmp_path), "you/other", puzzle_table=["cc"])
+    card = second["README.md"].read_text()
+    assert "holds 2 of the 6 rows" in card and card.count("rows that it was trained with") == 1
+    assert ("Thanks to all." in card) == by_hand
+    assert len(json.loads(second["card_values.json"].read_text())["limitations"]) == 1
+    again = made(tmp_path / "1")
+    for name, path in second.items():
+        shutil.copy(path, again / name)
+    whole = collect(again, made(tmp_path), "you/third")["README.md"].read_text()  # not cut again: as it was said
+    assert "holds 2 of the 6 rows" in whole and 'model="you/third"' in whole
+
+
 def test_wrong_choices_of_the_table_are_named(checkpoint, arc_checkpoint, tmp_path):
     with pytest.raises(PuzzleError, match="'bbb'.*similar are bb"):
         collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table=["bbb"])
@@ -222,6 +279,16 @@ def test_card_changed_by_hand_keeps_the_changes(checkpoint, tmp_path):
     assert sent == card.read_text().replace("path/to/this/folder", "you/name") and "Thanks to all." in sent
 
 
+def test_card_changed_by_hand_without_a_location(checkpoint, tmp_path):
+    rewrite(checkpoint / "card_values.json", location=None)
+    card = checkpoint / "README.md"
+    card.write_text(card.read_text() + "\nThanks to all; null is a word.\n")
+    files = collect(checkpoint, made(tmp_path), "you/name", with_code=True)
+    assert files["README.md"].read_text() == card.read_text()
+    values = json.loads(files["card_values.json"].read_text())
+    assert values["location"] == "you/name" and values["with_code"] is True
+
+
 # what is refused before anything is sent
 
 
@@ -237,6 +304,11 @@ def lose_a_shard(folder: Path) -> None:
     HrmForPuzzleSolving.from_pretrained(folder).save_pretrained(folder, **SHARDS)
     (folder / "model.safetensors").unlink()
     next(folder.glob("model-00002-*")).unlink()
+
+
+def with_index(folder: Path, weight_map: dict) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 DAMAGES = {
@@ -262,6 +334,11 @@ DAMAGES = {
     "processor": (lambda f: rewrite(f / "processor_config.json", grid_shape=[9, 9], box_shape=[3, 3]), r"81 cells"),
     "names": (lambda f: (f / FILE_NAME).write_text("<blank>\naa\n"), r"has 2 names, but the puzzle table 1 rows"),
     "card": (lambda f: rewrite(f / "card_values.json", seed=None, task=""), r"card_values.json lacks task, seed"),
+    "limitations": (
+        lambda f: rewrite(f / "card_values.json", limitations="few"),
+        r"limitations must be a list .*'few'",
+    ),
+    "index": (lambda f: with_index(f, {"lm_head.weight": 7}), r"index.json names 7; allowed: safetensors files"),
     "run": (lambda f: (f.parent / "run.json").write_text("[]"), r"run.json is no record of a run"),
 }
 
@@ -328,7 +405,10 @@ for name in ("you/none", "you/bert", "you"):
 
 
 def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoint):
-    checkpoint = checkpoint_in(tmp_path / "runs" / "sudoku-20260101-000000")
+    assert COMMAND in (ROOT / "README.md").read_text()
+    train("--output_dir", str(tmp_path / "runs" / "sudoku-20260101-000000"))
+    checkpoint = tmp_path / "runs" / "sudoku-20260101-000000" / "checkpoint-final"
+    other = checkpoint_in(tmp_path / "other")  # weights that the server has not seen yet when its push breaks off
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
@@ -340,28 +420,40 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert repo.files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
 
         # by the function: over old weights, cut on a branch, broken off and repeated, on a public one, refused
-        hub.add("model", "you/sharded", {"model.safetensors": b"old", "notes.txt": b"kept", FILE_NAME: b"old"})
+        old = ("model.safetensors", FILE_NAME, "metrics.jsonl", "training_arguments.json", "card_values.json")
+        hub.add("model", "you/sharded", {"notes.txt": b"kept"} | dict.fromkeys(old, b"old"))
+        hub.add("model", "you/alone", {"notes.txt": b"kept"} | dict.fromkeys(old, b"old"))
         hub.add("model", "you/public", {"x": b"x"})
         hub.add("model", "you/bert", {"config.json": b'{"model_type": "bert"}'})
         hub.failures += [("POST", "/you/broken/commit/", 403), ("POST", "/you/odd/preupload/", 400)]
         folder = str(checkpoint)
+        alone = shutil.copytree(checkpoint, tmp_path / "alone" / "checkpoint")  # without the records of its run
+        for name in ("card_values.json", "README.md"):
+            (alone / name).unlink()
+        (alone / "README.md").write_text("# mine\n")
         pushes = [
             (folder, "you/sharded", SHARDS),
             (str(arc_checkpoint), "you/cut", {"puzzle_table": ["bb"], "revision": "small", "private": True}),
-            *[(folder, "you/broken", {})] * 3,
+            (str(alone), "you/alone", {}),
+            *[(str(other), "you/broken", {})] * 3,
             (folder, "you/public", {"private": True}),
             (folder, "you/odd", {}),
         ]
         script = [sys.executable, "-c", PUSHES_AND_LOADS, json.dumps(pushes)]
-        sharded, cut, *broken, public, odd, solved, names, none, bert, no_id = run(script, tmp_path, environment)
+        sharded, cut, bare, *broken, public, odd, solved, names, none, bert, no_id = run(script, tmp_path, environment)
         assert {*json.loads(sharded), "notes.txt"} == set(hub.repos["model", "you/sharded"].files)
         assert {FILE_NAME, "model.safetensors"} <= set(json.loads(cut))
         assert hub.repos["model", "you/cut"].private and hub.repos["model", "you/cut"].files == {}  # nothing on main
         assert broken[0].startswith("CheckpointError: this token may not do that with the model you/broken: log in")
+        assert {*json.loads(bare), "notes.txt"} == set(hub.repos["model", "you/alone"].files)
+        assert "metrics.jsonl" not in bare and "card_values.json" not in bare  # nor those of the earlier run
         assert json.loads(broken[1]) == json.loads(broken[2]) == sorted(repo.files)
         assert len(hub.repos["model", "you/broken"].commits) == 1
         sent = [path for method, path in hub.requests if method == "PUT"]
-        assert len(sent) == len(set(sent))  # no weights went over the wire twice
+        weights = (other / "model.safetensors").read_bytes()
+        assert sent.count(f"/lfs/{hashlib.sha256(weights).hexdigest()}") == 1  # not again after the push broke off
+        assert len(sent) == len(set(sent)) >= 4  # nor any others twice
+        assert hub.repos["model", "you/broken"].files["model.safetensors"] == weights
         assert public.startswith("CheckpointError: the repository you/public exists and is public: nothing was sent")
         assert hub.repos["model", "you/public"].files == {"x": b"x"}
         assert odd.startswith("CheckpointError: the Hub answered 400 for the model you/odd")
@@ -375,6 +467,43 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
     assert "you/none does not exist on" in none
     assert bert == "you/bert is no puzzle model: its config.json has the model_type 'bert', not 'hrm'"
     assert no_id.startswith("'you' is no id of a repository on the Hub")
+
+
+def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "push_to_hub.py"), "--checkpoint", str(checkpoint)]
+    with HubServer() as hub:
+        environment = hub.environment(tmp_path / "home", token=None) | {"PYTHONPATH": str(ROOT)}
+        said = run([*command, "--repo-id", "you/name", "--dry-run", "--with-code"], tmp_path, environment)
+        assert said[-1].endswith("would be sent to you/name") and hub.requests == []
+
+
+PUSHES_WITH_TOKENS = """
+import json, sys
+from hrm_hf.errors import HrmError
+from hrm_hf.publishing import push_checkpoint
+
+for token in json.loads(sys.argv[2]):
+    try:
+        push_checkpoint(sys.argv[1], "you/name", token=token)
+    except HrmError as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_token_appears_nowhere(checkpoint, tmp_path):
+    tokens = ["hf_wrong_and_secret\n", "hf_secret with\nlines", "hf_test\n"]
+    command = [sys.executable, "-c", PUSHES_WITH_TOKENS, str(checkpoint), json.dumps(tokens)]
+    with HubServer() as hub:
+        environment = hub.environment(tmp_path / "home", token=None) | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        files = hub.repos["model", "you/name"].files
+    assert done.returncode == 0, done.stderr
+    wrong, lines = done.stdout.splitlines()
+    assert wrong.startswith("CheckpointError: the Hub did not accept the token for the model you/name")
+    assert lines.startswith("ArgumentError: the token to push to you/name with holds white space")
+    for token in ("secret", "hf_test"):
+        assert token not in done.stdout + done.stderr
+        assert not any(token.encode() in content for content in files.values())
 
 
 # from the trainer
@@ -411,6 +540,65 @@ def test_two_processes_train_on_a_data_set_of_the_hub_and_push(tmp_path):
     assert measured == {name: last[f"eval/{name}"] for name in measured} and "exact_accuracy" in measured
     sent = repo.files["training_arguments.json"].decode()
     assert json.loads(sent)["arguments"]["data_dir"] == "me/puzzles" and str(tmp_path) not in sent
+
+
+def test_failed_push_of_two_processes_ends(tmp_path):
+    with HubServer() as hub:
+        hub.failures += [("POST", "/you/name/commit/", 403)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command += [
+            str(ROOT / "examples" / "train_sudoku.py"),
+            *SMALL.split(),
+            "--num_train",
+            "40",
+            "--num_test",
+            "10",
+        ]
+        command += ["--num_aug", "5", "--output-dir", str(tmp_path / "run"), "--push-to-hub", "you/name"]
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert hub.failures == [] and hub.repos["model", "you/name"].files == {}
+    assert done.returncode != 0
+    assert "this token may not do that with the model you/name" in done.stderr
+    assert "push it with python examples/push_to_hub.py --checkpoint" in done.stderr
+    assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("error", [PuzzleError("mine"), PermissionError(13, "refused", "a file")])
+def test_what_fails_on_the_main_process_is_raised_as_it_was(error):
+    def fail():
+        raise error
+
+    accelerator = make_accelerator(HrmTrainingArguments(max_steps=1))
+    with pytest.raises(type(error)) as raised:
+        on_main_process(accelerator, fail)
+    assert raised.value is error
+
+
+FAILS_ON_ONE = """
+import torch, torch.distributed
+from hrm_hf.training import HrmTrainingArguments, on_main_process
+from hrm_hf.training.trainer import make_accelerator
+
+def fail():
+    raise PermissionError(13, "refused", "a file")
+
+accelerator = make_accelerator(HrmTrainingArguments(max_steps=1))
+waits = torch.distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu")).options._timeout
+try:
+    on_main_process(accelerator, fail)
+except OSError as error:
+    print(f"process {accelerator.process_index}: {error}, waits {waits}", flush=True)
+accelerator.end_training()
+"""
+
+
+def test_an_error_of_the_system_fails_all_processes(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS_ON_ONE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "fails.py"]
+    said = run(command, tmp_path, os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"})
+    words = "[Errno 13] refused: 'a file', waits 1 day, 0:00:00"  # long enough for an upload
+    assert sorted(said) == [f"process {index}: {words}" for index in (0, 1)]
 
 
 def test_trainer_pushes_its_last_export(tmp_path):

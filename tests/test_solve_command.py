@@ -2,14 +2,20 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from hub_server import HubServer
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 from hrm_hf.solve_command import main
 
+ROOT = Path(__file__).parents[1]
 SIZES = dict(
     hidden_size=32, num_attention_heads=2, H_layers=1, L_layers=1, num_puzzle_identifiers=3, puzzle_emb_ndim=32
 )
@@ -101,6 +107,8 @@ def test_picture(checkpoints, said, tmp_path):
         ("arc", ["aaaa.json", "--name", "bbbb"], "task bbbb.*not seen in training"),
         ("arc", ["damaged.json"], "damaged.json is no text, or no JSON"),
         ("arc", ["challenges.json"], "challenges.json is neither"),
+        ("arc", ["challenges.json", "--name", "bbbb"], "challenges.json holds 1 entries by name.*--name bbbb"),
+        ("sudoku", ["1" + "." * 15, "--num-augmentations", "2"], "num_augmentations is 2, but only whole ARC tasks"),
         ("arc", ["aaaa.json", "--num-augmentations", "0"], "num_augmentations is 0"),
     ],
 )
@@ -116,4 +124,53 @@ def test_bad_puzzles_are_one_line(checkpoints, said, tmp_path, monkeypatch, task
 def test_checkpoints_that_are_none_are_one_line(said, tmp_path):
     missing = tmp_path / "no" / "folder" / "here"
     assert f"there is no folder {missing}" in said("--checkpoint", missing, "1" * 16, expect=2)
-    said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
+    assert "has no config.json" in said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert "is no puzzle model" in said("--checkpoint", tmp_path, "1" * 16, expect=2)
+
+
+def test_a_damaged_checkpoint_is_one_line(checkpoints, said, tmp_path):
+    folder = shutil.copytree(checkpoints["sudoku"], tmp_path / "damaged")
+    (folder / "processor_config.json").unlink()
+    assert "processor_config.json" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert f"{weights} is damaged" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
+
+
+SOLVES = """
+import json, sys
+from hrm_hf.solve_command import main
+for name in json.loads(sys.argv[1]):
+    assert main(["--checkpoint", name, "1..............."]) == (0 if name == "you/sudoku" else 2), name
+"""
+
+
+def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
+    def run(environment: dict, *names: str) -> list[str]:
+        command = [sys.executable, "-c", SOLVES, json.dumps(names)]
+        environment = environment | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert not names[0].endswith("sudoku") or done.stdout.startswith("1 . | . .")
+        return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+    with HubServer() as hub:
+        files = {path.name: path.read_bytes() for path in Path(checkpoints["sudoku"]).iterdir()}
+        hub.add("model", "you/sudoku", files)
+        hub.add("model", "you/bert", {"config.json": b'{"model_type": "bert"}'})
+        pickled = {"config.json": files["config.json"], "pytorch_model.bin": b"x"}
+        hub.add("model", "you/pickled", pickled)
+        hub.add("model", "you/cut", files | {"model.safetensors": files["model.safetensors"][:-10]})
+        names = ["you/sudoku", "you/none", "you/bert", "you/pickled", "you/cut"]
+        none, bert, pickled, cut = run(hub.environment(tmp_path / "home"), *names)
+        assert "the model you/none does not exist on" in none
+        assert "you/bert is no puzzle model" in bert
+        assert "the model you/pickled on the Hub has no weights: neither model.safetensors nor" in pickled
+        assert "model.safetensors is damaged or cut short" in cut
+        assert not any(path.endswith("pytorch_model.bin") for _, path in hub.requests)
+        (token,) = run(hub.environment(tmp_path / "other", token="hf_wrong"), "you/none")
+        assert "did not accept the token for the model you/none" in token and "hf_wrong" not in token
+        environment = hub.environment(tmp_path / "third")
+    (network,) = run(environment, "you/none")  # nobody listens there any more
+    assert "could not be reached" in network or "out of reach" in network

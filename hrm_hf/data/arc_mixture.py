@@ -17,7 +17,6 @@ from .arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
 
 BOTH = "both"  # the split of a task whose test pairs train and test, which only `leaks="allow"` gives
 LEAK_CHOICES = ("refuse", "drop", "allow")
-_MAX_SHOWN = 20  # names in a message
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,6 @@ def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
 
 def _leaks_in_words(found: Sequence[Leak]) -> str:
     names = sorted({leak.evaluation.name for leak in found})
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
     return (
-        f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names[:_MAX_SHOWN])}{more} "
-        f"(first: {found[0]})"
+        f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)} (first: {found[0]})"
     )

@@ -18,11 +18,12 @@ def file_line(path: str | os.PathLike, info: PuzzleSetInfo) -> str:
     )
 
 
-def peak_memory() -> str:
-    """The largest memory that this process has held."""
+def peak_memory(of_workers: bool = False) -> str:
+    """The largest memory that this process has held, or the largest of its workers, what they share included."""
     if sys.platform == "win32":
         return "not known on this system"
     import resource  # not there on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB"
+    who = resource.RUSAGE_CHILDREN if of_workers else resource.RUSAGE_SELF
+    return f"{resource.getrusage(who).ru_maxrss * unit / 1e6:.0f} MB"

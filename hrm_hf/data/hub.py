@@ -7,27 +7,16 @@ HF_HUB_OFFLINE=1 (or no network) the cached files serve.
 import os
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..errors import ArgumentError, DataError
-from ..hub_errors import LOG_IN, check_repo_id, clear_hub_errors
+from ..hub_errors import check_can_push, check_repo_id, clear_hub_errors, is_hub_id
 from .dataset_card import dataset_card
 from .reader import PuzzleFile
 
 SPLITS = ("train", "test")
 _SHARED_FACTS = ("task", "vocabulary", "grid_shape", "box_shape", "pad_id", "eos_id", "ignore_label_id")
-_FILE_ENDINGS = (".csv", ".gz", ".h5")
-
-
-def is_hub_id(name: str) -> bool:
-    """owner/name, unless a file or folder of that name is there or the name ends as a file's."""
-    return (
-        name.count("/") == 1
-        and not name.startswith((".", "/", "~"))
-        and not name.endswith(_FILE_ENDINGS)
-        and not Path(name).exists()
-    )
 
 
 def fetch_dataset_file(repo_id: str, filename: str) -> Path:
@@ -97,7 +86,7 @@ def push_puzzles(
         What was sent, or would be: (name, bytes) of each file.
 
     Raises:
-        ArgumentError: an id that is not owner/name, an empty licence or source.
+        ArgumentError: an id that is not owner/name, an empty licence or source, what cannot be a token.
         DataError: files that are missing, damaged or of different tasks; no token; a refusal of the Hub;
             `private` for a data set that is public already.
     """
@@ -108,13 +97,13 @@ def push_puzzles(
     sent = [("README.md", len(card))] + [(file.path.name, file.path.stat().st_size) for file in files]
     if dry_run:
         return sent
-    if token is None and get_token() is None:
-        raise DataError(f"there is no token to push to the data set {repo_id} with: {LOG_IN}")
+    token = check_can_push(repo_id, token, DataError, "dataset")
     operations = [CommitOperationAdd("README.md", card)]
     operations += [CommitOperationAdd(file.path.name, str(file.path)) for file in files]
     api = HfApi(token=token)
     with clear_hub_errors(repo_id, DataError, "dataset"):
-        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        # private=None: a new one is as the owner's account has it
+        api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type="dataset").private:
             raise DataError(f"the data set {repo_id} exists already and is public: nothing was sent")
         api.create_commit(repo_id, operations, commit_message="Puzzle files and their card", repo_type="dataset")

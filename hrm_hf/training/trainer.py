@@ -13,13 +13,14 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, broadcast
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast
 from datasets import IterableDataset
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
@@ -65,6 +66,8 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
         mixed_precision="no",
         log_with=trackers or None,
         project_dir=run_dir,
+        # The others wait while the main process uploads: by default they would give up after 10 or 30 minutes.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:
