@@ -19,3 +19,7 @@ def test_recipes_and_scripts_that_are_named_exist():
     named = set(re.findall(r"(?:examples|convert)/[\w/]+\.(?:py|yaml)", README))
     assert len(named) >= 6
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_no_placeholder_is_left():
+    assert re.findall(r"\b[A-Z]+_FIGURES\b", README) == []
