@@ -54,4 +54,6 @@ rates = dict(learning_rate=2e-3, weight_decay=0.1, warmup_steps=50, lr_min_ratio
 args = HrmTrainingArguments(global_batch_size=64, max_steps=steps, **rates)
 batches = training_batches(folder / "train.h5", global_batch_size=64, seed=0)
 HrmTrainer(model, args, batches, eval_dataset=load_puzzles(folder / "test.h5"), processor=processor).train()
-print(PuzzleSolvingPipeline(model.eval(), processor)("a.b..\n.....\nab.b.\n..a..\nb...a")["solution"])
+puzzle = "a.b..\n.....\nab.b.\n..a..\nb...a"
+result = PuzzleSolvingPipeline(model.eval(), processor)(puzzle)
+print(f"{puzzle}\n\nbecomes, valid: {result['valid']}\n\n{result['solution']}")

@@ -75,6 +75,8 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
         OSError: a file that cannot be read.
     """
     if not argument.startswith("@") and not os.path.isfile(argument):
+        if argument.lower().endswith((".json", ".txt")):
+            raise PuzzleError(f"there is no file {argument}")
         return _grid_item(argument, name)
     path = Path(argument.removeprefix("@"))
     try:
