@@ -51,6 +51,13 @@ def test_a_test_file_that_names_some_changes_nothing(tmp_path):
     assert table(model) == [0, 1, 2, 3]
 
 
+def test_the_same_names_in_another_order_are_followed(tmp_path):
+    model, processor = checkpoint()
+    assert match_puzzle_table(model, processor, puzzle_file(tmp_path / "a.h5", ["cat", "ant", "bee"])) == []
+    assert table(model) == [0, 3, 1, 2]
+    assert processor.puzzle_identifiers.names == ("<blank>", "cat", "ant", "bee")
+
+
 def test_other_numbers_are_followed(tmp_path):
     model, processor = checkpoint()
     assert match_puzzle_table(model, processor, puzzle_file(tmp_path / "a.h5", ["cat", "ant"])) == []
