@@ -35,6 +35,7 @@ from hrm_hf.published_checkpoint import (
     read_published_config,
 )
 from hrm_hf.published_files import CHECKPOINT_FILE, IDENTIFIERS_FILE, SETTINGS_FILE
+from hrm_hf.shown_value import one_line
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -112,7 +113,7 @@ def load(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
     except HrmError:
         raise
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} cannot be loaded: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"{checkpoint} cannot be loaded: {one_line(error)}") from error
     return model, processor
 
 
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         convert(parse_arguments(argv))
     except (HrmError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -26,6 +26,7 @@ from hrm_hf.published_checkpoint import (
 )
 from hrm_hf.published_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
 from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.shown_value import one_line
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         convert(parse_arguments(argv))
     except (HrmError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

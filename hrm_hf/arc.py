@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import PuzzleError
+from .shown_value import shown
 from .symmetry import dihedral, inverse_dihedral
 
 PAD_ID, EOS_ID, FIRST_COLOUR_ID = 0, 1, 2  # token ids; colour c is c + 2
@@ -18,6 +19,7 @@ NUM_COLOURS = 10
 FRAME_SHAPE = (30, 30)  # the largest grid of the ARC collections
 
 _MAX_CELLS = 1_000_000  # a larger array is no grid: refused before it is looked at
+_MAX_NAME = 200  # characters of a task's name
 _AUGMENTED_NAME = re.compile(r"(.+)_t([0-9]+)_([0-9]{10})", re.DOTALL)
 _PLAIN_COLOURS = tuple(range(NUM_COLOURS))
 
@@ -227,8 +229,16 @@ def _rows(grid: object) -> list:
         return array.tolist()
     if not isinstance(grid, list | tuple):
         raise PuzzleError(f"a {type(grid).__name__} is no grid: give rows of colours, an array or lines of digits")
-    rows = ("".join(row.split()) if isinstance(row, str) else row for row in grid)
-    return [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
+    if len(grid) > _MAX_CELLS:
+        raise PuzzleError(f"a list of {len(grid)} rows is no grid: it is too large")
+    rows = []
+    for row in grid:
+        if isinstance(row, np.ndarray):
+            if row.ndim != 1 or row.size > _MAX_CELLS:
+                raise PuzzleError(f"a row is an array of shape {row.shape}, not one of colours")
+            row = row.tolist()
+        rows.append("".join(row.split()) if isinstance(row, str) else row)
+    return rows
 
 
 def _colour(rows: list, i: int, j: int) -> int:
@@ -237,9 +247,8 @@ def _colour(rows: list, i: int, j: int) -> int:
         return int(value)
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or value != value or not 0 <= value < NUM_COLOURS or value != int(value):
-        shown = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
         raise PuzzleError(
-            f"{shown[:40]} at row {i + 1}, column {j + 1} is no colour: colours are 0 to {NUM_COLOURS - 1}"
+            f"{shown(value, depth=0)} at row {i + 1}, column {j + 1} is no colour: colours are 0 to {NUM_COLOURS - 1}"
         )
     return int(value)
 
@@ -266,7 +275,9 @@ def _parse_pair(
 def _check_task_name(name: object) -> None:
     """A task's name becomes a line of a file and the head of its augmentations' names: it must survive both."""
     if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable() or name != name.strip():
-        raise PuzzleError(f"{name!r} is no name for a task: give printable ASCII without blanks at its ends")
+        raise PuzzleError(f"{shown(name)} is no name for a task: give printable ASCII without blanks at its ends")
+    if len(name) > _MAX_NAME:
+        raise PuzzleError(f"{shown(name)} is no name for a task: it is longer than {_MAX_NAME} characters")
     if _AUGMENTED_NAME.fullmatch(name):
         raise PuzzleError(f"task {name}: names of the form <task>_t<k>_<10 digits> are kept for augmented tasks")
 

@@ -4,13 +4,13 @@ Only the heads of the weight files are read, so that the check of a puzzle table
 """
 
 import json
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PretrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
@@ -21,9 +21,24 @@ from .errors import CheckpointError, HrmError
 from .hub_errors import check_repo_id, clear_hub_errors, is_hub_id
 from .modeling_hrm import HrmForPuzzleSolving
 from .processing_hrm import HrmProcessor
+from .shown_value import one_line, shown
 
 # Suffixes of files that torch.save and pickle write: loading them can run code.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+# Entries of a config.json that transformers follows when it loads a model: to other files, to code on the Hub, to
+# other kinds of weights. No model of this package has them.
+REFUSED_SETTINGS = (
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
+    *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
+    *("configuration_files", "quantization_config"),
+)
+
+# Dtypes of weights, as safetensors files name them.
+WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
+
+MAX_JSON_BYTES = 64 << 20  # of config.json or an index of weights
+_MAX_SHOWN = 5  # names listed in a message
 
 
 def check_checkpoint(folder: str | Path) -> list[Path]:
@@ -37,7 +52,7 @@ def check_checkpoint(folder: str | Path) -> list[Path]:
         CheckpointError: naming the file or the tensor that is wrong.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise CheckpointError(
             f"there is no folder {folder}; a checkpoint is a folder such as runs/.../checkpoint-final"
         )
@@ -68,10 +83,11 @@ def load_checkpoint(
         The model on the CPU, ready to answer.
     Raises:
         CheckpointError: there is none, it is no puzzle model, its weights are missing, damaged or only there as files
-            that can run code, or a tensor is missing, unknown or of another shape than config.json asks for.
+            that can run code, or a tensor is missing, unknown, of another shape than config.json asks for, of no
+            floating dtype, or holds values that are not finite.
     """
     name = str(name)
-    if not Path(name).is_dir() and not is_hub_id(name):
+    if not os.path.isdir(name) and not is_hub_id(name):
         raise CheckpointError(f"there is no folder {name}, and it is no owner/name of the Hub")
     check_puzzle_model(name, **hub_arguments)
     config = _read_config(name, **hub_arguments)
@@ -81,7 +97,7 @@ def load_checkpoint(
     disable_progress_bar()
     try:
         with clear_hub_errors(name):
-            return HrmForPuzzleSolving.from_pretrained(
+            model = HrmForPuzzleSolving.from_pretrained(
                 name,
                 config=config,
                 use_safetensors=True,
@@ -90,11 +106,19 @@ def load_checkpoint(
             )
     except HrmError:
         raise
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from error
+    except Exception as error:  # what transformers raises on foreign files depends on the files
+        raise CheckpointError(f"{name} cannot be loaded: {one_line(error)}") from error
     finally:
         if shows_progress:
             enable_progress_bar()
+    _check_finite(name, model)
+    return model
+
+
+def _check_finite(name: str, model: HrmForPuzzleSolving) -> None:
+    for key, tensor in model.state_dict().items():
+        if not all(bound.isfinite() for bound in torch.aminmax(tensor)):  # NaN is the least and the largest of all
+            raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
 
 
 def _fetch_weights(name: str, hub_arguments: dict[str, Any]) -> Path:
@@ -117,7 +141,7 @@ def _fetch_weights(name: str, hub_arguments: dict[str, Any]) -> Path:
     except HrmError:
         raise
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"the weights of {name} cannot be fetched: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"the weights of {name} cannot be fetched: {one_line(error)}") from error
     return path.parent
 
 
@@ -127,10 +151,8 @@ def _read_config(name: str | PathLike, **hub_arguments: Any) -> HrmConfig:
             return HrmConfig.from_pretrained(name, **hub_arguments)
     except HrmError as error:
         raise CheckpointError(str(error)) from error
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{Path(name) / 'config.json'}: {str(error.__cause__ or error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # of the strict dataclass, or whatever transformers raises on foreign entries
+        raise CheckpointError(f"{Path(name) / 'config.json'}: {one_line(error.__cause__ or error)}") from error
 
 
 def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> None:
@@ -143,21 +165,29 @@ def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> None:
         CheckpointError: there is none, it has no readable config.json, or it is a model of another type.
     """
     folder = Path(name)
-    if folder.is_dir():
-        try:
-            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{name} has no config.json: it is no checkpoint of a model") from error
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / 'config.json'} cannot be read as JSON: {error}") from error
+    if os.path.isdir(folder):
+        if not os.path.lexists(folder / "config.json"):
+            raise CheckpointError(f"{name} has no config.json: it is no checkpoint of a model")
+        settings = _read_json(folder / "config.json")
     else:
         check_repo_id(str(name), CheckpointError)
-        with clear_hub_errors(str(name)):
-            settings, _ = PretrainedConfig.get_config_dict(str(name), **hub_arguments)
+        try:
+            with clear_hub_errors(str(name)):
+                settings, _ = PretrainedConfig.get_config_dict(str(name), **hub_arguments)
+        except HrmError:
+            raise
+        except Exception as error:  # as above
+            raise CheckpointError(f"{name}: its config.json cannot be read: {one_line(error)}") from error
     found = settings.get("model_type") if isinstance(settings, dict) else None
     if found != HrmConfig.model_type:
         raise CheckpointError(
-            f"{name} is no puzzle model: its config.json has the model_type {found!r}, not {HrmConfig.model_type!r}"
+            f"{name} is no puzzle model: its config.json has the model_type {shown(found)}, not "
+            f"{HrmConfig.model_type!r}"
+        )
+    if refused := [entry for entry in REFUSED_SETTINGS if settings.get(entry) is not None]:
+        raise CheckpointError(
+            f"{name}: config.json has {refused[0]} {shown(settings[refused[0]])}, which no puzzle model has: take the "
+            "entry out"
         )
 
 
@@ -175,7 +205,10 @@ def weight_files(folder: Path) -> list[Path]:
     names = _shard_names(index)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {SAFE_WEIGHTS_INDEX_NAME} names")
+        more = f" and {len(missing) - _MAX_SHOWN} more" if len(missing) > _MAX_SHOWN else ""
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing[:_MAX_SHOWN])}{more}, which {SAFE_WEIGHTS_INDEX_NAME} names"
+        )
     return [*(folder / name for name in names), index]
 
 
@@ -191,13 +224,27 @@ def _no_weights(where: str, files: Sequence[str] = ()) -> str:
 def _shard_names(index: Path) -> list[str]:
     """The files that an index of weights names, sorted. Raises CheckpointError for an index that is damaged."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = set(_read_json(index)["weight_map"].values())
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is damaged: it has no weight_map of tensors to files") from error
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"{index} names {name!r}; allowed: safetensors files that lie beside it")
+        plain = isinstance(name, str) and name.isprintable() and Path(name).name == name
+        if not plain or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names {shown(name)}; allowed: safetensors files that lie beside it")
     return sorted(names)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} has more than {MAX_JSON_BYTES} bytes: it is none of a puzzle model")
+        return json.loads(data.decode("utf-8"))
+    except HrmError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {one_line(error)}") from error
 
 
 def _check_shapes(folder: Path, config: HrmConfig, files: list[Path], name: str | None = None) -> None:
@@ -211,18 +258,21 @@ def _check_shapes(folder: Path, config: HrmConfig, files: list[Path], name: str 
     try:
         with torch.device("meta"):
             expected = {name: tuple(tensor.shape) for name, tensor in HrmForPuzzleSolving(config).state_dict().items()}
-    except ValueError as error:  # sizes that do not fit each other
-        raise CheckpointError(f"{Path(name) / 'config.json'}: {error}") from error
+    except Exception as error:  # sizes that do not fit each other, or entries that only transformers knows
+        raise CheckpointError(f"{Path(name) / 'config.json'}: {one_line(error)}") from error
     found: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
     for path in files:
         if path.suffix != ".safetensors":  # the index
             continue
         try:
             with safe_open(path, framework="pt") as opened:
-                found |= {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+                for key in opened.keys():  # noqa: SIM118
+                    part = opened.get_slice(key)
+                    found[key], dtypes[key] = tuple(part.get_shape()), str(part.get_dtype())
+        except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
             raise CheckpointError(
-                f"{path} is damaged or cut short ({str(error).splitlines()[0]}): fetch or save it again"
+                f"{path} is damaged or cut short ({one_line(error)}): fetch or save it again"
             ) from error
     for key, shape in expected.items():
         if key not in found:
@@ -231,8 +281,14 @@ def _check_shapes(folder: Path, config: HrmConfig, files: list[Path], name: str 
             raise CheckpointError(
                 f"{name}: the tensor {key} has the shape {found[key]}, but config.json asks for {shape}"
             )
+        if dtypes[key] not in WEIGHT_DTYPES:
+            raise CheckpointError(
+                f"{name}: the tensor {key} has the dtype {dtypes[key]}; allowed: {', '.join(WEIGHT_DTYPES)}"
+            )
     if unknown := sorted(set(found) - set(expected)):
-        raise CheckpointError(f"{name} holds the tensor {unknown[0]}, which the model of its config.json has not")
+        raise CheckpointError(
+            f"{name} holds the tensor {one_line(unknown[0])}, which the model of its config.json has not"
+        )
 
 
 def _check_processor(processor: HrmProcessor, config: HrmConfig) -> None:

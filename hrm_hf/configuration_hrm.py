@@ -8,6 +8,27 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import PretrainedConfig
 
+from .shown_value import shown
+
+# The largest sizes that a config.json may state, far above any model that was trained: what they ask for is built, or
+# run in a loop, before a user sees that the file is damaged.
+LARGEST = {
+    "vocab_size": 1 << 20,
+    "seq_len": 1 << 20,
+    "hidden_size": 1 << 17,
+    "num_attention_heads": 1 << 17,
+    "expansion": 1024,
+    "H_layers": 256,
+    "L_layers": 256,
+    "H_cycles": 64,
+    "L_cycles": 64,
+    "rope_theta": 1e12,
+    "rms_norm_eps": 1.0,
+    "num_puzzle_identifiers": 1 << 31,
+    "puzzle_emb_ndim": 1 << 20,
+    "halt_max_steps": 1024,
+}
+
 
 @strict
 class HrmConfig(PretrainedConfig):
@@ -62,13 +83,18 @@ class HrmConfig(PretrainedConfig):
     compute_dtype: str = "float32"
 
     def validate_architecture(self):
-        """Checks that every size is positive and that the sizes fit each other."""
+        """Checks that every size is positive and not above `LARGEST`, and that the sizes fit each other."""
         not_sizes = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "compute_dtype")
         for name in (name for name in HrmConfig.__annotations__ if name not in not_sizes):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0")
+                raise ValueError(f"{name} is {shown(getattr(self, name))}; it must be greater than 0")
         if self.puzzle_emb_ndim < 0:
-            raise ValueError(f"puzzle_emb_ndim is {self.puzzle_emb_ndim}; it must be 0 (no puzzle table) or greater")
+            raise ValueError(
+                f"puzzle_emb_ndim is {shown(self.puzzle_emb_ndim)}; it must be 0 (no puzzle table) or greater"
+            )
+        for name, largest in LARGEST.items():
+            if getattr(self, name) > largest:
+                raise ValueError(f"{name} is {shown(getattr(self, name))}; it must be at most {largest:.9g}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
@@ -84,7 +110,9 @@ class HrmConfig(PretrainedConfig):
             ("compute_dtype", ("float32", "bfloat16")),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(map(repr, allowed))}")
+                raise ValueError(
+                    f"{name} is {shown(getattr(self, name))}; allowed are {', '.join(map(repr, allowed))}"
+                )
 
     @property
     def head_dim(self) -> int:

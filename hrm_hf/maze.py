@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from .errors import PuzzleError
+from .shown_value import shown
 from .symmetry import dihedral
 
 CHARACTERS = "# SGo"
@@ -35,8 +36,8 @@ def check_grid_shape(grid_shape: tuple[int, int]) -> tuple[int, int]:
         whole = False
     if not whole or min(rows, cols) < 1 or not 2 <= rows * cols <= _MAX_CELLS:
         raise PuzzleError(
-            f"grid shape {grid_shape!r} is not allowed: give (rows, columns), whole numbers of at least 1, with 2 to "
-            f"{_MAX_CELLS} cells"
+            f"grid shape {shown(grid_shape)} is not allowed: give (rows, columns), whole numbers of at least 1, with "
+            f"2 to {_MAX_CELLS} cells"
         )
     return rows, cols
 
@@ -304,7 +305,7 @@ def _parse_list(rows: list | tuple, grid_shape: tuple[int, int] | None) -> np.nd
     if all(isinstance(row, str) for row in rows):
         return _parse_lines(list(rows), grid_shape)
     for i, row in enumerate(rows):
-        if not isinstance(row, list | tuple | np.ndarray) or np.ndim(row) > 1 and isinstance(row, np.ndarray):
+        if not isinstance(row, list | tuple | np.ndarray) or isinstance(row, np.ndarray) and row.ndim != 1:
             raise PuzzleError(f"row {i + 1} is a {type(row).__name__}, not a list of cells like the others")
     _check_rows(rows, "cells", grid_shape)
     return np.array([[_cell(value, i, j) for j, value in enumerate(row)] for i, row in enumerate(rows)], np.uint8)
@@ -351,8 +352,7 @@ def _cell(value: object, row: int, col: int) -> int:
     """One entry of a list as a cell number 0..4."""
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or value != value or not 0 <= value <= PATH or value != int(value):
-        shown = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-        raise PuzzleError(f"{shown[:40]} at {_place(row, col)} is not allowed: {_ALLOWED}")
+        raise PuzzleError(f"{shown(value, depth=0)} at {_place(row, col)} is not allowed: {_ALLOWED}")
     return int(value)
 
 

@@ -28,18 +28,21 @@ from transformers.utils import ModelOutput
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, RowAnswer
+from .shown_value import shown
 
 GRID_KEYS = ("puzzle", "puzzle_identifier")
 TASK_KEYS = ("task", "name")
 PARAMETERS = ("max_segments", "halt", "batch_size", "num_augmentations")
 DEFAULT_BATCH_SIZE = 32
+MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
+MAX_BATCH_SIZE = 65_536
 
 
 class PuzzleSolvingPipeline(Pipeline):
     """Solves one puzzle or many; build it with `pipeline("puzzle-solving", model=folder)`.
 
     Args (of `pipeline` and of each call, where they come first):
-        max_segments: segments at the most; None = the model's `halt_max_steps`.
+        max_segments: segments at the most, up to `MAX_SEGMENTS`; None = the model's `halt_max_steps`.
         halt: True: a puzzle stops at its first halt; False: every puzzle runs all segments, the published evaluation.
         batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
@@ -57,16 +60,14 @@ class PuzzleSolvingPipeline(Pipeline):
 
     def __init__(self, model: Any, processor: HrmProcessor | None = None, **kwargs):
         kwargs.pop("local_files_only", None)  # transformers uses it for loading, then hands it on
-        batch_size = kwargs.pop("batch_size", None)
+        batch_size = _from_one("batch_size", kwargs.pop("batch_size", None), MAX_BATCH_SIZE)
         if processor is None:
             raise CheckpointError(
                 "the pipeline has no processor, which says how to read the model's puzzles; give model= a folder with "
                 "a processor_config.json, or processor=HrmProcessor(...)"
             )
         _check_fit(model, processor)
-        super().__init__(
-            model=model, processor=processor, batch_size=_at_least_one("batch_size", batch_size), **kwargs
-        )
+        super().__init__(model=model, processor=processor, batch_size=batch_size, **kwargs)
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
         """Solve puzzles.
@@ -96,13 +97,12 @@ class PuzzleSolvingPipeline(Pipeline):
                 ARC task that was not in training; for a list or a stream with the index of the item.
             ArgumentError: an unknown parameter, or a value that is not allowed.
         """
-        batch_size = _at_least_one("batch_size", batch_size) or self._batch_size or DEFAULT_BATCH_SIZE
+        batch_size = _from_one("batch_size", batch_size, MAX_BATCH_SIZE) or self._batch_size or DEFAULT_BATCH_SIZE
         own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
         preprocess_params = self._preprocess_params | own_preprocess_params
         forward_params = self._forward_params | own_forward_params
-        if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, tuple)):
-            puzzles = list(puzzles)  # a data set's column is a sequence too
-            questions = list(self._numbered(puzzles, preprocess_params, hint=self.processor.hint(puzzles)))
+        if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, bytearray, memoryview, tuple)):
+            questions = list(self._numbered(puzzles, preprocess_params, hint=True))  # or a column
             return list(self._solve(questions, batch_size, forward_params))
         if isinstance(puzzles, (Iterator, Dataset)):
             questions = self._numbered(_items(puzzles), preprocess_params)
@@ -125,13 +125,15 @@ class PuzzleSolvingPipeline(Pipeline):
         if not isinstance(item, dict):
             item = {"puzzle": item}
         if "task" in item:
-            if sorted(item) != sorted(TASK_KEYS):
-                raise PuzzleError(f"an ARC task with the keys {list(item)}; needed are 'task' and 'name', no others")
+            if set(item) != set(TASK_KEYS):
+                raise PuzzleError(
+                    f"an ARC task with the keys {shown(list(item))}; needed are 'task' and 'name', no others"
+                )
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
         if "puzzle" not in item or any(key not in GRID_KEYS for key in item):
             raise PuzzleError(
-                f"a dict with the keys {list(item)}; allowed: 'puzzle' and 'puzzle_identifier', or for an ARC task "
-                "'task' and 'name'"
+                f"a dict with the keys {shown(list(item))}; allowed: 'puzzle' and 'puzzle_identifier', or for an "
+                "ARC task 'task' and 'name'"
             )
         if "puzzle_identifier" not in item and self.processor.task == "arc" and self.processor.puzzle_identifiers:
             raise PuzzleError(
@@ -164,15 +166,15 @@ class PuzzleSolvingPipeline(Pipeline):
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
-            raise ArgumentError(f"unknown parameter {sorted(unknown)[0]!r}; allowed: {', '.join(PARAMETERS)}")
+            raise ArgumentError(f"unknown parameter {shown(sorted(unknown)[0])}; allowed: {', '.join(PARAMETERS)}")
         preprocess_params, forward_params = {}, {}
         if num_augmentations is not None:
-            preprocess_params["num_augmentations"] = _at_least_one("num_augmentations", num_augmentations)
+            preprocess_params["num_augmentations"] = _from_one("num_augmentations", num_augmentations)
         if max_segments is not None:
-            forward_params["max_segments"] = _at_least_one("max_segments", max_segments)
+            forward_params["max_segments"] = _from_one("max_segments", max_segments, MAX_SEGMENTS)
         if halt is not None:
             if not isinstance(halt, bool):
-                raise ArgumentError(f"halt is {halt!r}; allowed: True, False")
+                raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
             forward_params["halt"] = halt
         return preprocess_params, forward_params, {}
 
@@ -185,18 +187,19 @@ class PuzzleSolvingPipeline(Pipeline):
             return self.processor.find_identifier(identifier)
         if not _is_int(identifier) or not 0 <= identifier < num_identifiers:
             raise PuzzleError(
-                f"puzzle_identifier is {identifier!r}; allowed: integers from 0 to {num_identifiers - 1}, the rows of "
-                "the model's puzzle table, and their names"
+                f"puzzle_identifier is {shown(identifier)}; allowed: integers from 0 to {num_identifiers - 1}, the "
+                "rows of the model's puzzle table, and their names"
             )
         return int(identifier)
 
-    def _numbered(self, items: Iterable[Any], preprocess_params: dict, hint: str = "") -> Iterator[Question]:
-        """Questions of items, their errors naming the index."""
+    def _numbered(self, items: Iterable[Any], preprocess_params: dict, hint: bool = False) -> Iterator[Question]:
+        """Questions of items, their errors naming the index, and what to do if the items look like one grid."""
         for index, item in enumerate(items):
             try:
                 yield self.preprocess(item, **preprocess_params)
             except ValueError as error:  # not PuzzleError: a processor loaded as remote code has one of its own
-                raise PuzzleError(f"item {index}: {error}{hint}") from error
+                wrapped = self.processor.hint(items) if hint else ""
+                raise PuzzleError(f"item {index}: {error}{wrapped}") from error
 
     def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
         """Results of questions in their order; a batch takes rows from as many questions as it needs."""
@@ -251,9 +254,9 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _at_least_one(name: str, value: int | None) -> int | None:
-    if value is not None and (not _is_int(value) or value < 1):
-        raise ArgumentError(f"{name} is {value!r}; allowed: integers from 1")
+def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:
+    if value is not None and (not _is_int(value) or not 1 <= value <= largest):
+        raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")
     return value
 
 

@@ -7,6 +7,8 @@ B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
 import copy
+import json
+import math
 import os
 from collections.abc import Sequence
 from numbers import Integral
@@ -16,13 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
-from transformers.utils import cached_file
+from transformers.utils import PROCESSOR_NAME, cached_file
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .puzzle_codecs import CODECS, PuzzleCodec, Shape
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
+from .shown_value import shown
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+_INTEGERS = (
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
+_MAX_CELLS = 1_000_000  # a larger tensor or array is no puzzle, and a list of more identifiers no batch
+_MAX_SETTINGS_BYTES = 1 << 20
 
 
 class HrmProcessor(ProcessorMixin):
@@ -54,10 +64,10 @@ class HrmProcessor(ProcessorMixin):
         puzzle_identifiers: PuzzleIdentifiers | None = None,
     ):
         super().__init__()
-        if task not in CODECS:
+        if not isinstance(task, str) or task not in CODECS:
             raise ArgumentError(
-                f"task is {task!r}; allowed: {', '.join(map(repr, CODECS))}; a task of your own is first entered in "
-                "CODECS of puzzle_codecs"
+                f"task is {shown(task)}; allowed: {', '.join(map(repr, CODECS))}; a task of your own is first "
+                "entered in CODECS of puzzle_codecs"
             )
         self.task = task
         self.grid_shape = _shape("grid_shape", grid_shape)
@@ -68,34 +78,36 @@ class HrmProcessor(ProcessorMixin):
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
-        """As in transformers, with the names of the puzzle identifiers where the checkpoint has them.
+        """The settings in processor_config.json, with the names of the puzzle identifiers where there are any.
 
-        A checkpoint that does not say its task is an error instead of a default processor.
+        A checkpoint that does not say its task is an error instead of a default processor. Nothing else is read: what
+        the base class looks for besides (chat templates, an audio tokenizer that may lie anywhere) no puzzle needs.
 
         Raises:
-            CheckpointError: no processor_config.json, one without a task, or a damaged puzzle_identifiers.txt.
+            CheckpointError: no processor_config.json, one without a task, or a damaged file.
         """
-        settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        path = os.fspath(pretrained_model_name_or_path)
+        hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+        for name in ("_from_pipeline", "_from_auto"):
+            kwargs.pop(name, None)
+        if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
+            settings_file, path = path, os.path.dirname(path)
+        else:
+            settings_file = _find(path, PROCESSOR_NAME, hub_arguments)
+        settings = {} if settings_file is None else _read_settings(settings_file)
         if "task" not in settings:
             raise CheckpointError(
                 f"{pretrained_model_name_or_path} has no processor_config.json that names a task; save one there with "
                 "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder); the tasks are "
                 f"{', '.join(map(repr, CODECS))}"
             )
-        path = os.fspath(pretrained_model_name_or_path)
-        path = os.path.dirname(path) if os.path.isfile(path) else path  # transformers takes the JSON file itself too
-        names_file = cached_file(
-            path,
-            FILE_NAME,
-            _raise_exceptions_for_missing_entries=False,
-            **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs},
-        )
+        names_file = _find(path, FILE_NAME, hub_arguments)
         if names_file is not None:
             try:
                 settings["puzzle_identifiers"] = PuzzleIdentifiers.load(names_file)
             except PuzzleError as error:
                 raise CheckpointError(str(error)) from error
-        return settings, unused
+        return settings, kwargs
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
@@ -163,15 +175,16 @@ class HrmProcessor(ProcessorMixin):
                 are no integers >= 0, no known names, or do not match the puzzles in number.
             ArgumentError: unknown return_tensors.
         """
-        if return_tensors not in ("pt", "np", None):
-            raise ArgumentError(f"return_tensors is {return_tensors!r}; allowed: 'pt', 'np', None")
+        if return_tensors is not None and (not isinstance(return_tensors, str) or return_tensors not in ("pt", "np")):
+            raise ArgumentError(f"return_tensors is {shown(return_tensors)}; allowed: 'pt', 'np', None")
         batch = puzzles if isinstance(puzzles, list) else [puzzles]
-        input_ids = np.zeros((len(batch), self.num_cells), dtype=np.int64)  # (B, S)
+        rows = []  # of (S,) int64; a batch is as large as the puzzles that can be read
         for index, puzzle in enumerate(batch):
             try:
-                input_ids[index] = self.encode(puzzle)
+                rows.append(self.encode(puzzle))
             except PuzzleError as error:
                 raise PuzzleError(f"puzzle {index}: {error}{self.hint(puzzles)}") from error
+        input_ids = np.stack(rows) if rows else np.zeros((0, self.num_cells), dtype=np.int64)  # (B, S)
         inputs = {"input_ids": input_ids, "puzzle_identifiers": self._identifiers(puzzle_identifiers, len(batch))}
         if return_tensors is None:
             inputs = {name: array.tolist() for name, array in inputs.items()}
@@ -208,26 +221,39 @@ class HrmProcessor(ProcessorMixin):
             the size of the puzzle, but for ARC, where it is the answer's own.
 
         Raises:
-            ArgumentError: another number of ids than cells.
+            ArgumentError: ids that are no integers or of another number than cells, or a form that no puzzle has.
         """
-        ids = np.asarray(torch.as_tensor(ids).cpu())
-        if ids.shape != (self.num_cells,):
-            raise ArgumentError(f"ids have shape {ids.shape}; one {self.task} puzzle has {self.num_cells} cells")
+        ids = self._checked_ids(ids)
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
             return self._write(grid, like)
-        if isinstance(like, torch.Tensor):
+        if isinstance(like, torch.Tensor) and (like.is_floating_point() or like.dtype in _INTEGERS):
             return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
-        if isinstance(like, np.ndarray):
+        if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
             return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
-        if isinstance(like[0], str):
+        if not isinstance(like, (list, tuple)) or not like:
+            raise ArgumentError(
+                f"like is {shown(like)}; allowed: a puzzle, which is a string, a list with entries, or an array or a "
+                "tensor of numbers"
+            )
+        if all(isinstance(row, str) for row in like):
             return self._write(grid, "\n".join(like)).split("\n") if grid.size else []
-        nested = isinstance(like[0], (list, tuple, np.ndarray))
+        nested = any(isinstance(row, (str, list, tuple, np.ndarray)) for row in like)
         return (grid if nested else grid.reshape(-1)).tolist()
 
     def batch_decode(self, sequences: Any, like: Sequence[Any]) -> list[Any]:
-        """`decode` for each row of (B, S) token ids, beside the B puzzles as they came in."""
+        """`decode` for each row of (B, S) token ids, beside the B puzzles as they came in.
+
+        Raises:
+            ArgumentError: as `decode`, or another number of rows than of puzzles.
+        """
+        if not isinstance(like, (list, tuple)):
+            raise ArgumentError(f"like is {shown(like)}; allowed: the list of puzzles as they came in")
+        if not isinstance(sequences, (list, tuple)):
+            sequences = self._checked_ids(sequences, rows=len(like))
+        if len(sequences) != len(like):
+            raise ArgumentError(f"{len(sequences)} rows of token ids for {len(like)} puzzles: give one for each")
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
 
     def is_valid(self, puzzle: Any, solution: Any) -> bool | None:
@@ -262,7 +288,7 @@ class HrmProcessor(ProcessorMixin):
             puzzle = _as_array(puzzle)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
             raise PuzzleError(
-                f"a puzzle of type {type(puzzle).__name__} ({puzzle!r:.40}); allowed: a string, a list, an array, a "
+                f"a puzzle of type {type(puzzle).__name__} ({shown(puzzle)}); allowed: a string, a list, an array, a "
                 "tensor"
             )
         return CODECS[self.task].read(puzzle, self.grid_shape, self.box_shape)
@@ -286,15 +312,16 @@ class HrmProcessor(ProcessorMixin):
         if isinstance(identifier, str):
             if self.puzzle_identifiers is None:
                 raise PuzzleError(
-                    f"puzzle_identifiers hold the name {identifier!r}, but this processor has no names (there was no "
-                    f"{FILE_NAME} beside its processor_config.json); give integers"
+                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (there "
+                    f"was no {FILE_NAME} beside its processor_config.json); give integers"
                 )
             return self.puzzle_identifiers.find(identifier)
-        if not isinstance(identifier, Integral) or isinstance(identifier, bool) or identifier < 0:
-            raise PuzzleError(f"puzzle_identifiers hold {identifier!r}; allowed: integers >= 0 and names")
+        if not isinstance(identifier, Integral) or isinstance(identifier, bool) or not 0 <= identifier < 2**63:
+            raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: integers >= 0 and names")
         if self.puzzle_identifiers is not None and identifier >= len(self.puzzle_identifiers):
             raise PuzzleError(
-                f"puzzle_identifiers hold {identifier}; allowed: names and 0 to {len(self.puzzle_identifiers) - 1}"
+                f"puzzle_identifiers hold {shown(identifier)}; allowed: names and 0 to "
+                f"{len(self.puzzle_identifiers) - 1}"
             )
         return int(identifier)
 
@@ -304,8 +331,9 @@ class HrmProcessor(ProcessorMixin):
             return ""
         rows, columns = self.grid_shape
         is_rows = len(puzzles) == rows and all(
-            isinstance(row, (str, list, tuple, np.ndarray)) and len(row) == columns for row in puzzles
+            isinstance(row, (str, list, tuple)) or isinstance(row, np.ndarray) and row.ndim == 1 for row in puzzles
         )
+        is_rows = is_rows and all(len(row) == columns for row in puzzles)
         is_number_rows = all(  # of another size than the model's: usual for ARC
             isinstance(row, (list, tuple)) and len(row) != self.num_cells and all(map(_is_number, row))
             for row in puzzles
@@ -336,13 +364,38 @@ class HrmProcessor(ProcessorMixin):
         names = self.vocabulary
         return ["".join(names[token] for token in row) for row in self._encode_grid(grid).tolist()]
 
+    def _checked_ids(self, ids: Any, rows: int | None = None) -> np.ndarray:
+        """Token ids as an array (S,), or (rows, S). ArgumentError unless they are integers of that shape."""
+        wanted = (self.num_cells,) if rows is None else (rows, self.num_cells)
+        try:
+            if isinstance(ids, np.ndarray | torch.Tensor):
+                if tuple(ids.shape) != wanted:  # before anything is copied
+                    raise ArgumentError(
+                        f"ids have shape {tuple(ids.shape)}; one {self.task} puzzle has {self.num_cells} cells"
+                    )
+                array = ids.detach().cpu().numpy() if isinstance(ids, torch.Tensor) else ids
+            else:
+                if isinstance(ids, list | tuple) and len(ids) != wanted[0]:
+                    raise ArgumentError(f"{len(ids)} ids; one {self.task} puzzle has {self.num_cells} cells")
+                array = np.asarray(ids)
+        except ArgumentError:
+            raise
+        except Exception as error:  # whatever the object's own methods raise
+            raise ArgumentError(f"ids are {shown(ids)}; allowed: {self.num_cells} integers") from error
+        if array.shape != wanted or array.dtype.kind not in "iu":
+            raise ArgumentError(
+                f"ids are {shown(ids)}, as an array {array.dtype} of shape {array.shape}; allowed: integers, one for "
+                f"each of the {self.num_cells} cells"
+            )
+        return array
+
     def _identifiers(self, identifiers: int | str | Sequence[int | str] | None, num_puzzles: int) -> np.ndarray:
         """Puzzle identifiers as (B,) int64."""
         if identifiers is None:
             return np.zeros(num_puzzles, dtype=np.int64)
         if isinstance(identifiers, (np.ndarray, torch.Tensor)):
-            identifiers = identifiers.tolist()
-        if not isinstance(identifiers, Sequence) or isinstance(identifiers, str):
+            identifiers = _identifier_list(identifiers)
+        if not isinstance(identifiers, Sequence) or isinstance(identifiers, (str, bytes, bytearray, memoryview)):
             identifiers = [identifiers]
         if len(identifiers) != num_puzzles:
             raise PuzzleError(f"{len(identifiers)} puzzle_identifiers for {num_puzzles} puzzles: give one for each")
@@ -352,12 +405,16 @@ class HrmProcessor(ProcessorMixin):
 def _shape(name: str, shape: Sequence[int]) -> Shape:
     """Two positive integers as a tuple, from the list that a JSON file holds."""
     fits = isinstance(shape, (list, tuple)) and len(shape) == 2
-    if not fits or not all(isinstance(size, Integral) and size > 0 for size in shape):
-        raise ArgumentError(f"{name} is {shape!r}; allowed: two integers above 0, for instance (9, 9)")
+    if not fits or not all(_is_number(size) and 0 < size < 2**31 for size in shape):
+        raise ArgumentError(f"{name} is {shown(shape)}; allowed: two integers above 0, for instance (9, 9)")
     return int(shape[0]), int(shape[1])
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.is_nested or tensor.is_quantized:
+        raise PuzzleError("a nested or quantized tensor cannot be read as a puzzle; give a dense one of integers")
+    if tensor.numel() > _MAX_CELLS:  # however little memory it takes: what follows copies it
+        raise PuzzleError(f"a tensor of shape {tuple(tensor.shape)} is no puzzle: at most {_MAX_CELLS} cells are read")
     try:
         tensor = tensor.detach().cpu()
         return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
@@ -368,8 +425,39 @@ def _as_array(tensor: torch.Tensor) -> np.ndarray:
         ) from error
 
 
+def _identifier_list(identifiers: np.ndarray | torch.Tensor) -> list | int:
+    """Identifiers of an array or a tensor, which must hold integers."""
+    shape, dtype = tuple(identifiers.shape), identifiers.dtype
+    integers = dtype in _INTEGERS if isinstance(identifiers, torch.Tensor) else dtype.kind in "iuUO"  # U, O: names
+    if not integers or len(shape) > 1 or math.prod(shape) > _MAX_CELLS:
+        raise PuzzleError(f"puzzle_identifiers are {dtype} of shape {shape}; allowed: integers, one for each puzzle")
+    try:
+        return identifiers.tolist()
+    except (RuntimeError, TypeError) as error:
+        raise PuzzleError(f"puzzle_identifiers of {dtype} cannot be read; give a dense tensor of integers") from error
+
+
+def _find(path: str, filename: str, hub_arguments: dict[str, Any]) -> str | None:
+    """The local path of a file of a folder or Hub repository; None if it has none."""
+    return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+
+
+def _read_settings(file: str) -> dict[str, Any]:
+    """What processor_config.json says. Raises CheckpointError for a file that is no JSON object."""
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(_MAX_SETTINGS_BYTES + 1)
+        settings = json.loads(content.decode("utf-8")) if len(content) <= _MAX_SETTINGS_BYTES else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {shown(str(error))}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{file} is no JSON object of at most {_MAX_SETTINGS_BYTES} bytes")
+    settings.pop("puzzle_identifiers", None)  # they come from their own file
+    return settings
+
+
 def _is_number(cell: Any) -> bool:
-    return isinstance(cell, Integral)
+    return isinstance(cell, Integral) and not isinstance(cell, bool)
 
 
 __all__ = ["CODECS", "HrmProcessor", "PuzzleCodec"]

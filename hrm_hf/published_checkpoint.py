@@ -8,7 +8,9 @@ Other dtypes are read too, as float32, and come back as that.
 """
 
 import math
+import os
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -24,6 +26,7 @@ from safetensors.torch import load_file
 from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, CheckpointError
 from .modeling_hrm import HrmForPuzzleSolving
+from .shown_value import one_line, shown
 
 # What the published code saves: torch.compile, the loss head and the model of one segment each wrap the next.
 PUBLISHED_PREFIX = "_orig_mod.model.inner."
@@ -33,6 +36,7 @@ WRAPPERS = ("_orig_mod", "module", "model", "inner")
 _WRAPPED = re.compile(rf"(?:(?:{'|'.join(WRAPPERS)})\.)*")
 
 _MAX_SHOWN = 12  # names listed in a message
+_MAX_SETTINGS_BYTES = 1 << 18  # of an all_config.yaml, which has one or two thousand
 
 _ALWAYS_THERE = "embed_tokens.embedding_weight"  # every HRM has this tensor: what stands before it is the prefix
 
@@ -141,24 +145,48 @@ def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
         CheckpointError: no such file, a damaged file, one that holds more than tensors, or no HRM state dict.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file; expected a state dict of torch.save or a .safetensors file")
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a non-empty dict of tensors")
     strangers = [
-        str(name)
+        name if isinstance(name, str) else shown(name)
         for name, value in loaded.items()
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided)
+        if not (isinstance(name, str) and _is_plain(value))
     ]
     if strangers:
         raise CheckpointError(
             f"{path} is no plain state dict: {_listed(strangers)} are not dense tensors under names; save the model's "
             "state_dict()"
         )
+    size, held = os.path.getsize(path), sum(tensor.numel() * tensor.element_size() for tensor in loaded.values())
+    if held > size:  # one small storage behind a large shape: the model would be built as large as that
+        raise CheckpointError(f"{path} has {size} bytes, but tensors of {held} bytes: it is no plain state dict")
     prefix = _find_prefix(path, loaded)
     state_dict = {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
     return {name: tensor for name, tensor in state_dict.items() if name not in DROPPED_TENSORS}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor that holds each of its values in memory."""
+    return (
+        isinstance(value, torch.Tensor)
+        and not (value.is_nested or value.is_quantized)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _check_zip(path: Path) -> None:
+    """CheckpointError for a zip whose contents are larger than itself: torch.save never compresses."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        raise CheckpointError(f"{path} is no file of torch.save: it holds compressed data, which may be of any size")
 
 
 def _find_prefix(path: Path, names: Iterable[str]) -> str:
@@ -183,9 +211,12 @@ def _load_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {_one_line(error)}") from error
+        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
     except UnpicklingError as error:
         if "unsupported" in str(error).lower():
             raise CheckpointError(
@@ -199,19 +230,36 @@ def _load_tensors(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save") from error
 
 
+class _SettingsLoader(yaml.SafeLoader):
+    """Plain values only; anchors and aliases are refused, with which a line stands for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "an alias (*name) is not allowed here", mark)
+        return super().compose_node(parent, index)
+
+
 def read_published_config(path: str | PathLike) -> dict[str, Any]:
     """Reads an `all_config.yaml`: training settings, and the model's own in the mapping `arch`.
 
     Raises:
-        CheckpointError: no such file, no YAML, or no mapping `arch` in it.
+        CheckpointError: no such file, no YAML, one of a size or with entries by reference that no training run
+            writes, or no mapping `arch` in it.
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_SETTINGS_BYTES + 1)
+        if len(data) > _MAX_SETTINGS_BYTES:
+            raise CheckpointError(f"{path} has more than {_MAX_SETTINGS_BYTES} bytes: it is no {path.name} of a run")
+        content = yaml.load(data.decode("utf-8"), _SettingsLoader)
+    except CheckpointError:
+        raise
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {_one_line(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not YAML: {_one_line(error)}") from error
+        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+    except Exception as error:  # YAMLError, or what Python says to a date, number or depth that is none
+        raise CheckpointError(f"{path} is not YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("arch"), dict):
         raise CheckpointError(f"{path} has no mapping 'arch'; expected the all_config.yaml of a training run")
     return content
@@ -236,7 +284,7 @@ def find_cells(
     """
     vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
     if seq_len is not None and seq_len < 1:
-        raise ArgumentError(f"seq_len is {seq_len}; it must be at least 1")
+        raise ArgumentError(f"seq_len is {shown(seq_len)}; it must be at least 1")
     if task is not None:
         if task not in PUBLISHED_TASKS:
             raise ArgumentError(f"task is {task!r}; allowed are {', '.join(PUBLISHED_TASKS)}")
@@ -259,7 +307,7 @@ def find_cells(
             raise ArgumentError(f"{wanted} cells were asked for; the checkpoint's learned positions are for {found}")
         if published.get("seq_len") not in (None, found):
             raise CheckpointError(
-                f"seq_len of the settings is {published['seq_len']}, the learned positions give {found}"
+                f"seq_len of the settings is {shown(published['seq_len'])}, the learned positions give {found}"
             )
     elif seq_len is not None:
         found, source = seq_len, "seq_len as given"
@@ -268,26 +316,28 @@ def find_cells(
     elif published.get("seq_len") is not None:
         found, source = published["seq_len"], "seq_len of the settings"
         if type(found) is not int or found < 1:
-            raise CheckpointError(f"seq_len of the settings is {found!r}; it must be a whole number of at least 1")
+            raise CheckpointError(
+                f"seq_len of the settings is {shown(found)}; it must be a whole number of at least 1"
+            )
     elif named is not None:
         found, source = PUBLISHED_TASKS[named].seq_len, f"data_path {published['data_path']}"
     else:
         raise ArgumentError(
             "the number of cells is not in a checkpoint with rotary positions, and data_path "
-            f"{published.get('data_path')!r} names no task of {vocab_size} cell codes: give --seq-len or --task"
+            f"{shown(published.get('data_path'))} names no task of {vocab_size} cell codes: give --seq-len or --task"
         )
     return Cells(found, named if named and PUBLISHED_TASKS[named].seq_len == found else None, source)
 
 
 def _task_named_by(data_path: Any, vocab_size: int) -> str | None:
     """The one task that the last part of a data path names, if its size and vocabulary agree; else None."""
-    parts = [part for part in re.split(r"[/\\]", str(data_path or "")) if part]
+    parts = [part for part in re.split(r"[/\\]", data_path if isinstance(data_path, str) else "") if part]
     words = re.split(r"[^a-z0-9]+", parts[-1].lower()) if parts else []
     tasks = [task for task in PUBLISHED_TASKS if task in words]
     if len(tasks) != 1 or PUBLISHED_TASKS[tasks[0]].vocab_size != vocab_size:
         return None
     for word in words:
-        grid = re.fullmatch(r"(\d+)x(\d+)", word)  # as in maze-30x30-hard-1k
+        grid = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", word)  # as in maze-30x30-hard-1k
         if grid and int(grid[1]) * int(grid[2]) != PUBLISHED_TASKS[tasks[0]].seq_len:
             return None
     return tasks[0]
@@ -311,8 +361,8 @@ def config_from_published(
     """
     arch = dict(arch)
     loss = arch.pop("loss", None)
-    if not isinstance(loss, dict) or loss.get("loss_type") not in TOKEN_LOSSES:
-        raise CheckpointError(f"arch.loss is {loss!r}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
+    if not isinstance(loss, dict) or not _is_one_of(loss.get("loss_type"), TOKEN_LOSSES):
+        raise CheckpointError(f"arch.loss is {shown(loss)}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
     sizes = {}
     for name, ours in SETTINGS_NAMES.items():
         if name == "pos_encodings":
@@ -320,9 +370,13 @@ def config_from_published(
         else:
             sizes[ours] = _number(arch, name, _FLOATS[name]) if name in _FLOATS else _integer(arch, name)
     forward_dtype = arch.get("forward_dtype", "bfloat16")
-    unknown = sorted(arch.keys() - SETTINGS_NAMES - {"forward_dtype", *IGNORED_ARCH_ENTRIES})
+    for name, value in (("pos_encodings", sizes["pos_encodings"]), ("forward_dtype", forward_dtype)):
+        if not isinstance(value, str):
+            raise CheckpointError(f"arch.{name} is {shown(value)}; expected a name")
+    known = {*SETTINGS_NAMES, "forward_dtype", *IGNORED_ARCH_ENTRIES}
+    unknown = sorted(name if isinstance(name, str) else shown(name) for name in arch if name not in known)
     if unknown:
-        raise CheckpointError(f"arch holds entries that HRM does not have: {', '.join(unknown)}")
+        raise CheckpointError(f"arch holds entries that HRM does not have: {_listed(unknown)}")
     has_table = sizes["puzzle_emb_ndim"] > 0
     try:
         return HrmConfig(
@@ -334,7 +388,7 @@ def config_from_published(
             **sizes,
         )
     except StrictDataclassError as error:
-        raise CheckpointError(f"arch does not describe a model: {_one_line(error)}") from error
+        raise CheckpointError(f"arch does not describe a model: {one_line(error)}") from error
 
 
 def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig) -> dict[str, torch.Tensor]:
@@ -349,17 +403,19 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig
     names = {entry.published for entry in table}
     problems = []
     if missing := [entry.published for entry in table if entry.published not in state_dict]:
-        problems.append(f"missing: {', '.join(missing)}")
+        problems.append(f"missing: {_listed(missing)}")
     if unexpected := [name for name in state_dict if name not in names]:
-        problems.append(f"unexpected: {', '.join(unexpected)}")
+        problems.append(f"unexpected: {_listed(unexpected)}")
     for name, _, shape in table:
         tensor = state_dict.get(name)
         if tensor is not None and tuple(tensor.shape) != shape:
             problems.append(f"{name} has shape {tuple(tensor.shape)}, the configuration gives {shape}")
         if tensor is not None and tensor.dtype not in EXACT_IN_FLOAT32:
             problems.append(f"{name} is {tensor.dtype}, not float32, bfloat16 or float16")
+        elif tensor is not None and tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
+            problems.append(f"{name} holds NaN or infinity")
     if problems:
-        raise CheckpointError(f"the tensors do not fit the configuration; {'; '.join(problems)}")
+        raise CheckpointError(f"the tensors do not fit the configuration; {_listed(problems, '; ')}")
     return {ours: state_dict[name].to(torch.float32) for name, ours, _ in table}
 
 
@@ -444,7 +500,10 @@ def published_settings(
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))
     arch |= {name: getattr(config, ours) for name, ours in SETTINGS_NAMES.items()}
-    arch["loss"] = {"name": LOSS_HEAD} | dict(arch.get("loss", {})) | {"loss_type": losses[config.token_loss]}
+    loss = arch.get("loss", {})
+    if not isinstance(loss, dict):
+        raise CheckpointError(f"arch.loss of the settings is {shown(loss)}; expected a mapping")
+    arch["loss"] = {"name": LOSS_HEAD} | loss | {"loss_type": losses[config.token_loss]}
     arch["forward_dtype"] = config.compute_dtype
     if task is not None:
         published.setdefault("data_path", f"data/{task}")
@@ -471,25 +530,25 @@ def _number(arch: Mapping[str, Any], name: str, default: float | None = None) ->
     value = _entry(arch, name) if default is None else arch.get(name, default)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise CheckpointError(f"arch.{name} is {value!r}; expected a number")
+        raise CheckpointError(f"arch.{name} is {shown(value)}; expected a number")
     return number
 
 
 def _integer(arch: Mapping[str, Any], name: str) -> int:
     value = _number(arch, name)
     if not value.is_integer():
-        raise CheckpointError(f"arch.{name} is {arch[name]!r}; expected a whole number")
+        raise CheckpointError(f"arch.{name} is {shown(arch[name])}; expected a whole number")
     return int(value)
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    shown = ", ".join(names[:_MAX_SHOWN])
-    return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
+def _is_one_of(value: Any, allowed: Iterable[str]) -> bool:
+    return isinstance(value, str) and value in allowed
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _listed(names: Iterable[Any], separator: str = ", ") -> str:
+    names = [one_line(name if isinstance(name, str) else shown(name)) for name in names]
+    first = separator.join(name if len(name) <= 1000 else f"{name[:1000]}..." for name in names[:_MAX_SHOWN])
+    return first if len(names) <= _MAX_SHOWN else f"{first} and {len(names) - _MAX_SHOWN} more"

@@ -12,6 +12,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from .errors import CheckpointError, DataError
 from .hub_errors import clear_hub_errors, is_hub_id
+from .shown_value import one_line
 
 CHECKPOINT_FILE = "checkpoint"  # name in the published repositories; the training code itself writes step_<number>
 SETTINGS_FILE = "all_config.yaml"
@@ -55,8 +56,8 @@ def find_settings(checkpoint: str | os.PathLike) -> Path:
     name = os.fspath(checkpoint)
     if is_hub_id(name):
         return _fetch(name, SETTINGS_FILE)
-    path = Path(name, SETTINGS_FILE) if os.path.isdir(name) else Path(name).with_name(SETTINGS_FILE)
-    if not path.is_file():
+    path = Path(name, SETTINGS_FILE) if os.path.isdir(name) else Path(name).parent / SETTINGS_FILE
+    if not os.path.isfile(path):
         raise CheckpointError(f"there is no {SETTINGS_FILE} beside {name}: give --config")
     return path
 
@@ -71,7 +72,7 @@ def find_identifiers(checkpoint: str | os.PathLike) -> Path | None:
             except RemoteEntryNotFoundError:
                 return None
     path = Path(name, IDENTIFIERS_FILE)
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def find_data_folder(name: str | os.PathLike) -> Path:
@@ -98,7 +99,7 @@ def read_identifier_names(path: str | os.PathLike) -> list[str]:
     try:
         names = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+        raise DataError(f"{path} cannot be read as JSON: {one_line(error)}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path} must hold a list of names")
     return names

@@ -15,7 +15,8 @@ import numpy as np
 from .arc import FRAME_SHAPE, cut, frame, parse_grid
 from .arc import draw as draw_arc
 from .arc import vocabulary as arc_vocabulary
-from .errors import ArgumentError
+from .errors import ArgumentError, PuzzleError
+from .maze import check_grid_shape as check_maze_shape
 from .maze import check_question, path_checks
 from .maze import decode as decode_maze
 from .maze import draw as draw_maze
@@ -90,6 +91,14 @@ def _fit_sudoku(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     return box_shape
 
 
+def _fit_maze(grid_shape: Shape, box_shape: Shape | None) -> None:
+    no_box_shape(grid_shape, box_shape)
+    try:
+        check_maze_shape(grid_shape)
+    except PuzzleError as error:
+        raise ArgumentError(str(error)) from error
+
+
 def _fit_arc(grid_shape: Shape, box_shape: Shape | None) -> None:
     no_box_shape(grid_shape, box_shape)
     if grid_shape[0] > FRAME_SHAPE[0] or grid_shape[1] > FRAME_SHAPE[1]:
@@ -122,6 +131,7 @@ CODECS: dict[str, PuzzleCodec] = {
         decode=decode_maze,
         draw=lambda grid, box_shape: draw_maze(grid),
         is_solution=lambda question, answer, box_shape: is_maze_solution(question, answer),
+        fit=_fit_maze,
         row_scores=_maze_scores,
     ),
     "arc": PuzzleCodec(  # the grid stands top left in a frame of grid_shape

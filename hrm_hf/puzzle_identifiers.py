@@ -13,6 +13,7 @@ import numpy as np
 
 from .arc import ArcAugmentation
 from .errors import PuzzleError
+from .shown_value import shown
 
 BLANK_NAME = "<blank>"  # the identifier of puzzles that have none of their own
 FILE_NAME = "puzzle_identifiers.txt"
@@ -32,10 +33,14 @@ class PuzzleIdentifiers:
         self._identifier_of: dict[str, int] = {}
         for identifier, name in enumerate(self.names):
             if not isinstance(name, str) or len(name.splitlines()) > 1 or name != name.strip():
-                raise PuzzleError(f"identifier {identifier}: {name!r} is no name: give one line without blanks around")
+                raise PuzzleError(
+                    f"identifier {identifier}: {shown(name)} is no name: give one line without blanks around"
+                )
+            if not name.isascii():
+                _check_encodable(name, identifier)
             if name and self._identifier_of.setdefault(name, identifier) != identifier:
                 first = self._identifier_of[name]
-                raise PuzzleError(f"the name {name!r} stands twice: for identifiers {first} and {identifier}")
+                raise PuzzleError(f"the name {shown(name)} stands twice: for identifiers {first} and {identifier}")
         self._variants_of: dict[str, list[tuple[str, int]]] | None = None
 
     def __len__(self) -> int:
@@ -59,12 +64,12 @@ class PuzzleIdentifiers:
         near = difflib.get_close_matches(task_of_name, tasks, n=_MAX_SHOWN)
         if task_of_name in self._grouped():
             known = [known for known, _ in self._grouped()[task_of_name]]
-            hint = f"task {task_of_name} has {len(known)} other variants here, such as {', '.join(known[:_MAX_SHOWN])}"
+            hint = f"task {_listed([task_of_name])} has {len(known)} other variants here, such as {_listed(known)}"
         elif near:
-            hint = f"similar are {', '.join(near)}"
+            hint = f"similar are {_listed(near)}"
         else:
-            hint = f"the names here are of {len(tasks)} tasks" + (f", such as {', '.join(tasks[:3])}" if tasks else "")
-        raise PuzzleError(f"no puzzle identifier has the name {name[:200]!r}: {hint}")
+            hint = f"the names here are of {len(tasks)} tasks" + (f", such as {_listed(tasks[:3])}" if tasks else "")
+        raise PuzzleError(f"no puzzle identifier has the name {shown(name)}: {hint}")
 
     def rows_for(self, names: Iterable[str]) -> np.ndarray:
         """(n,) int64: the identifier of each of n names, -1 where it has none here (and for the name "")."""
@@ -99,6 +104,8 @@ class PuzzleIdentifiers:
             raise PuzzleError(f"there is no file {path} with the names of the puzzle identifiers") from None
         except UnicodeDecodeError as error:
             raise PuzzleError(f"{path} is no UTF-8 text: {error}") from None
+        except OSError as error:
+            raise PuzzleError(f"{path} cannot be read: {error.strerror}") from None
         if lines[-1] == "":
             lines.pop()  # what follows the last line break
         try:
@@ -113,3 +120,18 @@ class PuzzleIdentifiers:
             for name, identifier in self._identifier_of.items():
                 self._variants_of.setdefault(ArcAugmentation.task_of(name), []).append((name, identifier))
         return self._variants_of
+
+
+def _check_encodable(name: str, identifier: int) -> None:
+    """PuzzleError for half a surrogate pair, as JSON may hold it: no file of names could be written."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PuzzleError(
+            f"identifier {identifier}: {shown(name)} is no name: it cannot be written as UTF-8"
+        ) from None
+
+
+def _listed(names: list[str]) -> str:
+    """The first names, each short."""
+    return ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:_MAX_SHOWN])

@@ -17,6 +17,7 @@ from .processing_hrm import HrmProcessor
 from .voting import vote
 
 NUM_ATTEMPTS = 2  # answers to a test input that ARC allows
+MAX_TEST_INPUTS = 100  # of one task; those of the collections have a few, and each is asked under all variants
 
 
 class Row(NamedTuple):
@@ -93,14 +94,16 @@ class ArcTaskQuestion:
         self._name = name
         self._frame_shape = processor.grid_shape
         parsed = parse_task(name, task, need_answers=False, max_shape=(min(processor.grid_shape),) * 2)  # turned too
+        if len(parsed.test) > MAX_TEST_INPUTS:
+            raise PuzzleError(f"task {name} has {len(parsed.test)} test inputs; allowed are {MAX_TEST_INPUTS}")
         self._grids = [grid for grid, _ in parsed.test]
         self._variants = _variants(processor, name)[:num_augmentations]
+        self._augmentations = [ArcAugmentation.parse(variant)[1] for variant, _ in self._variants]
         self.num_rows = len(self._grids) * len(self._variants)
 
     def rows(self) -> Iterator[Row]:
         for grid in self._grids:
-            for name, identifier in self._variants:
-                _, augmentation = ArcAugmentation.parse(name)
+            for (_, identifier), augmentation in zip(self._variants, self._augmentations, strict=True):
                 ids = frame(augmentation.apply(grid), self._frame_shape)
                 yield Row(ids.reshape(-1).astype(np.int64), identifier)
 

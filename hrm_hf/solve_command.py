@@ -20,6 +20,9 @@ from hrm_hf.checkpoint_check import load_checkpoint
 from hrm_hf.errors import ArgumentError, PuzzleError
 from hrm_hf.hub_errors import clear_hub_errors
 from hrm_hf.picture import save_picture
+from hrm_hf.shown_value import one_line
+
+MAX_FILE_BYTES = 64 << 20  # of a puzzle's file; all tasks of an ARC collection are a few millions
 
 
 class Solved(NamedTuple):
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
             save_picture(args.picture, grids, titles, processor.task, processor.box_shape)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -80,9 +83,15 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
         return _grid_item(argument, name)
     path = Path(argument.removeprefix("@"))
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else text
-    except ValueError as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise PuzzleError(f"{path} is no puzzle: it has more than {MAX_FILE_BYTES} bytes")
+        text = data.decode("utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else text.replace("\r\n", "\n")
+    except PuzzleError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise PuzzleError(f"{path} is no text, or no JSON: {error}") from error
     if not isinstance(content, dict):
         return _grid_item(content, name)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from .errors import PuzzleError
+from .shown_value import shown
 from .sudoku_generator import generate
 from .sudoku_solver import solve
 from .sudoku_symmetry import SudokuSymmetries, class_keys, group_order
@@ -220,7 +221,7 @@ def _parse_list(rows: list | tuple, box_shape: tuple[int, int] | None) -> np.nda
     else:
         n = _size(len(rows) ** 2, "cells", box_shape, f"{len(rows)} rows")
         for i, row in enumerate(rows):
-            if not isinstance(row, list | tuple | np.ndarray) or np.ndim(row) > 1 and isinstance(row, np.ndarray):
+            if not isinstance(row, list | tuple | np.ndarray) or isinstance(row, np.ndarray) and row.ndim != 1:
                 raise PuzzleError(f"row {i + 1} is a {type(row).__name__}, not a list of {n} cells")
             if len(row) != n:
                 raise PuzzleError(f"row {i + 1} has {len(row)} cells: in a puzzle of {n} rows each row has {n}")
@@ -241,10 +242,9 @@ def _parse_array(array: np.ndarray, box_shape: tuple[int, int] | None) -> np.nda
 
 def _digit(value: object, cell: int, n: int) -> int:
     """One cell of a list as a digit 0..n."""
-    shown = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or value != value or not 0 <= value <= n or value != int(value):
-        raise PuzzleError(f"{shown[:40]} at {_place(cell, n)} is not allowed: {_allowed(n)}")
+        raise PuzzleError(f"{shown(value, depth=0)} at {_place(cell, n)} is not allowed: {_allowed(n)}")
     return int(value)
 
 

@@ -5,6 +5,7 @@ The variables are set before torch and the Hugging Face libraries are imported, 
 
 import os
 import shutil
+import sys
 import tempfile
 
 HF_HOME = tempfile.mkdtemp(prefix="hrm-hf-tests-")
@@ -16,7 +17,13 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    # Tests of hostile inputs write files, all of one test into its own folder, each over the one before.
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("repeatable")
 
 
@@ -27,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many hostile inputs the run has tried, if any."""
+    hostile_inputs = sys.modules.get("hostile_inputs")
+    if hostile_inputs is not None and hostile_inputs.tried:
+        terminalreporter.write_line(f"hostile inputs tried: {hostile_inputs.tried}")
 
 
 def pytest_unconfigure() -> None:

@@ -95,9 +95,9 @@ def test_kaggle_files_come_in_pairs(missing, tmp_path):
 @pytest.mark.parametrize(
     ("solutions", "message"),
     [
-        ({"a": []}, "task a has 1 test inputs, but 0 answers in 'x_solutions.json'"),
-        ({"a": 3}, "task a has 1 test inputs, but no answers"),
-        ({}, "task a has 1 test inputs, but no answers"),
+        ({"a": []}, "task 'a' has 1 test inputs, but 0 answers in 'x_solutions.json'"),
+        ({"a": 3}, "task 'a' has 1 test inputs, but no answers"),
+        ({}, "task 'a' has 1 test inputs, but no answers"),
         ({"a": [[[1, 11]]]}, r"task a, test pair 1, output: 11 at row 1, column 2"),
         ({"a": [[[1]]], "z": []}, "'x_solutions.json' has task 'z', which 'x_challenges.json' has not"),
         ([], "'x_solutions.json' holds a list"),

@@ -29,7 +29,16 @@ from ..arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, Arc
 from ..errors import ArgumentError, PuzzleError
 from ..symmetry import dihedral
 from .arc_tasks import EVALUATION, TRAINING, CollectedTask
-from .schema import IDENTIFIER, NAME, ROWS_ARE_VARIANTS, SWAPS_SIDES, TRANSFORM, GridExample, PuzzleSetInfo
+from .schema import (
+    IDENTIFIER,
+    MAX_VARIANTS,
+    NAME,
+    ROWS_ARE_VARIANTS,
+    SWAPS_SIDES,
+    TRANSFORM,
+    GridExample,
+    PuzzleSetInfo,
+)
 from .writer import PuzzleWriter
 
 TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
@@ -201,10 +210,10 @@ def _check_arguments(
 ) -> None:
     if not tasks:
         raise ArgumentError("there is no task to build from: at least one is needed")
-    if num_aug < 0 or seed < 0 or num_workers < 1 or min(frame_shape) < 1:
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1 or min(frame_shape) < 1:
         raise ArgumentError(
             f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}, frame_shape {tuple(frame_shape)}: "
-            "allowed are num_aug and seed from 0, num_workers and the sides of the frame from 1"
+            f"allowed are num_aug from 0 to {MAX_VARIANTS}, seed from 0, num_workers and the sides of the frame from 1"
         )
     for first, second in zip(tasks, tasks[1:], strict=False):
         if first.name == second.name:

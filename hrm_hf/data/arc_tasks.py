@@ -9,7 +9,6 @@ import json
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -79,11 +78,12 @@ def read_collection(
     """Read and check every task of a folder or a zip.
 
     frame_shape: the largest grid. Raises DataError naming the file, and for a bad task also the task, the pair and the
-    cell: a path that is neither folder nor zip; a zip that is damaged or holds an encrypted member or one whose name
-    is absolute or leaves its folder; a file above MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file
-    without its solutions or the reverse; no task at all; a task that `parse_task` refuses, with other numbers of
-    solutions than of test inputs, without train pairs, or with a name that cannot stand in a puzzle file. With
-    `skip_bad` such tasks are left out and listed; all other errors remain.
+    cell: a path that is neither folder nor zip; in a folder, what is no regular file, or a link that leads out of it;
+    a zip that is damaged or holds an encrypted member or one whose name is absolute or leaves its folder; a file above
+    MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file without its solutions or the reverse; no task at
+    all; a task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs, or
+    with a name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other
+    errors remain.
     """
     path = Path(path)
     if path.is_dir():
@@ -114,16 +114,30 @@ def read_collection(
 
 def _read_folder(path: Path) -> dict[str, bytes]:
     """Member -> content of each file of a known layout, in the order of the members."""
-    above = path.resolve().parts[-2:]  # so that data/training itself, or corpus, may be given too
+    root = path.resolve()
+    above = root.parts[-2:]  # so that data/training itself, or corpus, may be given too
     files = {}
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
             member = file.relative_to(path).as_posix()
             if _is_known(above, member):
-                files[member] = file
+                files[member] = _file_inside(root, path, file, member)
     _check_sizes(path, {member: file.stat().st_size for member, file in files.items()})
     return {member: files[member].read_bytes() for member in sorted(files)}
+
+
+def _file_inside(root: Path, path: Path, file: Path, member: str) -> Path:
+    """The file itself, where a link stands for it. Reading from a pipe or a device might never end."""
+    try:
+        target = file.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # links that lead nowhere or in a circle
+        raise DataError(f"{path}: {member!r} is a link that cannot be followed: {error}") from error
+    if not target.is_relative_to(root):
+        raise DataError(f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place")
+    if not target.is_file():
+        raise DataError(f"{path}: {member!r} is no regular file")
+    return target
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
@@ -139,7 +153,9 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                     members[info.filename] = info
             _check_sizes(path, {member: info.file_size for member, info in members.items()})
             return {member: archive.read(members[member]) for member in sorted(members)}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what zipfile raises for a damaged archive depends on the damage
         raise DataError(f"{path} is no folder and cannot be read as a zip: {error}") from error
 
 
@@ -226,7 +242,7 @@ def _with_answers(name: str, challenge: object, answers: object, solutions_membe
     if not isinstance(answers, list) or len(answers) != len(questions):
         found = len(answers) if isinstance(answers, list) else "no"
         raise DataError(
-            f"task {name} has {len(questions)} test inputs, but {found} answers in {solutions_member!r}: "
+            f"task {name!r} has {len(questions)} test inputs, but {found} answers in {solutions_member!r}: "
             "needed is a list of one per test input"
         )
     pairs = [question | {"output": answer} for question, answer in zip(questions, answers, strict=True)]

@@ -30,13 +30,13 @@ from ..maze import (
 from ..maze_generator import generate_mazes
 from ..symmetry import dihedral
 from .puzzle_csv import read_pieces
-from .schema import BLOCK_ROWS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from .schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
 from .writer import PuzzleWriter
 
 NUM_VIEWS = 8
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
 _SUBSAMPLE, _GENERATE = range(2)
-_ANY_LENGTH = range(131_073)  # the csv module refuses longer texts by itself
+_ANY_LENGTH = range(2, 65_537)  # what `check_grid_shape` allows
 _NO_CELL = 255
 _CELL_OF_CODE = np.full(256, _NO_CELL, dtype=np.uint8)  # character code -> cell number
 _CELL_OF_CODE[[ord(character) for character in CHARACTERS]] = np.arange(len(CHARACTERS))
@@ -147,9 +147,10 @@ def generate_rows(
     max_wall_share: float = 0.45,
 ) -> tuple[MazeRows, MazeRows]:
     """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry."""
-    if min(num_train, num_test) < 1 or seed < 0:
+    if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
         raise ArgumentError(
-            f"{num_train} training and {num_test} test mazes, seed {seed}: allowed are at least 1 each, seed >= 0"
+            f"{num_train} training and {num_test} test mazes, seed {seed}: allowed are at least 1 each, "
+            f"{MAX_NEW_PUZZLES} together, seed >= 0"
         )
     mazes = generate_mazes(
         num_train + num_test,

@@ -48,6 +48,8 @@ SOURCE = "published folder"
 TASKS = ("sudoku", "maze", "arc")
 SPLITS = ("train", "test")
 _FACTS = ("pad_id", "ignore_label_id", "blank_identifier_id", "vocab_size", "seq_len", "num_puzzle_identifiers")
+_MAX_FACTS_BYTES = 1_000_000  # of dataset.json
+_MAX_NAMES_BYTES = 1_000_000_000  # of identifiers.json: with 1,000 variants a task ARC has some 30 million
 _SEED_NOT_KNOWN = 0  # a published folder does not say which one it was
 
 
@@ -169,7 +171,15 @@ def read_split(folder: Path, split: str) -> PublishedSplit:
 # Reading
 
 
+def _check_json_file(path: Path, max_bytes: int) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    if (size := path.stat().st_size) > max_bytes:
+        raise DataError(f"{path} has {size} bytes, allowed are {max_bytes}")
+
+
 def _read_facts(path: Path) -> dict[str, int]:
+    _check_json_file(path, _MAX_FACTS_BYTES)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -177,11 +187,11 @@ def _read_facts(path: Path) -> dict[str, int]:
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, needed is an object")
     if content.get("sets") != ["all"]:
-        raise DataError(f"{path}: sets is {content.get('sets')!r}, this package reads ['all']")
+        raise DataError(f"{path}: sets is {content.get('sets')!r:.200}, this package reads ['all']")
     facts = {name: content.get(name) for name in (*_FACTS, "total_groups")}
     for name, value in facts.items():
         if type(value) is not int or value < 0:
-            raise DataError(f"{path}: {name} is {value!r}, needed is an integer of at least 0")
+            raise DataError(f"{path}: {name} is {value!r:.200}, needed is an integer of at least 0")
     for name in ("pad_id", "ignore_label_id"):
         if facts[name] != 0:
             raise DataError(f"{path}: {name} is {facts[name]}, every published task has 0")
@@ -234,8 +244,9 @@ def _starts(folder: Path, name: str, total: int, what: str) -> np.ndarray:
 
 def _read_names(folder: Path, num_identifiers: int) -> list[str] | None:
     path = folder / IDENTIFIERS_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
+    _check_json_file(path, _MAX_NAMES_BYTES)
     names = read_identifier_names(path)
     if len(names) != num_identifiers:
         raise DataError(f"{path} has {len(names)} names for {num_identifiers} puzzle identifiers")

@@ -8,6 +8,8 @@ by a repacking tool) are read through h5py, slowly but rightly. Native grids are
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ from .schema import (
     TRANSFORM,
     PuzzleSetInfo,
     check_frame_fits,
+    check_puzzle_id,
     check_row_array,
     check_row_array_type,
 )
@@ -40,6 +43,11 @@ if TYPE_CHECKING:
     from ..configuration_hrm import HrmConfig
 
 _SCAN_BYTES = 1 << 24  # rows are checked in pieces of this size
+
+# A file of few bytes may declare any size; these bounds keep memory and time in proportion to what it holds.
+_MAX_RATIO = 100  # bytes that arrays declare, to bytes of the file: deflated puzzles reach a fraction of that
+_MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
 class PuzzleFile:
@@ -52,8 +60,8 @@ class PuzzleFile:
     `store_shapes` ((height, width) of input and label under transform 0, (2, 2) each), `store_row_bytes`.
 
     Raises DataError, naming the file and what is wrong with it: missing, truncated, not HDF5, of another format or
-    version, attributes, types or shapes that contradict the layout, links that lead out of the file or elsewhere in
-    it.
+    version, attributes, types or shapes that contradict the layout or that the file is much too small for, links that
+    lead out of the file or elsewhere in it, compression other than gzip or lzf. So do the methods that read from it.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -61,14 +69,20 @@ class PuzzleFile:
         if not self.path.is_file():
             raise DataError(f"{self.path}: there is no such file")
         self.stamp = _stamp(self.path)
+        with self._opened() as file:
+            self._read_index(file)
+        self._map_file()
+
+    @contextmanager
+    def _opened(self) -> Iterator[h5py.File]:
+        """The file open in h5py; what is wrong with it comes out as DataError that names it."""
         try:
             with h5py.File(self.path, "r") as file:
-                self._read_index(file)
+                yield file
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from None
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises for damaged files
-            raise DataError(f"{self.path}: not a readable HDF5 file, empty or truncated: {error}") from error
-        self._map_file()
+        except Exception as error:  # what h5py and numpy raise for a damaged file depends on the damage
+            raise DataError(f"{self.path}: not a readable HDF5 file, empty or truncated: {error!r}") from error
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "stamp": self.stamp}
@@ -86,24 +100,33 @@ class PuzzleFile:
         store_rows, store_offsets, store_shapes = [], [], []
         puzzle_rows, puzzle_examples, rows_are_puzzles = [], [], []
         transforms, identifiers = [], []
+        num_rows = num_cells = 0
         for puzzle_id in self.puzzle_ids:
+            check_puzzle_id(puzzle_id)
             group = _child(puzzles, puzzle_id, h5py.Group)
             metadata = _child(group, METADATA, h5py.Group)
             rows_are = metadata.attrs.get("rows_are")
-            if rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
-                raise DataError(f"puzzle {puzzle_id!r}: rows_are is {rows_are!r}")
+            if not isinstance(rows_are, str) or rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
+                raise DataError(f"puzzle {puzzle_id!r}: rows_are is {rows_are!r:.200}")
             examples = _child(group, EXAMPLES, h5py.Group)
             if len(examples) == 0:
                 raise DataError(f"puzzle {puzzle_id!r} has no examples")
-            stores = [_array(examples, str(index)) for index in range(len(examples))]
+            stores = [self._array(examples, str(index)) for index in range(len(examples))]
             rows = stores[0].shape[0] if stores[0].shape else None
             shapes = [self._check_store(store, rows) for store in stores]
+            num_rows += rows * len(stores)
+            num_cells += sum(store.size for store in stores)
+            if num_rows > self.stamp[0] or num_cells > _MAX_RATIO * self.stamp[0]:
+                raise DataError(
+                    f"up to puzzle {puzzle_id!r} it declares {num_rows} rows of {num_cells} cells, which is much more "
+                    f"than {self.stamp[0]} bytes can hold"
+                )
             puzzle_rows.append(rows)
             puzzle_examples.append(len(stores))
             rows_are_puzzles.append(rows_are == ROWS_ARE_PUZZLES)
             identifiers.append(self._read_identifiers(metadata, rows))
             if self.info.eos_id is not None:
-                transforms.append(_row_array(metadata, TRANSFORM, rows, self.info))
+                transforms.append(self._row_array(metadata, TRANSFORM, rows))
                 for store, pair in zip(stores, shapes, strict=True):
                     try:
                         check_frame_fits(pair, transforms[-1], self.info.grid_shape)
@@ -166,8 +189,35 @@ class PuzzleFile:
         """The identifiers of one puzzle_id, int32 (rows,), or None if it has none; its names are checked too."""
         if IDENTIFIER not in metadata and NAME not in metadata:
             return None
-        _row_array(metadata, NAME, rows, self.info)
-        return _row_array(metadata, IDENTIFIER, rows, self.info)
+        self._row_array(metadata, NAME, rows)
+        return self._row_array(metadata, IDENTIFIER, rows)
+
+    def _array(self, parent: h5py.Group, name: str) -> h5py.Dataset:
+        """An array whose data lies in this file, of a size that the file may have."""
+        array = _child(parent, name, h5py.Dataset)
+        if array.external is not None or array.is_virtual:
+            raise DataError(f"{array.name} keeps its data in another place: links and external storage are refused")
+        if array.shape is None:
+            raise DataError(f"{array.name} is an array without a shape")
+        if prod(array.shape) * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
+            raise DataError(
+                f"{array.name} is declared as {array.dtype} {array.shape}, which is much more than {self.stamp[0]} "
+                "bytes can hold"
+            )
+        if array.chunks is not None:
+            _check_chunks(array)
+        return array
+
+    def _row_array(self, metadata: h5py.Group, name: str, rows: int) -> np.ndarray:
+        """A checked metadata array with one entry per row."""
+        array = self._array(metadata, name)
+        try:
+            check_row_array_type(name, array.dtype, array.shape, rows)  # before anything of its size is read
+            values = array[:]
+            check_row_array(name, values, rows, self.info.num_puzzle_identifiers)
+        except DataError as error:
+            raise DataError(f"{metadata.name}: {error}") from None
+        return values
 
     def _map_file(self) -> None:
         with open(self.path, "rb") as file:
@@ -242,7 +292,7 @@ class PuzzleFile:
         row_bytes = self.store_row_bytes[stores]
         starts = _starts(row_bytes)
         cells = np.empty(int(row_bytes.sum()), dtype=np.uint8)
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             for store in np.unique(stores):
                 wanted = np.flatnonzero(stores == store)
                 unique, where = np.unique(rows[wanted], return_inverse=True)  # h5py wants ascending indices
@@ -264,7 +314,7 @@ class PuzzleFile:
         """
         puzzle, rows, _ = self.row_places(np.asarray(numbers, dtype=np.int64))
         names = np.full(len(puzzle), BLANK_NAME, dtype=object)
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             for p in np.unique(puzzle[self.has_names[puzzle]]):
                 wanted = np.flatnonzero(puzzle == p)
                 stored = file[PUZZLES][self.puzzle_ids[p]][METADATA][NAME][:]
@@ -277,7 +327,7 @@ class PuzzleFile:
         """
         names = [""] * self.info.num_puzzle_identifiers
         names[self.info.blank_identifier_id] = BLANK_NAME
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             for p in np.flatnonzero(self.has_names):
                 first = self.first_variant[p]
                 identifiers = self._identifiers[first : first + self.puzzle_rows[p]].tolist()
@@ -286,7 +336,7 @@ class PuzzleFile:
                     name = name.decode("ascii")
                     if names[identifier] not in ("", name):
                         raise DataError(
-                            f"{self.path}: puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
+                            f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
                             f"it is {names[identifier]!r} already"
                         )
                     names[identifier] = name
@@ -296,7 +346,7 @@ class PuzzleFile:
         """What the builder noted about a puzzle_id (its place in `puzzle_ids`), as h5py gives it, without
         `rows_are`.
         """
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             attributes = dict(file[PUZZLES][self.puzzle_ids[puzzle]][METADATA].attrs)
         del attributes["rows_are"]
         return attributes
@@ -366,28 +416,19 @@ def _child(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Datas
     return child
 
 
-def _array(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """An array whose data lies in this file."""
-    array = _child(parent, name, h5py.Dataset)
-    if array.external is not None or array.is_virtual:
-        raise DataError(f"{array.name} keeps its data in another place: links and external storage are refused")
-    return array
-
-
-def _row_array(metadata: h5py.Group, name: str, rows: int, info: PuzzleSetInfo) -> np.ndarray:
-    """A checked metadata array with one entry per row."""
-    array = _array(metadata, name)
-    try:
-        check_row_array_type(name, array.dtype, array.shape, rows)  # before anything of its size is read
-        values = array[:]
-        check_row_array(name, values, rows, info.num_puzzle_identifiers)
-    except DataError as error:
-        raise DataError(f"{metadata.name}: {error}") from None
-    return values
+def _check_chunks(array: h5py.Dataset) -> None:
+    """Raise DataError for chunks that are too large to unpack, or that other code than h5py's own would unpack."""
+    size = prod(array.chunks) * array.dtype.itemsize
+    if size > _MAX_CHUNK_BYTES:
+        raise DataError(f"{array.name} has chunks of {size} bytes, allowed are {_MAX_CHUNK_BYTES}")
+    properties = array.id.get_create_plist()
+    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise DataError(f"{array.name} has HDF5 filters {sorted(filters)}, allowed are those of gzip and lzf")
 
 
 def _shape_attribute(store: h5py.Dataset, name: str) -> np.ndarray:
     value = store.attrs.get(name)
     if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu" or value.min() < 1:
-        raise DataError(f"{store.name}: attribute {name!r} is {value!r}, two integers of at least 1 are needed")
+        raise DataError(f"{store.name}: attribute {name!r} is {value!r:.200}, two integers of at least 1 are needed")
     return value.astype(np.int64)

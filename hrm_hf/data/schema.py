@@ -40,6 +40,11 @@ TRANSFORM, IDENTIFIER, NAME = "transform", "identifier", "name"  # arrays of the
 INPUT_SHAPE, LABEL_SHAPE = "input_shape", "label_shape"
 ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES = "variants", "puzzles"
 BLOCK_ROWS = 100_000
+MAX_CELLS = 1_000_000  # of a frame
+MAX_IDENTIFIERS = 1 << 24  # over ten times what all published ARC tasks have with 1,000 variants each
+MAX_VARIANTS = 1_000_000  # beside each original, that a builder makes
+MAX_NEW_PUZZLES = 100_000_000  # that a generator is asked for at once
+MAX_NAME = 1000  # characters of a puzzle id, of an identifier's name, of a word of the vocabulary
 IGNORED_LABEL = -100  # what the losses leave out; the file stores ignore_label_id, an uint8, in its place
 SWAPS_SIDES = np.array([False, True, False, True, False, False, True, True])  # (8,), by dihedral transform
 
@@ -100,7 +105,9 @@ class PuzzleSetInfo:
         is allowed.
         """
         if "format" not in attributes or _text("format", attributes["format"]) != FORMAT:
-            raise DataError(f"root attribute 'format' is {attributes.get('format')!r}, this package reads {FORMAT!r}")
+            raise DataError(
+                f"root attribute 'format' is {_shown(attributes.get('format'))}, this package reads {FORMAT!r}"
+            )
         if "version" not in attributes or _integer("version", attributes["version"]) != VERSION:
             raise DataError(f"root attribute 'version' is {attributes.get('version')!r}, this package reads {VERSION}")
         readers = {str: _text, int: _integer, tuple[str, ...]: _texts, tuple[int, int]: _pair}
@@ -116,7 +123,13 @@ class PuzzleSetInfo:
         return info
 
     def check(self) -> None:
-        """Raise DataError if the facts contradict each other."""
+        """Raise DataError if the facts contradict each other, or are out of all proportion."""
+        for name, texts in (("task", (self.task,)), ("split", (self.split,)), ("vocabulary", self.vocabulary)):
+            for text in texts:
+                if not text.isprintable() or len(text) > MAX_NAME:
+                    raise DataError(
+                        f"{name} holds {text[:40]!r}, needed is printable text of at most {MAX_NAME} characters"
+                    )
         if not 1 <= self.vocab_size <= 256 or len(self.vocabulary) != self.vocab_size:
             raise DataError(
                 f"vocab_size is {self.vocab_size} (allowed 1 to 256), vocabulary has {len(self.vocabulary)} names"
@@ -129,11 +142,18 @@ class PuzzleSetInfo:
                 f"blank_identifier_id is {self.blank_identifier_id}, "
                 f"allowed are 0 to num_puzzle_identifiers - 1 = {self.num_puzzle_identifiers - 1}"
             )
-        if min(self.grid_shape) < 1:
-            raise DataError(f"grid_shape is {self.grid_shape}, both sides must be at least 1")
-        if min(self.num_groups, self.num_puzzles, self.num_rows, self.num_aug, self.seed) < 0:
-            raise DataError("counts and seed must not be negative")
-        if self.box_shape is not None and self.grid_shape != (prod(self.box_shape),) * 2:
+        if self.num_puzzle_identifiers > MAX_IDENTIFIERS:
+            raise DataError(
+                f"num_puzzle_identifiers is {self.num_puzzle_identifiers}, allowed are at most {MAX_IDENTIFIERS}"
+            )
+        if min(self.grid_shape) < 1 or prod(self.grid_shape) > MAX_CELLS:
+            raise DataError(
+                f"grid_shape is {self.grid_shape}, both sides must be at least 1, and the cells at most {MAX_CELLS}"
+            )
+        for name in ("num_groups", "num_puzzles", "num_rows", "num_aug", "seed"):
+            if not 0 <= getattr(self, name) < 2**63:
+                raise DataError(f"{name} is {getattr(self, name)}, allowed are 0 to {2**63 - 1}")
+        if self.box_shape is not None and (min(self.box_shape) < 1 or self.grid_shape != (prod(self.box_shape),) * 2):
             raise DataError(f"box_shape {self.box_shape} does not fit grid_shape {self.grid_shape}")
         if self.eos_id is not None and not self.pad_id < self.eos_id < self.vocab_size - 1:
             raise DataError(
@@ -152,6 +172,14 @@ class GridExample(NamedTuple):
     cells: np.ndarray
     input_shape: tuple[int, int]
     label_shape: tuple[int, int]
+
+
+def check_puzzle_id(puzzle_id: str) -> None:
+    """Raise DataError unless a text can be the name of a group: printable, no path, not of any length."""
+    if not puzzle_id or puzzle_id == "." or "/" in puzzle_id or not puzzle_id.isprintable():
+        raise DataError(f"puzzle id {puzzle_id[:40]!r}: needed is printable text without '/', not empty and not '.'")
+    if len(puzzle_id) > MAX_NAME:
+        raise DataError(f"puzzle id {puzzle_id[:40]!r} has {len(puzzle_id)} characters, allowed are {MAX_NAME}")
 
 
 def check_row_array(name: str, array: np.ndarray, rows: int, num_identifiers: int) -> None:
@@ -179,8 +207,8 @@ def check_row_array(name: str, array: np.ndarray, rows: int, num_identifiers: in
 
 def check_row_array_type(name: str, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> None:
     """The part of `check_row_array` that needs no values."""
-    allowed = {TRANSFORM: "uint8", IDENTIFIER: "int32", NAME: "fixed-length bytes"}[name]
-    fits = dtype.kind == "S" if name == NAME else dtype == np.dtype(allowed)
+    allowed = {TRANSFORM: "uint8", IDENTIFIER: "int32", NAME: f"fixed-length bytes (1 to {MAX_NAME})"}[name]
+    fits = dtype.kind == "S" and 1 <= dtype.itemsize <= MAX_NAME if name == NAME else dtype == np.dtype(allowed)
     if not fits or shape != (rows,):
         raise DataError(f"the array {name!r} is {dtype} {shape}, needed is {allowed} ({rows},)")
 
@@ -205,24 +233,29 @@ def _attribute(value: object) -> object:
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise DataError(f"root attribute {name!r} is {value!r}, a text is needed")
+        raise DataError(f"root attribute {name!r} is {_shown(value)}, a text is needed")
     return value
 
 
 def _integer(name: str, value: object) -> int:
     if not isinstance(value, int | np.integer):
-        raise DataError(f"root attribute {name!r} is {value!r}, an integer is needed")
+        raise DataError(f"root attribute {name!r} is {_shown(value)}, an integer is needed")
     return int(value)
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
     items = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise DataError(f"root attribute {name!r} is {value!r}, a list of texts is needed")
+        raise DataError(f"root attribute {name!r} is {_shown(value)}, a list of texts is needed")
     return tuple(items)
 
 
 def _pair(name: str, value: object) -> tuple[int, int]:
     if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu":
-        raise DataError(f"root attribute {name!r} is {value!r}, two integers are needed")
+        raise DataError(f"root attribute {name!r} is {_shown(value)}, two integers are needed")
     return int(value[0]), int(value[1])
+
+
+def _shown(value: object) -> str:
+    """A value for a message, which a file may have made as long as it likes."""
+    return repr(value)[:200]

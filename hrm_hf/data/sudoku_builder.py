@@ -18,7 +18,7 @@ from ..errors import ArgumentError, DataError, PuzzleError
 from ..sudoku import SudokuSymmetries, are_solutions, check_answer, class_keys, encode, generate, vocabulary
 from ..sudoku_units import BOX_SHAPE_OF_SIZE
 from .puzzle_csv import read_pieces
-from .schema import BLOCK_ROWS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from .schema import BLOCK_ROWS, MAX_NEW_PUZZLES, MAX_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
 from .writer import PuzzleWriter
 
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
@@ -107,9 +107,10 @@ def generate_rows(
     num_train: int, num_test: int, box_shape: tuple[int, int], max_givens: int | None, seed: int
 ) -> tuple[SudokuRows, SudokuRows]:
     """(train, test) of new puzzles, each with exactly one solution, no two of all of them equal under a symmetry."""
-    if min(num_train, num_test) < 1 or seed < 0:
+    if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
         raise ArgumentError(
-            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 each, seed >= 0"
+            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 each, "
+            f"{MAX_NEW_PUZZLES} together, seed >= 0"
         )
     generator = np.random.default_rng([seed, _GENERATE])
     rows = SudokuRows.from_grids(*generate(num_train + num_test, box_shape, generator, max_givens), box_shape)
@@ -164,8 +165,8 @@ def build_sudoku(
                 raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
     if train.box_shape != test.box_shape:
         raise ArgumentError(f"training puzzles have boxes {train.box_shape}, test puzzles {test.box_shape}")
-    if num_aug < 0 or seed < 0:
-        raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 and above")
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0:
+        raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0")
     train, test = (_at_least(rows, min_difficulty, split) for rows, split in ((train, "training"), (test, "test")))
     if subsample_size is not None:
         if not 1 <= subsample_size <= len(train):

@@ -28,6 +28,7 @@ from .schema import (
     GridExample,
     PuzzleSetInfo,
     check_frame_fits,
+    check_puzzle_id,
     check_row_array,
 )
 
@@ -80,8 +81,9 @@ class PuzzleWriter:
         """
         if rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
             raise DataError(f"rows_are is {rows_are!r}, allowed are {ROWS_ARE_VARIANTS!r} and {ROWS_ARE_PUZZLES!r}")
-        if not puzzle_id > self._last_id or "/" in puzzle_id:
-            raise DataError(f"puzzle id {puzzle_id!r} must come after {self._last_id!r} and hold no '/'")
+        check_puzzle_id(puzzle_id)
+        if not puzzle_id > self._last_id:
+            raise DataError(f"puzzle id {puzzle_id!r} must come after {self._last_id!r}")
         if not examples:
             raise DataError(f"puzzle {puzzle_id!r} has no examples")
         rows = self._check_examples(puzzle_id, examples)
@@ -90,7 +92,10 @@ class PuzzleWriter:
         metadata = group.create_group(METADATA)
         metadata.attrs["rows_are"] = rows_are
         for name, value in attributes.items():
-            metadata.attrs[name] = value
+            try:
+                metadata.attrs[name] = value
+            except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # NUL, no Unicode, too large
+                raise DataError(f"puzzle {puzzle_id!r}: {name} cannot be stored: {error}: {value!r:.200}") from error
         for name, array in arrays.items():
             metadata.create_dataset(name, data=array)
         stored = group.create_group(EXAMPLES)
