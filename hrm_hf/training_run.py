@@ -3,6 +3,7 @@
 The commands in examples/ say what is particular to their task by a `TrainingTask`; everything else is here, once.
 """
 
+import hashlib
 import os
 import shlex
 import sys
@@ -11,30 +12,34 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from .data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
 from .data.hub import is_hub_id, puzzle_file_path
-from .errors import ArgumentError, CheckpointError, DataError, HrmError
+from .errors import ArgumentError, CheckpointError, DataError, HrmError, ProcessLostError
 from .hub_errors import check_can_push
 from .model_card import write_model_card
 from .processing_hrm import HrmProcessor
 from .puzzle_identifiers import PuzzleIdentifiers
+from .shown_value import one_line
 from .training import (
     HrmModelArguments,
     HrmTrainer,
     HrmTrainingArguments,
     RunFolder,
     check_run_dir,
+    choose_run_dir,
     machine_in_words,
     make_accelerator,
-    new_run_dir,
     on_main_process,
     parse_arguments,
     seeded_model,
     share_cpu_cores,
 )
+from .training.lost_process import naming_lost_processes
+from .training.stop_requests import StoppedBySignal
 
 # where it ran, and what has no influence on the weights
 NOT_OF_THE_RECIPE = (
@@ -47,6 +52,10 @@ NOT_OF_THE_RECIPE = (
     "max_steps",
     "push_to_hub",
     "hub_private",
+    "resume",
+    "state_minutes",
+    "state_steps",
+    "state_limit",
 )
 
 
@@ -106,23 +115,41 @@ def run_training(
         HrmError: bad arguments or data; nothing has been made then but generated data.
     """
     data_args, model_args, args = read_arguments(task, sys.argv[1:] if argv is None else argv)
-    run_dir = [args.output_dir or str(new_run_dir("runs", task.name))]
+    run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.name))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
     broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
     args.output_dir = run_dir[0]
-    run_dir = Path(args.output_dir)
+    trainers: list[HrmTrainer] = []  # none before the first step
+    with naming_lost_processes(
+        accelerator, lambda: trainers[0].where() if trainers else "before the first step, nothing was lost"
+    ):
+        _run(task, data_args, model_args, args, accelerator, trainer_class, trainers)
 
+
+def _run(
+    task: TrainingTask,
+    data_args: DataArguments,
+    model_args: HrmModelArguments,
+    args: HrmTrainingArguments,
+    accelerator: Accelerator,
+    trainer_class: type[HrmTrainer],
+    trainers: list[HrmTrainer],
+) -> None:
+    """The run on every process, its folder being chosen; `trainers` is given the trainer once there is one."""
+    run_dir = Path(args.output_dir)
     # what can be wrong is found before anything is made
     if args.push_to_hub is not None:
         on_main_process(accelerator, lambda: check_can_push(args.push_to_hub))
     args.local_batch_size(accelerator.num_processes)
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
-    on_main_process(accelerator, lambda: check_run_dir(run_dir))
+    goes_on = args.resume != "never" and (run_dir / "run.json").exists()
+    if not goes_on:
+        on_main_process(accelerator, lambda: check_run_dir(run_dir))
     data_dir = data_args.data_dir
     if data_dir is None:
         data_dir = str(run_dir / "data")
-        on_main_process(accelerator, lambda: task.generate(data_args, Path(data_dir), args.seed))
+        on_main_process(accelerator, lambda: make_data(task, data_args, Path(data_dir), args.seed, keep=goes_on))
     train_file = PuzzleFile(puzzle_file_path(data_dir, "train"))
     batches = training_batches(
         train_file.path,
@@ -153,8 +180,10 @@ def run_training(
     if test_set is not None:
         test_file.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
-    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir))
-    trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder)
+    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir, reopen=goes_on))
+    files = {"train": train_file.path} | ({} if test_set is None else {"test": test_file.path})
+    data_facts = on_main_process(accelerator, lambda: {f"{name}.h5": sha256(path) for name, path in files.items()})
+    trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder, data_facts=data_facts)
 
     settings = {**_data_settings(data_args), **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
@@ -189,7 +218,7 @@ def run_training(
             recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
             hardware=hardware,
             seed=args.seed,
-            steps=args.max_steps,
+            steps=trainer.step if args.early_stopping_patience is None else trainer.best.step,
             location="path/to/this/folder",
             example=task.puzzle_in_words(test_set, test_info),
         )
@@ -204,6 +233,20 @@ def run_training(
     finally:
         trainer.close()
         accelerator.end_training()
+
+
+def make_data(task: TrainingTask, data_args: DataArguments, data_dir: Path, seed: int, keep: bool) -> None:
+    """Generates train.h5 and test.h5; with `keep` only if they are not there: each is written whole or not at all."""
+    if not keep or not all((data_dir / name).exists() for name in ("train.h5", "test.h5")):
+        for left_over in data_dir.glob(".*.partial"):  # of a run that was killed while it made them
+            left_over.unlink()
+        task.generate(data_args, data_dir, seed)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def has_test_file(data_dir: str) -> bool:
@@ -240,13 +283,20 @@ def push_last_checkpoint(trainer: HrmTrainer, args: HrmTrainingArguments) -> Non
 
 
 def run_as_command(main: Callable[[], None]) -> None:
-    """Runs a command's main function: bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    """Runs a command's main function: bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
+
+    A run that was asked to stop by a signal exits with 128 + that signal: 130 (SIGINT) or 143 (SIGTERM).
+    """
     try:
         main()
+    except ProcessLostError:  # has said so itself: the main process, which would, may be the lost one
+        sys.exit(2)
     except (HrmError, OSError) as error:  # OSError: a file or checkpoint that is not there
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except StoppedBySignal as stopped:
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

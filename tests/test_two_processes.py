@@ -1,5 +1,6 @@
 """Two real gloo processes: the recorded steps, and the example's steps beside one process and beside accumulation."""
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from golden_fixtures import (
     recorded_parameters,
 )
 from safetensors.torch import load_file
+from test_resume import broken_at, log_of
 
 from hrm_hf.training import HrmTrainer
 
@@ -139,3 +141,27 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
             assert torch.equal(got[name], value), name
         elif name != "num_processes":
             close(got[name], value)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
+    """2 processes, then 1 from step 3, then 2 again from step 5, against 2 all the way."""
+
+    def train(run_dir: Path, processes: int) -> dict[str, torch.Tensor]:
+        arguments = "--max_steps 8 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+        arguments += " --warmup_steps 4 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8"
+        arguments += " --cpu_threads 1 --logging_steps 2 --state_steps 1 --state_limit 9 --ema_decay 0.9 --resume auto"
+        command = [str(TESTS.parent / "examples" / "train_sudoku.py"), "--data_dir", str(data_dir)]
+        run([*command, "--output_dir", str(run_dir), *arguments.split()], processes)
+        assert json.loads((run_dir / "run.json").read_text())["num_processes"] == processes
+        return load_file(run_dir / "checkpoint-final" / "model.safetensors")
+
+    unbroken = train(tmp_path / "run", 2)
+    last = tmp_path / "run"
+    for processes, step in ((1, 3), (2, 5)):
+        last = broken_at(last, step, tmp_path / f"from-{step}")
+        weights = train(last, processes)
+        assert json.loads((last / "state-00000008" / "state.json").read_text())["num_processes"] == processes
+        for name, value in unbroken.items():
+            close(weights[name], value)
+        for ours, theirs in zip(log_of(last), log_of(tmp_path / "run"), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)

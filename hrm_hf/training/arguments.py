@@ -2,7 +2,9 @@
 
 import argparse
 import difflib
+import reprlib
 from dataclasses import asdict, dataclass, field, fields
+from datetime import date
 from pathlib import Path
 
 import yaml
@@ -59,7 +61,9 @@ class HrmTrainingArguments:
 
     output_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of the run; must not hold another. Default: the example makes one under runs/."},
+        metadata={
+            "help": "Folder of the run; must not hold another, but for --resume. Default: a new one under runs/."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Seed of the weights, of the sampling and of the exploration."})
     global_batch_size: int = field(default=768, metadata={"help": "Puzzles (slots) in a step, over all processes."})
@@ -92,6 +96,29 @@ class HrmTrainingArguments:
     save_steps: int | None = field(
         default=None, metadata={"help": "Steps between two exports. Default: at the end only."}
     )
+    resume: str = field(
+        default="never",
+        metadata={
+            "help": "never: a new run. auto: go on from the newest whole state in output_dir (without one: of the "
+            "newest run of the task under runs/), or start if there is none. PATH: go on from this run or this state."
+        },
+    )
+    state_minutes: float = field(
+        default=10.0,
+        metadata={"help": "Minutes after which the next log line saves a state to go on from; 0 = not by the clock."},
+    )
+    state_steps: int | None = field(default=None, metadata={"help": "Steps between two saved states, besides."})
+    state_limit: int = field(default=2, metadata={"help": "Saved states that are kept: the newest, and the best."})
+    metric_for_best: str = field(
+        default="exact_accuracy", metadata={"help": "Score of an evaluation that tells the best one; more is better."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Evaluations without a better score after which the run ends, with the best weights."},
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "A better score is better by more than this."}
+    )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads of each process on a CPU. Default: the cores, shared out."}
     )
@@ -111,12 +138,14 @@ class HrmTrainingArguments:
         elif self.hub_private:
             raise ArgumentError("hub_private is set, but push_to_hub names no repository")
         at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
-        at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads"]
+        at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads", "state_steps", "state_limit"]
+        at_least_one += ["early_stopping_patience"]
         for name in at_least_one:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} is {value}; it must be at least 1")
         not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
+        not_negative += ["state_minutes", "early_stopping_threshold"]
         for name in [*not_negative, "warmup_steps", "seed"]:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 2**63:
@@ -124,6 +153,11 @@ class HrmTrainingArguments:
         for name in ("lr_min_ratio", "halt_exploration_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is 0 to 1")
+        if self.early_stopping_patience is not None and self.eval_steps is None:
+            raise ArgumentError(
+                f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is not set: give the "
+                "steps between two evaluations"
+            )
         for name in ("adam_beta1", "adam_beta2", "ema_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -144,6 +178,20 @@ class HrmTrainingArguments:
         return self.global_batch_size // num_processes
 
 
+_MAX_RECIPE_LENGTH = 100_000  # characters: a recipe has a few thousand, and reading YAML is slow
+_MAX_BITS = 1024  # of a whole number: more than any argument allows, and few enough to be shown
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """Plain values without aliases: with those a few lines can stand for more values than fit into memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "a recipe must not have aliases", mark)
+        return super().compose_node(parent, index)
+
+
 def read_recipe(path: str | Path, known: list[str]) -> dict:
     """Reads a recipe: one YAML mapping from argument names to values.
 
@@ -151,25 +199,38 @@ def read_recipe(path: str | Path, known: list[str]) -> dict:
         path: the YAML file.
         known: names that are allowed.
     Raises:
-        ArgumentError: no such file, no mapping, or a key that does not exist (the nearest one is suggested).
+        ArgumentError: no such file, one of more than 100,000 characters, no mapping, aliases, a key that does not
+            exist (the nearest one is suggested), or a value that is neither a plain one nor a list of those.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_MAX_RECIPE_LENGTH + 1)
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that cannot be one
         raise ArgumentError(f"the recipe {path} cannot be read: {error}") from error
+    if len(text) > _MAX_RECIPE_LENGTH:
+        raise ArgumentError(f"the recipe {path} has more than {_MAX_RECIPE_LENGTH} characters")
     try:
-        recipe = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        recipe = yaml.load(text, _RecipeLoader)
+    except Exception as error:  # values that their tag does not fit, or nested too deeply, raise more than YAMLError
         raise ArgumentError(f"the recipe {path} is not valid YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise ArgumentError(f"the recipe {path} must hold one mapping of argument names to values")
     for key, value in recipe.items():
+        if not isinstance(key, str):
+            raise ArgumentError(f"the recipe {path} has a key that is a {type(key).__name__}, needed is a name")
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(key[:200], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; allowed are {', '.join(known)}"
-            raise ArgumentError(f"the recipe {path} has the key {key!r}, which is no argument{hint}")
-        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)):
-            raise ArgumentError(f"the recipe {path}: {key} must be a single value or a flat list, not {value!r}")
+            raise ArgumentError(f"the recipe {path} has the key {key!r:.200}, which is no argument{hint}")
+        for part in value if isinstance(value, list) else [value]:
+            if not isinstance(part, str | int | float | date | None):
+                raise ArgumentError(
+                    f"the recipe {path}: {key} must be a single value or a flat list, not {reprlib.repr(value)}"
+                )
+            if isinstance(part, int) and part.bit_length() > _MAX_BITS:
+                raise ArgumentError(f"the recipe {path}: {key} is a number of {part.bit_length()} bits")
+            if isinstance(value, list) and isinstance(part, str) and part.startswith("-"):
+                raise ArgumentError(f"the recipe {path}: {key} holds {part!r:.200}, which reads as an argument")
     return recipe
 
 

@@ -1,7 +1,11 @@
-"""The folder of a training run: what was run (run.json), how it went (metrics.jsonl), what came out (checkpoint-*)."""
+"""The folder of a training run: what was run (run.json), how it went (metrics.jsonl), what came out (checkpoint-*).
+
+Beside them lie the saved states that a run goes on from (see run_states.py).
+"""
 
 import json
 import platform
+import shutil
 import sys
 import time
 from importlib.metadata import version
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ..errors import ArgumentError
 from ..modeling_hrm import HrmForPuzzleSolving
@@ -23,50 +28,176 @@ def new_run_dir(root: str | Path, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
+def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | Path = "runs") -> Path:
+    """The folder that a run starts or goes on in.
+
+    Args:
+        resume: "never", "auto", or a run's folder or one of its states.
+        output_dir: what was asked for, None = a folder under `root` whose name begins with `name`: with "auto" the
+            newest run there, unless it is finished or has no state, else a new one.
+    Raises:
+        ArgumentError: `resume` names no folder, or another one than `output_dir`.
+    """
+    if resume not in ("never", "auto"):
+        path = Path(resume)
+        if not path.is_dir():
+            raise ArgumentError(f"resume is {resume!r}; allowed: never, auto, or the folder of a run or of a state")
+        run_dir = path.absolute().parent if path.name.startswith("state-") else path
+        if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
+            raise ArgumentError(
+                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: give one of them only"
+            )
+        return run_dir
+    if output_dir is not None:
+        return Path(output_dir)
+    runs = sorted(Path(root).glob(f"{name}-*/run.json"), key=lambda path: path.stat().st_mtime)
+    if resume == "auto" and runs:
+        newest = runs[-1].parent
+        if not (newest / "checkpoint-final").exists() and any(newest.glob("state-*")):
+            return newest
+    return new_run_dir(root, name)
+
+
 class RunFolder:
     """Writes the records of one run. Only the main process makes one.
 
     Args:
         path: the folder; made if missing. `data/` may already stand in it.
+        reopen: True: the folder may hold a run, which goes on.
     Attributes:
         last_export: the checkpoint that was saved last, None before the first.
     Raises:
         ArgumentError: the folder holds another run or other files.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, reopen: bool = False):
         self.path = Path(path)
-        check_run_dir(self.path)
+        if not reopen:
+            check_run_dir(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        for partial in self.path.glob(".checkpoint-*.partial"):
+            shutil.rmtree(partial)
+        for replaced in self.path.glob(".checkpoint-*.replaced"):  # what was to replace it may not have come
+            folder = self.path / replaced.name.removeprefix(".").removesuffix(".replaced")
+            if folder.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(folder)
         self.last_export: Path | None = None
         self._started = time.time()
+        self._unwritten = ""  # log lines for which there was no room yet
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """How long this run has taken, the time before it was resumed included."""
+        return time.time() - self._started
 
     def describe(self, **what: Any) -> None:
-        """Writes run.json: the given facts beside command, versions and machine."""
+        """Writes run.json: the given facts beside command, versions and machine. Where the run goes on, what was there
+        stays, under "before".
+        """
         record = {
             **what,
             "command": sys.argv,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
             "machine": machine_in_words(),
         }
-        (self.path / "run.json").write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        file = self.path / "run.json"
+        if file.exists():
+            try:
+                earlier = json.loads(file.read_text(encoding="utf-8"))
+                record["before"] = [*earlier.pop("before", []), earlier]
+            except (ValueError, TypeError, AttributeError):
+                record["before"] = "run.json could not be read"
+        _replace_file(file, json.dumps(record, indent=2, default=str) + "\n")
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Appends one line to metrics.jsonl."""
-        line = {"step": step, "seconds": round(time.time() - self._started, 3), **values}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Appends one line to metrics.jsonl. What cannot be written is kept and written with the next line.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        line = {"step": step, "seconds": round(self.elapsed_seconds, 3), **values}
+        self._unwritten += json.dumps(line) + "\n"
+        data = self._unwritten.encode()
+        with self._log_file.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(f"{self._log_file}: no room for another line")
+            except OSError:
+                file.truncate(end)  # no half line
+                raise
+        self._unwritten = ""
+
+    def log_so_far(self) -> bytes:
+        """All of metrics.jsonl, for a saved state."""
+        written = self._log_file.read_bytes() if self._log_file.exists() else b""
+        return written + self._unwritten.encode()
+
+    def go_on(self, log: bytes, elapsed_seconds: float) -> None:
+        """Takes up a run where it was saved: lines logged since then go, they will be written again."""
+        _replace_file(self._log_file, log.decode())
+        self._unwritten = ""
+        self._started = time.time() - elapsed_seconds
 
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
-        """Saves model (safetensors, config.json) and processor in a folder of this name."""
+        """Saves model (safetensors, config.json) and processor in a folder of this name, whole or not at all; one that
+        is there already is replaced.
+
+        Raises:
+            OSError: it could not be written; what was there stays.
+        """
+        partial = self._partial(name)
+        try:
+            model.save_pretrained(partial)
+            if processor is not None:
+                processor.save_pretrained(partial)
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, SafetensorError):
+                raise OSError(f"{self.path / name} could not be written: {error}") from error
+            raise
+        return self._put(partial, name)
+
+    def copy_export(self, source: str, name: str) -> Path:
+        """Makes the checkpoint `name` a copy of the checkpoint `source`.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        partial = self._partial(name)
+        shutil.copytree(self.path / source, partial)
+        return self._put(partial, name)
+
+    @property
+    def _log_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _partial(self, name: str) -> Path:
+        partial = self.path / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        return partial
+
+    def _put(self, partial: Path, name: str) -> Path:
         folder = self.path / name
-        model.save_pretrained(folder)
-        if processor is not None:
-            processor.save_pretrained(folder)
+        replaced = self.path / f".{name}.replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         self.last_export = folder
         return folder
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Writes a file in place of another, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def check_run_dir(path: Path) -> None:
@@ -77,9 +208,16 @@ def check_run_dir(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
-    found = sorted(entry.name for entry in path.iterdir() if entry.name != "data") if path.is_dir() else []
+    found = (
+        sorted(entry.name for entry in path.iterdir() if entry.name not in ("data", ".run.json.partial"))
+        if path.is_dir()
+        else []
+    )
     if "run.json" in found:
-        raise ArgumentError(f"the output folder {path} holds another run (run.json): choose a new --output-dir")
+        raise ArgumentError(
+            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or go on with that "
+            "run by --resume auto"
+        )
     if found:
         raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")
 

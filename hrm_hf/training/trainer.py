@@ -8,24 +8,25 @@ With several processes slot i of the global batch lives on process i // (B / pro
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
-import math
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+import secrets
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import timedelta
-from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast
-from datasets import IterableDataset
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast, broadcast_object_list
+from safetensors.torch import load_model
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from ..errors import ArgumentError, CheckpointError, DataError
+from ..errors import ArgumentError, CheckpointError, DataError, NonFiniteError
 from ..evaluation import PuzzleRows, evaluate_puzzles
 from ..halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..losses import segment_losses
@@ -34,12 +35,19 @@ from ..publishing import push_checkpoint
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .averaging import WeightAverage
+from .batch_stream import BatchStream
+from .best_score import BestScore
+from .finite_watch import FiniteWatch
+from .lost_process import naming_lost_processes
 from .main_process import on_main_process
 from .run_folder import RunFolder
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
 from .slots import ActSlots, Batch
 from .step_metrics import means, segment_sums
+from .stop_requests import StoppedBySignal, StopRequests
+from .trackers import Trackers
+from .trainer_state import find_state, restore_state, save_state
 
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 
@@ -90,8 +98,10 @@ class HrmTrainer:
         accelerator: from `make_accelerator`; None makes one.
         eval_dataset: rows to evaluate on, see `hrm_hf.evaluation`.
         processor: saved beside every export; names the task whose own scores are added to the evaluation.
-        run_folder: where records and exports go; None makes one at `args.output_dir`, or keeps nothing on disk if
-            that is None too.
+        run_folder: where records, states and exports go; None makes one at `args.output_dir`, or keeps nothing on disk
+            if that is None too.
+        data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run goes on only
+            where they are the same.
 
     Raises:
         CheckpointError: weights that are not float32.
@@ -107,6 +117,7 @@ class HrmTrainer:
         eval_dataset: PuzzleRows | None = None,
         processor: Any | None = None,
         run_folder: RunFolder | None = None,
+        data_facts: dict[str, Any] | None = None,
     ):
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.dtype != torch.float32:
@@ -121,15 +132,34 @@ class HrmTrainer:
         self.args = args
         self.accelerator = accelerator or make_accelerator(args)
         _check_accelerator(self.accelerator)
-        self.train_batches = train_batches
+        self.batches = BatchStream(train_batches)
+        self.data_facts = data_facts or {}
         self.eval_dataset = eval_dataset
+        if args.early_stopping_patience is not None and eval_dataset is None:
+            raise ArgumentError(
+                f"early_stopping_patience is {args.early_stopping_patience}, but there is no eval_dataset to score on"
+            )
         self.processor = processor
         self.local_batch_size = args.local_batch_size(self.accelerator.num_processes)
         self.run_folder = run_folder
         if run_folder is None and args.output_dir is not None and self.accelerator.is_main_process:
-            self.run_folder = RunFolder(args.output_dir)
+            self.run_folder = RunFolder(args.output_dir, reopen=args.resume != "never")
+        run_dir = [None if self.run_folder is None else str(self.run_folder.path)]
+        broadcast_object_list(run_dir)
+        self.run_dir = None if run_dir[0] is None else Path(run_dir[0])
+        if self.run_dir is None:
+            for name, off in (("resume", "never"), ("early_stopping_patience", None)):
+                if getattr(args, name) != off:
+                    raise ArgumentError(f"{name} is {getattr(args, name)}, but there is no output_dir to save in")
         self.step = 0
         self.slots: list[ActSlots] | None = None  # one per accumulation part
+        self.window: dict[str, torch.Tensor] = {}  # sums since the last log line
+        self.window_steps = 0
+        self.best = BestScore(args.metric_for_best, args.early_stopping_patience, args.early_stopping_threshold)
+        self.scores: dict[str, float] = {}  # of the last evaluation
+        self.run_id = secrets.token_hex(16)
+        self.trackers: Trackers | None = None
+        self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
         self.exploration = torch.Generator().manual_seed(args.seed)
 
         self.model, self.distributed_model = self._prepare_model(model)
@@ -149,6 +179,7 @@ class HrmTrainer:
                 loss_scale=self.accelerator.num_processes,
             )
         self.average = WeightAverage(dense, args.ema_decay) if args.ema_decay is not None else None
+        self.finite = FiniteWatch(self.model, self.accelerator.device)
 
     def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
         model.train()
@@ -187,12 +218,14 @@ class HrmTrainer:
         if self.slots is None:
             self.slots = [ActSlots.all_halted(self.model, part) for part in offered]
         totals: dict[str, torch.Tensor] = {}
+        self.row_losses: list[torch.Tensor] = []  # (B,) of each part
         for i, part in enumerate(offered):
             last = i == len(offered) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.distributed_model):
-                loss, self.slots[i], sums = self._segment(self.slots[i], part, min_steps[i])
+                losses, self.slots[i], sums = self._segment(self.slots[i], part, min_steps[i])
                 # The published loss is a sum over the global batch; DDP averages over processes.
-                self.accelerator.backward(loss * self.accelerator.num_processes / args.global_batch_size)
+                self.accelerator.backward(losses.sum() * self.accelerator.num_processes / args.global_batch_size)
+            self.row_losses.append(losses.detach())
             totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
         return totals
 
@@ -238,7 +271,7 @@ class HrmTrainer:
             steps, out.q_halt_logits.detach(), out.q_continue_logits.detach(), min_steps, config.halt_max_steps
         )
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
-        return losses.total().sum(), ActSlots(out.carry, steps, halted, data), sums
+        return losses.total(), ActSlots(out.carry, steps, halted, data), sums
 
     def optimizer_step(self) -> float:
         """Updates the puzzle table, then the weights, then their average; clears the gradients. Returns the rate."""
@@ -262,96 +295,157 @@ class HrmTrainer:
     # the run
 
     def train(self) -> dict[str, float]:
-        """Trains up to `max_steps`, evaluating and exporting on the way, and exports at the end.
+        """Trains up to `max_steps`, evaluating, saving states and exporting on the way, and exports at the end.
 
-        Trackers stay open, as everywhere with Accelerate: call `accelerator.end_training()` when all is done.
+        With `args.resume` it goes on where a saved state stands, with any number of processes that divides the global
+        batch. The first SIGINT or SIGTERM finishes the step and saves; a second SIGINT leaves at once. With
+        `early_stopping_patience` the run ends with the best weights that an evaluation found.
 
-        The first Ctrl-C finishes the step and exports what is there before KeyboardInterrupt goes on; a second one
-        leaves at once.
+        Trackers stay open, as everywhere with Accelerate: call `close()` and `accelerator.end_training()` when all is
+        done.
 
         Returns:
-            the last evaluation (`eval/...`), empty without an eval_dataset.
+            the last evaluation (`eval/...`), with early stopping the best one; empty without an eval_dataset.
         Raises:
-            ArgumentError: the loss is no longer finite.
+            NonFiniteError: a loss, gradient or weight that is NaN or infinite; nothing of that step is saved.
+            StoppedBySignal: a signal ended the run; the state is saved.
+            ProcessLostError: another process has ended.
             DataError: batches that do not fit.
+            CheckpointError, ArgumentError: there is nothing (whole) to go on from, or it belongs to another run.
+            OSError: the last export could not be written. (A state or a log line that cannot be written on the way is
+                reported, and the run goes on.)
         """
-        args, scores = self.args, {}
-        window: dict[str, torch.Tensor] = {}
-        window_steps = 0
-        progress = tqdm(total=args.max_steps, desc="training", disable=not self.accelerator.is_local_main_process)
-        if args.report_to:
-            self.accelerator.init_trackers("hrm_hf", config=_trackable(args))
-        batches = self._endless_batches()
-        with progress, _interrupt_flag() as interrupted:
-            while self.step < args.max_steps:
-                sums = self.training_step(next(batches))
+        args = self.args
+        with naming_lost_processes(self.accelerator, self.where):
+            state = None
+            if args.resume != "never" and self.step == 0:
+                state = find_state(self, self.run_dir)
+                if state is not None:
+                    restore_state(self, state)
+            if args.report_to:
+                self.trackers = Trackers(self.accelerator, vars(args), self.run_id)
+            started, before = time.monotonic(), self.step
+            if self.step == 0 and state is None:
+                self._save_state()  # so that there is always a state to go on from
+            try:
+                self._train_on()
+            except StoppedBySignal as stopped:
+                self._say(f"\nstopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
+                raise
+            except NonFiniteError as error:
+                words = f"{error}. Nothing of it was saved. {self._how_to_go_on()}; a lower learning_rate than "
+                words += f"{args.learning_rate} may help"
+                raise NonFiniteError(words) from error
+            seconds = time.monotonic() - started
+            if self.num_states and self.step > before:
+                self._say(
+                    f"{self.step - before} steps in {seconds:.1f} s, {self.num_states} states saved in "
+                    f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
+                )
+            if args.early_stopping_patience is not None:
+                self._take_best()
+            else:
+                self.export("checkpoint-final")
+        return self.scores
+
+    def _train_on(self) -> None:
+        args = self.args
+        main = self.accelerator.is_local_main_process
+        progress = tqdm(total=args.max_steps, initial=self.step, desc="training", disable=not main)
+        with progress, StopRequests(self.accelerator) as stop:
+            while self.step < args.max_steps and not self.best.give_up:
+                sums = self.training_step(next(self.batches))
+                self.finite.look(self.step + 1, sums, self.row_losses, self.slots)
                 rate = self.optimizer_step()
-                window = {name: window.get(name, 0) + value for name, value in sums.items()}
-                window_steps += 1
+                self.window = {name: self.window.get(name, 0) + value for name, value in sums.items()}
+                self.window_steps += 1
                 progress.update()
-                log_now = self.step % args.logging_steps == 0 or self.step == args.max_steps
-                if log_now:
-                    record = self._reduced(window, window_steps)
-                    if not math.isfinite(record["lm_loss"]):
-                        raise ArgumentError(
-                            f"the loss is {record['lm_loss']} at step {self.step}, nothing was saved since: "
-                            f"learning_rate {args.learning_rate} may be too high"
-                        )
+                done = self.step == args.max_steps
+                save_due = done or _due(self.step, args.state_steps)
+                if done or _due(self.step, args.logging_steps):
+                    self.finite.check(self.step)
+                    record, clock_due = self._reduced()
+                    save_due |= clock_due
                     self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": rate})
                     progress.set_postfix(
                         loss=f"{record['lm_loss']:.3f}",
                         exact=f"{record['exact_accuracy']:.3f}",
                         segments=f"{record['steps']:.1f}",
                     )
-                    window, window_steps = {}, 0
-                if self._stop_asked(interrupted, log_now):
-                    self.export(f"checkpoint-{self.step}")
-                    if self.run_folder is not None:
-                        print(f"\nstopped: the weights are in {self.run_folder.path / f'checkpoint-{self.step}'}")
-                    raise KeyboardInterrupt
-                done = self.step == args.max_steps
                 if self.eval_dataset is not None and (done or _due(self.step, args.eval_steps)):
-                    scores = self.evaluate()
-                    self._log(scores)
+                    self.finite.check(self.step)
+                    self.scores = self.evaluate()
+                    self._log(self.scores)
                     if self.accelerator.is_main_process:
-                        progress.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+                        words = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
+                        progress.write(f"step {self.step}: {words}")
+                    if args.eval_steps is not None and self.best.show(self.scores, self.step):
+                        self._try_to_export("checkpoint-best")
+                        save_due = True
                 if not done and _due(self.step, args.save_steps):
-                    self.export(f"checkpoint-{self.step}")
-        self.export("checkpoint-final")
-        return scores
+                    self._try_to_export(f"checkpoint-{self.step}")
+                asked = stop.asked()
+                if save_due or asked is not None or self.best.give_up:
+                    self._save_state()  # after all exports of this step: a run that goes on here makes none of them
+                if asked is not None:
+                    self._try_to_export(f"checkpoint-{self.step}")
+                    raise StoppedBySignal(asked)
 
-    def _endless_batches(self) -> Iterator[dict[str, Any]]:
-        for number in count():
-            if isinstance(self.train_batches, IterableDataset):
-                self.train_batches.set_epoch(number)  # another pass draws other batches
-            empty = True
-            for batch in self.train_batches:
-                empty = False
-                yield batch
-            if empty:
-                raise DataError(
-                    f"the training set gives no whole batch of {self.args.global_batch_size} puzzles in a pass: use a "
-                    "smaller global_batch_size"
-                )
+    def _save_state(self) -> None:
+        """Saves a state; where that fails the run says so and goes on: the older ones are still there."""
+        if self.run_dir is None:
+            return
+        self.finite.check(self.step)
+        started = time.monotonic()
+        try:
+            save_state(self, self.run_dir)
+        except OSError as error:
+            self._say(f"\nthe state of step {self.step} could not be saved: {error}. {self._how_to_go_on()}")
+        self._last_state_at = time.monotonic()
+        self.num_states += 1
+        self.saving_seconds += self._last_state_at - started
 
-    def _stop_asked(self, interrupted: Callable[[], bool], synchronise: bool) -> bool:
-        if self.accelerator.num_processes == 1:
-            return interrupted()
-        if not synchronise:  # the processes must agree on the step at which they stop
-            return False
-        if interrupted():
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()
+    def _how_to_go_on(self) -> str:
+        states = [] if self.run_dir is None else sorted(self.run_dir.glob("state-*"))
+        if not states:
+            return "No state is saved"
+        return f"The last saved state is {states[-1]}: to go on there, repeat the command with --resume {self.run_dir}"
 
-    def _reduced(self, window: dict[str, torch.Tensor], window_steps: int) -> dict[str, float]:
-        values = self.accelerator.reduce(torch.stack(list(window.values())), reduction="sum")
-        sums = dict(zip(window, values.tolist(), strict=True))
-        return means(sums, rows=self.args.global_batch_size * window_steps)
+    def where(self) -> str:
+        """How far the run is, for the message of a lost process."""
+        return f"at step {self.step}. {self._how_to_go_on()}"
+
+    def _say(self, words: str) -> None:
+        if self.accelerator.is_main_process:
+            print(words, file=sys.stderr)
+
+    def _take_best(self) -> None:
+        """Ends with the weights of the best evaluation."""
+        self._say(f"the best evaluation was that of step {self.best.step}: its weights are the ones exported")
+        on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
+        load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
+        self.average = None
+        self.scores = self.best.scores
+
+    def _reduced(self) -> tuple[dict[str, float], bool]:
+        """Means since the last log line, over all processes, and whether the main process's clock asks for a state."""
+        minutes = (time.monotonic() - self._last_state_at) / 60
+        clock_due = self.accelerator.is_main_process and 0 < self.args.state_minutes <= minutes
+        asked = torch.tensor(float(clock_due), dtype=torch.float64, device=self.accelerator.device)
+        *values, asked = self.accelerator.reduce(torch.stack([*self.window.values(), asked]), reduction="sum").tolist()
+        sums = dict(zip(self.window, values, strict=True))
+        record = means(sums, rows=self.args.global_batch_size * self.window_steps)
+        self.window, self.window_steps = {}, 0
+        return record, asked > 0
 
     def _log(self, values: dict[str, float]) -> None:
-        self.accelerator.log(values, step=self.step)
+        if self.trackers is not None:
+            self.trackers.log(values, self.step)
         if self.run_folder is not None and self.accelerator.is_main_process:
-            self.run_folder.log(self.step, values)
+            try:
+                self.run_folder.log(self.step, values)
+            except OSError as error:
+                self._say(f"\nthe log line of step {self.step} is kept for later, it could not be written: {error}")
 
     def evaluate(self, halt: bool = False) -> dict[str, float]:
         """Scores the (averaged) weights on the eval_dataset: `eval/exact_accuracy` and the rest, on every process."""
@@ -369,11 +463,24 @@ class HrmTrainer:
         return {f"eval/{name}": value for name, value in scores.items()}
 
     def export(self, name: str) -> None:
-        """Saves the (averaged) weights, config and processor under this name in the run folder."""
-        if self.run_folder is not None and self.accelerator.is_main_process:
-            with self._export_weights():
-                self.run_folder.export(name, self.model, self.processor)
-        self.accelerator.wait_for_everyone()
+        """Saves the (averaged) weights, config and processor under this name in the run folder.
+
+        Raises:
+            OSError: it could not be written, on every process.
+        """
+
+        def write() -> None:
+            if self.run_folder is not None:
+                with self._export_weights():
+                    self.run_folder.export(name, self.model, self.processor)
+
+        on_main_process(self.accelerator, write)
+
+    def _try_to_export(self, name: str) -> None:
+        try:
+            self.export(name)
+        except OSError as error:
+            self._say(f"\n{name} could not be written: {error}")
 
     def push_to_hub(self, repo_id: str, **options: Any) -> list[tuple[str, int]] | None:
         """Pushes the last export, with the model card that `write_model_card` left in it, to the Hub.
@@ -398,11 +505,14 @@ class HrmTrainer:
         return on_main_process(self.accelerator, push)
 
     def close(self) -> None:
-        """Lets go of the distributed model; call it before `accelerator.end_training()`, after the last step.
+        """Ends the trackers and lets go of the distributed model; call it before `accelerator.end_training()`, after
+        the last step.
 
         Otherwise the distributed model is the last to hold the process group and ends gloo's threads while it holds
         the interpreter, which such a thread may be waiting for: the process would never end.
         """
+        if self.trackers is not None:
+            self.trackers.finish()
         self.distributed_model = self.model
         self.accelerator.free_memory()
 
@@ -430,30 +540,3 @@ def _check_accelerator(accelerator: Accelerator) -> None:
 
 def _due(step: int, interval: int | None) -> bool:
     return interval is not None and step % interval == 0
-
-
-def _trackable(args: HrmTrainingArguments) -> dict[str, Any]:
-    return {name: value if isinstance(value, (int, float, str)) else str(value) for name, value in vars(args).items()}
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT into a flag that the training loop reads between two steps."""
-    asked = False
-
-    def on_interrupt(signum, frame):
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("\nstopping after this step; press Ctrl-C again to leave at once", flush=True)
-
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not the main thread: signals are somebody else's business
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)

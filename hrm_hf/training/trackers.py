@@ -1,0 +1,54 @@
+"""The trackers that `report_to` names, through Accelerate: a run keeps its name there, and outlives their failures."""
+
+import sys
+from typing import Any
+
+from accelerate import Accelerator
+
+from ..errors import ArgumentError
+
+
+class Trackers:
+    """Logs to the trackers of an Accelerator; one that fails is left out from then on, and the run says so.
+
+    Args:
+        accelerator: from `make_accelerator`.
+        settings: what to record once: the arguments of the run.
+        run_id: under this name the run is found again when it goes on; 32 hexadecimal digits.
+    Raises:
+        ArgumentError: a tracker that cannot be started.
+    """
+
+    def __init__(self, accelerator: Accelerator, settings: dict[str, Any], run_id: str):
+        self.accelerator = accelerator
+        plain = {name: v if isinstance(v, (int, float, str)) else str(v) for name, v in settings.items()}
+        same_run = {
+            "wandb": {"id": run_id, "resume": "allow"},
+            "trackio": {"name": run_id, "resume": "allow"},
+        }
+        try:
+            accelerator.init_trackers("hrm_hf", config=plain, init_kwargs=same_run)
+        except Exception as error:  # whatever a tracker raises
+            names = ", ".join(str(getattr(tracker, "name", tracker)) for tracker in accelerator.log_with)
+            raise ArgumentError(f"report_to: a tracker of {names} cannot be started: {error}") from error
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Hands the values to every tracker that still works."""
+        self._each("log", values, step=step)
+
+    def finish(self) -> None:
+        """Ends them; call it once, after the last `log`."""
+        self._each("finish")
+        self.accelerator.trackers = []
+
+    def _each(self, method: str, *args, **kwargs) -> None:
+        for tracker in list(self.accelerator.trackers):
+            try:
+                getattr(tracker, method)(*args, **kwargs)
+            except Exception as error:  # whatever a tracker raises: the run is worth more than its curves
+                self.accelerator.trackers.remove(tracker)
+                print(
+                    f"\nthe tracker {tracker.name} failed ({type(error).__name__}: {error}) and is left out from here "
+                    "on; metrics.jsonl has everything",
+                    file=sys.stderr,
+                )
