@@ -8,13 +8,17 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MODEL_FILES = $(wildcard hrm_hf/configuration_*.py hrm_hf/modeling_*.py hrm_hf/processing_*.py)
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
-.PHONY: demo test checks
+.PHONY: demo test hostile checks
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# Ten times as many damaged inputs as `make test`; the last lines say how many.
+hostile: $(VENV)/.installed-test
+	HRM_HOSTILE_FACTOR=10 $(BIN)/python -m pytest tests/test_hostile_*.py
 
 checks: $(VENV)/.installed-test
 	$(BIN)/ruff check .

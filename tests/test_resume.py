@@ -1,6 +1,7 @@
 """A run that goes on from a saved state: equal to the unbroken one, and refused where it would be another run."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -239,6 +240,15 @@ def test_the_best_score():
     assert (other.step, other.waited, other.give_up) == (2, 2, False)
     with pytest.raises(ArgumentError, match="metric_for_best is 'exact'; the evaluation has accuracy, loss"):
         BestScore("exact").show({"eval/accuracy": 1.0, "eval/loss": 0.0}, 1)
+
+
+def test_a_score_of_nothing_is_never_the_best_and_can_be_saved():
+    best = BestScore("accuracy", patience=9)
+    shown = [best.show({"eval/accuracy": value, "eval/blank": math.nan}, 1) for value in (math.nan, -1.0, math.nan)]
+    assert shown == [False, True, False] and best.waited == 1
+    other = BestScore("accuracy")
+    other.load_state_dict(json.loads(json.dumps(best.state_dict(), allow_nan=False)))
+    assert other.scores["eval/accuracy"] == -1.0 and math.isnan(other.scores["eval/blank"])
 
 
 def test_batches_without_a_state_of_their_own_are_drawn_again():

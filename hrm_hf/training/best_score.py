@@ -1,6 +1,7 @@
 """The best evaluation of a run so far, and whether it is time to stop because no better one comes."""
 
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError
@@ -36,7 +37,8 @@ class BestScore:
         if name not in scores:
             allowed = ", ".join(score.removeprefix("eval/") for score in scores)
             raise ArgumentError(f"metric_for_best is {self.metric!r}; the evaluation has {allowed}")
-        if self.step is None or scores[name] > self.scores[name] + self.threshold:
+        beaten = -math.inf if self.step is None else self.scores[name] + self.threshold
+        if scores[name] > beaten:  # NaN never is
             self.step, self.scores, self.waited = step, scores, 0
             return True
         self.waited += 1
@@ -49,9 +51,18 @@ class BestScore:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        state = asdict(self)
-        return {name: state[name] for name in ("step", "scores", "waited")}
+        return {"step": self.step, "scores": scores_to_json(self.scores), "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
-        self.step, self.scores, self.waited = state["step"], state["scores"], state["waited"]
+        self.step, self.scores, self.waited = state["step"], scores_from_json(state["scores"]), state["waited"]
+
+
+def scores_to_json(scores: dict[str, float]) -> dict[str, float | None]:
+    """None for NaN (a score of nothing), for which JSON has no number."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+
+
+def scores_from_json(scores: dict[str, float | None]) -> dict[str, float]:
+    """The other way round."""
+    return {name: math.nan if value is None else value for name, value in scores.items()}

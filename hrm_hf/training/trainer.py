@@ -342,7 +342,7 @@ class HrmTrainer:
                     f"{self.step - before} steps in {seconds:.1f} s, {self.num_states} states saved in "
                     f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
                 )
-            if args.early_stopping_patience is not None:
+            if args.early_stopping_patience is not None and self.best.step is not None:
                 self._take_best()
             else:
                 self.export("checkpoint-final")

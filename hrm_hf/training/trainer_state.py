@@ -9,7 +9,6 @@ The slots are those of the global batch, cut into parts, so that a run may go on
 Nothing of the schedule is saved: the rates follow from the step. SparseSignSGD has no state.
 """
 
-import math
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 
-from ..errors import ArgumentError, CheckpointError
+from ..errors import ArgumentError, CheckpointError, HrmError
 from ..modeling_hrm import HrmCarry
+from .best_score import scores_from_json, scores_to_json
 from .main_process import on_main_process
 from .run_states import (
     FileRecord,
@@ -94,16 +94,20 @@ def save_state(trainer: "HrmTrainer", run_dir: Path) -> None:
     folder, records, failure = partial_folder(run_dir, step), [], None
     try:
         records = _write_parts(trainer, folder)
-    except OSError as error:
+    except (OSError, HrmError) as error:
         failure = str(error)
     outcomes: list[tuple[list[FileRecord], str | None]] = gather_object([(records, failure)])
 
     def finish() -> None:
         failures = [failure for _, failure in outcomes if failure is not None]
+        if not failures:
+            try:
+                seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
+            except CheckpointError as error:  # what the processes wrote is not what the main one sees
+                failures = [str(error)]
         if failures:
             drop_partial(run_dir)
             raise OSError(failures[0])
-        seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
         best = [] if trainer.best.step is None else [trainer.best.step]
         prune_states(run_dir, trainer.args.state_limit, also=best)
 
@@ -139,7 +143,7 @@ def _write_parts(trainer: "HrmTrainer", folder: Path) -> list[FileRecord]:
         "average_updates": None if average is None else average.num_updates,
         "window": {"names": list(trainer.window), "steps": trainer.window_steps},
         "best": trainer.best.state_dict(),
-        "scores": {name: value if math.isfinite(value) else None for name, value in trainer.scores.items()},
+        "scores": scores_to_json(trainer.scores),
         "run_id": trainer.run_id,
         "elapsed_seconds": trainer.run_folder.elapsed_seconds,
         "facts": ruling_facts(trainer),
@@ -258,7 +262,7 @@ def restore_state(trainer: "HrmTrainer", state: SavedState) -> None:
         trainer.average.num_updates = record["average_updates"]
     trainer.step = record["step"]
     trainer.best.load_state_dict(record["best"])
-    trainer.scores, trainer.run_id = record["scores"], record["run_id"]
+    trainer.scores, trainer.run_id = scores_from_json(record["scores"]), record["run_id"]
     trainer.batches.load_state_dict(record["batches"])
     _restore_own(trainer, state, record)
     if trainer.run_folder is not None:
