@@ -1,4 +1,5 @@
-# From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints.
+# From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints,
+# `make bench` measures.
 # VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from.
 
 VENV ?= .venv
@@ -8,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MODEL_FILES = $(wildcard hrm_hf/configuration_*.py hrm_hf/modeling_*.py hrm_hf/processing_*.py)
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
-.PHONY: demo test hostile checks
+.PHONY: demo test hostile checks bench
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
@@ -24,6 +25,9 @@ checks: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/lint_model_files.py $(MODEL_FILES)
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/run_all.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

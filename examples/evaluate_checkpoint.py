@@ -3,9 +3,12 @@
 Both may be on the Hub: --checkpoint you/model --data you/puzzles takes test.h5 of that data set.
 
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself. Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits
-that its row, column and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a
-test input vote, and pass@k is the share of tasks with every answer among the first k.
+puzzle stop by itself, and the next one takes its place. --compute-dtype bfloat16 is quicker on most machines; the
+first puzzles are then solved in the checkpoint's own dtype too, and the number of equal answers is printed.
+
+Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
+and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
+pass@k is the share of tasks with every answer among the first k.
 
 Several processes: accelerate launch --num_processes N examples/evaluate_checkpoint.py ... gives the same numbers.
 """
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from hrm_hf import ArgumentError, HrmProcessor
+from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.checkpoint_check import load_checkpoint
 from hrm_hf.data import PuzzleFile, load_puzzles
@@ -26,10 +29,13 @@ from hrm_hf.data.hub import puzzle_file_path
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
 from hrm_hf.metrics import finish, puzzle_scores
 from hrm_hf.puzzle_table_match import match_puzzle_table
+from hrm_hf.solving import COMPUTE_DTYPES
 from hrm_hf.sudoku import BLANK_ID, decode, encode, guess_among_candidates
 from hrm_hf.training import HrmTrainingArguments, make_accelerator
 from hrm_hf.training_run import run_as_command
 from hrm_hf.voting import pass_at_k, submission
+
+COMPARED_ROWS = 256  # solved in the checkpoint's own dtype too, when another one is asked for
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,12 +54,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.submission and processor.task != "arc":
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
     started = time.perf_counter()
+    how = {"halt": args.halt, "max_segments": args.max_segments}
     predictions = predict_puzzles(
         model,
         dataset,
         batch_size=args.batch_size * accelerator.num_processes,
-        halt=args.halt,
-        max_segments=args.max_segments,
+        compute_dtype=args.compute_dtype,
+        **how,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
         gather=accelerator.gather,
@@ -64,6 +71,10 @@ def main(argv: list[str] | None = None) -> None:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
         report(args, file, dataset, processor, predictions, seconds)
+        print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps))
+        if args.compute_dtype not in (None, model.config.compute_dtype):
+            some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
+            print(equality_line(predictions, predict_puzzles(model, some, args.batch_size, **how), args, model))
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -95,6 +106,25 @@ def report(
             print(f"{name:18}{value:10.4f}{other}")
 
 
+def speed_line(predictions: PuzzlePredictions, seconds: float, max_segments: int) -> str:
+    """Puzzles per second, and the share of segments that halting has saved."""
+    number, mean = len(predictions), predictions.segments.mean()
+    return (
+        f"{number / seconds:.1f} puzzles/s; {mean:.2f} of {max_segments} segments per puzzle, "
+        f"{100 * (1 - mean / max_segments):.1f} % saved"
+    )
+
+
+def equality_line(
+    predictions: PuzzlePredictions, exact: PuzzlePredictions, args: argparse.Namespace, model: HrmForPuzzleSolving
+) -> str:
+    """How many answers are those that the checkpoint's own dtype gives."""
+    same = (predictions.sequences[: len(exact)] == exact.sequences).all(axis=1).sum()
+    return (
+        f"{args.compute_dtype} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
+    )
+
+
 def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
     """Scores of guessing each blank among the digits that the givens of its row, column and box allow."""
     rows = dataset[:]
@@ -114,6 +144,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
     parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    parser.add_argument(
+        "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
+    )
     parser.add_argument("--limit", type=int, help="only the first N rows (ARC: of some augmentations then)")
     parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
     parser.add_argument(

@@ -54,6 +54,9 @@ class HrmConfig(PretrainedConfig):
             to `num_prefix * hidden_size` and stands as `num_prefix` vectors before the cells.
         halt_max_steps (`int`, defaults to 16): segments after which a puzzle is always left.
         token_loss (`str`, defaults to `"stablemax"`): `"stablemax"` (float64) or `"softmax"` (float32) cross entropy.
+        halting (`str`, defaults to `"q_learning"`): when a puzzle is left. `"q_learning"`: when q_halt > q_continue,
+            and training teaches q_continue the value of one more segment. `"halt_only"`: when q_halt > 0, as in the
+            Tiny Recursive Model (arXiv 2510.04871); q_continue is not trained, which saves a pass.
         compute_dtype (`str`, defaults to `"float32"`): dtype of the activations, `"float32"` or `"bfloat16"`,
             whatever the dtype of the weights; norms, rotary tables and q values stay float32.
 
@@ -80,11 +83,12 @@ class HrmConfig(PretrainedConfig):
     puzzle_emb_ndim: int = 512
     halt_max_steps: int = 16
     token_loss: str = "stablemax"
+    halting: str = "q_learning"
     compute_dtype: str = "float32"
 
     def validate_architecture(self):
         """Checks that every size is positive and not above `LARGEST`, and that the sizes fit each other."""
-        not_sizes = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "compute_dtype")
+        not_sizes = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "halting", "compute_dtype")
         for name in (name for name in HrmConfig.__annotations__ if name not in not_sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {shown(getattr(self, name))}; it must be greater than 0")
@@ -107,6 +111,7 @@ class HrmConfig(PretrainedConfig):
         for name, allowed in (
             ("pos_encodings", ("rope", "learned")),
             ("token_loss", ("stablemax", "softmax")),
+            ("halting", ("q_learning", "halt_only")),
             ("compute_dtype", ("float32", "bfloat16")),
         ):
             if getattr(self, name) not in allowed:

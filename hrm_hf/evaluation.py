@@ -1,13 +1,12 @@
 """A model on a set of puzzles, with one process or many: first the predictions, then their scores.
 
-`predict_puzzles` keeps the answer of every row in stored order, on every process; `score_predictions` scores them in
-pieces of a fixed size. So how rows are shared out changes no score, unless the rounding of another batch shape tips an
-answer over.
+`predict_puzzles` gives the answer of every row in stored order, on every process; `score_predictions` scores them in
+pieces of a fixed size. So how rows are shared out changes no score; what batch sizes may change is said in `solving`.
 
 N rows, S cells.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +20,8 @@ from .processing_hrm import HrmProcessor
 from .puzzle_codecs import CODECS
 
 _SCORED_ROWS = 4096  # rows scored at once; their sums are added in stored order
+_READ_ROWS = 1024  # rows read at once
+_GATHERED_ROWS = 65536  # rows of each process that are joined at once
 
 
 class PuzzleRows(Sized, Protocol):
@@ -65,25 +66,27 @@ def predict_puzzles(
     process_index: int = 0,
     num_processes: int = 1,
     gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    compute_dtype: str | None = None,
 ) -> PuzzlePredictions:
     """The model's answer to every row.
 
-    All rows are visited in stored order. With several processes, process r takes the r-th contiguous part of each
-    batch, and the last batch is filled up with rows that are left out of the result, as in the published evaluation.
+    With P processes, process r takes the rows r, r + P, r + 2 P and so on through slots that are refilled as puzzles
+    halt; the answers are joined once, at the end.
 
     Args:
         model: on its device; its mode (train or eval) is kept, HRM has nothing that depends on it.
         dataset: for instance `hrm_hf.data.load_puzzles(path)`.
-        batch_size: rows of a batch over all processes; divisible by `num_processes`.
+        batch_size: rows at work over all processes; divisible by `num_processes`.
         halt: False: every row runs all segments (the published evaluation); True: a row stops when it halts.
         max_segments: None = the model's halt_max_steps.
         process_index, num_processes: this process's part.
         gather: joins a tensor of all processes along its first axis, in their order (`Accelerator.gather`); needed
             with more than one.
+        compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
     Returns:
         The same on every process.
     Raises:
-        ArgumentError: an empty data set, or a batch that cannot be shared out.
+        ArgumentError: an empty data set, a batch that cannot be shared out, or a value that is not allowed.
     """
     if len(dataset) == 0:
         raise ArgumentError("the data set to evaluate on has no rows")
@@ -93,22 +96,25 @@ def predict_puzzles(
         )
     if num_processes > 1 and gather is None:
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
-    part = batch_size // num_processes
-    pieces: list[tuple[np.ndarray, ...]] = []
-    for start in range(0, len(dataset), batch_size):
-        first = start + process_index * part
-        rows = dataset[min(first, len(dataset)) : min(first + part, len(dataset))]
-        inputs = torch.as_tensor(np.asarray(rows["input_ids"]), device=model.device)  # (B, S)
-        identifiers = torch.as_tensor(np.asarray(rows["puzzle_identifiers"]), device=model.device)  # (B,)
-        if num_processes > 1:
-            inputs, identifiers = _filled_up(inputs, part, model.config.seq_len), _filled_up(identifiers, part)
-        solved = model.solve(inputs, identifiers, max_segments=max_segments, halt=halt)
-        answers = (solved.sequences.to(torch.uint8), solved.q_halt_logits.float(), solved.segments.to(torch.int32))
-        if num_processes > 1:
-            answers = tuple(gather(answer.contiguous()) for answer in answers)
-        count = min(batch_size, len(dataset) - start)
-        pieces.append(tuple(answer[:count].cpu().numpy() for answer in answers))
-    return PuzzlePredictions(*map(np.concatenate, zip(*pieces, strict=True)))
+    share = -(-len(dataset) // num_processes)  # rows of each process; the last one of some is left empty
+    answers = (
+        np.zeros((share, model.config.seq_len), dtype=np.uint8),
+        np.zeros(share, dtype=np.float32),
+        np.zeros(share, dtype=np.int32),
+    )
+    solved = model.solve_queue(
+        _read_rows(dataset, process_index, num_processes),
+        batch_size // num_processes,
+        max_segments=max_segments,
+        halt=halt,
+        compute_dtype=compute_dtype,
+    )
+    for place, row in enumerate(solved):
+        for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
+            answer[place] = value
+    if num_processes > 1:
+        answers = tuple(_joined(answer, num_processes, gather, model.device) for answer in answers)
+    return PuzzlePredictions(*(answer[: len(dataset)] for answer in answers))
 
 
 def score_predictions(
@@ -152,7 +158,20 @@ def score_predictions(
     return finish(add_scores(*parts))
 
 
-def _filled_up(rows: torch.Tensor, length: int, *shape: int) -> torch.Tensor:
-    """Rows (n, ...) with rows of zeros (PAD, the blank identifier) appended up to `length`."""
-    rows = rows.reshape(len(rows), *shape)  # a part without rows has lost its number of cells
-    return torch.cat([rows, rows.new_zeros(length - len(rows), *shape)])
+def _read_rows(dataset: PuzzleRows, first: int, step: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(input_ids (S,), puzzle identifier) of the rows first, first + step and so on."""
+    for start in range(first, len(dataset), _READ_ROWS * step):
+        rows = dataset[start : start + _READ_ROWS * step : step]
+        yield from zip(np.asarray(rows["input_ids"]), np.asarray(rows["puzzle_identifiers"]).tolist(), strict=True)
+
+
+def _joined(
+    answer: np.ndarray, num_processes: int, gather: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+) -> np.ndarray:
+    """The rows (share, ...) of all processes in stored order, (P * share, ...): process r holds every P-th from r."""
+    pieces = []
+    for start in range(0, len(answer), _GATHERED_ROWS):
+        piece = torch.from_numpy(answer[start : start + _GATHERED_ROWS]).to(device)
+        parts = gather(piece).view(num_processes, *piece.shape)
+        pieces.append(parts.transpose(0, 1).flatten(0, 1).cpu().numpy())
+    return np.concatenate(pieces)

@@ -34,8 +34,15 @@ def exploration_min_steps(draws: ExplorationDraws, exploration_prob: float) -> t
     return draws.min_steps.where(draws.uniform < exploration_prob, 0)
 
 
-def wants_to_halt(q_halt_logits: torch.Tensor, q_continue_logits: torch.Tensor) -> torch.Tensor:
-    """(B,) bool: q_halt > q_continue, strictly: both start at -5 and a tie goes on."""
+def wants_to_halt(
+    q_halt_logits: torch.Tensor, q_continue_logits: torch.Tensor, halting: str = "q_learning"
+) -> torch.Tensor:
+    """(B,) bool: q_halt > q_continue, or q_halt > 0 under "halt_only" (as in the Tiny Recursive Model).
+
+    Strictly: q_halt and q_continue both start at -5, and a tie goes on.
+    """
+    if halting == "halt_only":
+        return q_halt_logits > 0
     return q_halt_logits > q_continue_logits
 
 
@@ -45,6 +52,7 @@ def training_halt(
     q_continue_logits: torch.Tensor,
     min_steps: torch.Tensor,
     halt_max_steps: int,
+    halting: str = "q_learning",
 ) -> torch.Tensor:
     """Which slots stop after this segment.
 
@@ -53,13 +61,14 @@ def training_halt(
         q_halt_logits, q_continue_logits: (B,).
         min_steps: (B,) int32 from `exploration_min_steps`; steps equal to it may halt.
         halt_max_steps: the limit at which every slot stops.
+        halting: the model's rule, see `wants_to_halt`.
     Returns:
         (B,) bool.
     """
     last = steps >= halt_max_steps
     if halt_max_steps == 1:
         return last
-    return last | (wants_to_halt(q_halt_logits, q_continue_logits) & (steps >= min_steps))
+    return last | (wants_to_halt(q_halt_logits, q_continue_logits, halting) & (steps >= min_steps))
 
 
 def q_continue_targets(

@@ -7,11 +7,12 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,9 +22,11 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, PuzzleError
-from .halting import select_rows, wants_to_halt
+from .halting import select_rows
 from .losses import IGNORE_INDEX, segment_losses
+from .solving import PuzzleSlots, SolvedRow, solve_queue
 
+WRITTEN_OUT_POSITIONS = 512  # see attention_function
 TRUNCATED_NORMAL_STD = 0.87962566103423978  # standard deviation of N(0, 1) cut at +-2
 
 
@@ -44,6 +47,15 @@ class HrmBlockWeights(NamedTuple):
 
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: (T, K) float32
+
+
+class HrmPrepared(NamedTuple):
+    """What the updates of a segment read besides states and input; good for every segment until the weights change."""
+
+    H: list[HrmBlockWeights]
+    L: list[HrmBlockWeights]
+    rotary: Rotary | None
+    run_block: Callable = nn.Module.__call__  # (block, hidden, weights, rotary) -> hidden
 
 
 @dataclass
@@ -145,6 +157,22 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2), weights
 
 
+def attention_function(implementation: str, query: torch.Tensor) -> Callable:
+    """The attention of this name in transformers' interface.
+
+    "sdpa" in bfloat16 on a CPU takes the products written out up to a few hundred positions: the fused kernel takes
+    twice as long there, and six to ten times with its gradient (measured with PyTorch 2.13).
+    """
+    if (
+        implementation == "sdpa"
+        and query.dtype == torch.bfloat16
+        and query.device.type == "cpu"
+        and query.shape[2] <= WRITTEN_OUT_POSITIONS
+    ):
+        return eager_attention_forward
+    return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+
+
 class HrmAttention(nn.Module):
     """Bidirectional attention with one fused input projection, through transformers' attention interface."""
 
@@ -157,18 +185,26 @@ class HrmAttention(nn.Module):
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None, first: int | None = None
+    ) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
         batch, positions, width = hidden.shape
-        qkv = F.linear(hidden, weights.qkv).view(batch, positions, 3, -1, self.head_dim)  # (B, T, 3, N, K)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
+        if first is None:
+            qkv = F.linear(hidden, weights.qkv).view(batch, positions, 3, -1, self.head_dim)  # (B, T, 3, N, K)
+            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
+        else:
+            query = F.linear(hidden[:, :first], weights.qkv[:width]).view(batch, first, -1, self.head_dim)
+            query = query.transpose(1, 2)  # (B, N, first, K)
+            kv = F.linear(hidden, weights.qkv[width:]).view(batch, positions, 2, -1, self.head_dim)
+            key, value = kv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
         if rotary is not None:
-            query = apply_rotary_pos_emb(query, *rotary)
-            key = apply_rotary_pos_emb(key, *rotary)
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+            cos, sin = rotary
+            query = apply_rotary_pos_emb(query, cos[:first], sin[:first])
+            key = apply_rotary_pos_emb(key, cos, sin)
+        attention = attention_function(self.config._attn_implementation, key)
         mixed, _ = attention(self, query, key, value, None, scaling=self.scaling, dropout=0.0)  # (B, T, N, K)
-        return F.linear(mixed.reshape(batch, positions, width), weights.o)
+        return F.linear(mixed.reshape(batch, -1, width), weights.o)
 
 
 class HrmMLP(nn.Module):
@@ -199,9 +235,12 @@ class HrmBlock(nn.Module):
         layers = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
         return HrmBlockWeights(*(layer.weight.to(dtype) for layer in layers))
 
-    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None) -> torch.Tensor:
-        hidden = rms_norm(hidden + self.self_attn(hidden, weights, rotary), self.eps)
-        return rms_norm(hidden + self.mlp(hidden, weights), self.eps)  # (B, T, D)
+    def forward(
+        self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None, first: int | None = None
+    ) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
+        hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, weights, rotary, first), self.eps)
+        return rms_norm(hidden + self.mlp(hidden, weights), self.eps)
 
 
 class HrmLevel(nn.Module):
@@ -220,11 +259,17 @@ class HrmLevel(nn.Module):
         injection: torch.Tensor,
         weights: list[HrmBlockWeights],
         rotary: Rotary | None,
+        run_block: Callable = nn.Module.__call__,
+        first: int | None = None,
     ) -> torch.Tensor:
+        """(B, T, D), twice -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
         hidden = state + injection
-        for layer, layer_weights in zip(self.layers, weights, strict=True):
-            hidden = layer(hidden, layer_weights, rotary)
-        return hidden  # (B, T, D)
+        whole = len(self.layers) if first is None else len(self.layers) - 1
+        for layer, layer_weights in zip(self.layers[:whole], weights[:whole], strict=True):
+            hidden = run_block(layer, hidden, layer_weights, rotary)
+        if first is not None:
+            hidden = self.layers[-1](hidden, weights[-1], rotary, first)
+        return hidden
 
 
 class HrmPuzzleTable(nn.Embedding):
@@ -325,6 +370,21 @@ class HrmModel(HrmPreTrainedModel):
         fresh = self.initial_carry(rows.shape[0])
         return HrmCarry(select_rows(rows, fresh.z_H, carry.z_H), select_rows(rows, fresh.z_L, carry.z_L))
 
+    def prepare(self, device: torch.device | None = None, run_block: Callable = nn.Module.__call__) -> HrmPrepared:
+        """Casts every weight once, for as many segments as the weights stay the same.
+
+        Args:
+            device: where the states are; None = where the model is.
+            run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance a compiled
+                `HrmBlock.forward`.
+        """
+        config, rotary = self.config, None
+        # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
+        if config.pos_encodings == "rope":
+            rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
+        dtype = self.compute_dtype
+        return HrmPrepared(self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype), rotary, run_block)
+
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
 
@@ -378,6 +438,7 @@ class HrmModel(HrmPreTrainedModel):
         puzzle_identifiers: torch.Tensor | None = None,
         carry: HrmCarry | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        prepared: HrmPrepared | None = None,
         **kwargs,
     ) -> HrmModelOutput:
         """Runs one segment.
@@ -389,29 +450,41 @@ class HrmModel(HrmPreTrainedModel):
             puzzle_identifiers: (B,) int; None = 0.
             carry: states of the segment before; None starts from the init vectors.
             inputs_embeds: (B, T, D), what `embed` gave for this input: saves embedding it again.
+            prepared: what `prepare` gave for these weights: saves casting them again.
         """
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, puzzle_identifiers)
-        z_H, z_L = self.initial_carry(inputs_embeds.shape[0]) if carry is None else carry
-        weights_H = self.H_level.cast_weights(inputs_embeds.dtype)
-        weights_L = self.L_level.cast_weights(inputs_embeds.dtype)
-        rotary = None
-        # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
-        if self.config.pos_encodings == "rope":
-            rotary = rotary_tables(
-                inputs_embeds.shape[1], self.config.head_dim, self.config.rope_theta, inputs_embeds.device
-            )
-
-        with torch.no_grad():
-            for h_cycle in range(self.config.H_cycles):
-                last_h_cycle = h_cycle == self.config.H_cycles - 1
-                for _ in range(self.config.L_cycles - last_h_cycle):
-                    z_L = self.L_level(z_L, z_H + inputs_embeds, weights_L, rotary)
-                if not last_h_cycle:
-                    z_H = self.H_level(z_H, z_L, weights_H, rotary)
-        z_L = self.L_level(z_L, z_H + inputs_embeds, weights_L, rotary)
-        z_H = self.H_level(z_H, z_L, weights_H, rotary)
+        prepared = prepared or self.prepare(inputs_embeds.device)
+        z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
+        z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
+        z_H = self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block)
         return HrmModelOutput(last_hidden_state=z_H, carry=HrmCarry(z_H.detach(), z_L.detach()))
+
+    @torch.no_grad()
+    def first_state_ahead(
+        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
+    ) -> torch.Tensor:
+        """The first position of the high-level state (B, D) after one more segment, without gradient.
+
+        It is all that the q head reads, so the last block asks for no other; arguments as in `forward`.
+        """
+        z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
+        z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
+        return self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block, first=1)[:, 0]
+
+    @torch.no_grad()
+    def _updates_before_the_last(
+        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
+    ) -> HrmCarry:
+        """Both states before the last update of each level."""
+        z_H, z_L = self.initial_carry(inputs_embeds.shape[0]) if carry is None else carry
+        for h_cycle in range(self.config.H_cycles):
+            last_h_cycle = h_cycle == self.config.H_cycles - 1
+            for _ in range(self.config.L_cycles - last_h_cycle):
+                z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
+            if not last_h_cycle:
+                z_H = self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block)
+        return HrmCarry(z_H, z_L)
 
 
 class HrmForPuzzleSolving(HrmPreTrainedModel):
@@ -495,6 +568,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         carry: HrmCarry | None = None,
         q_continue_targets: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        prepared: HrmPrepared | None = None,
         **kwargs,
     ) -> HrmOutput:
         """Runs one segment and both heads.
@@ -506,17 +580,16 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             carry: `out.carry` of the segment before; None starts afresh.
             q_continue_targets: (B,) probabilities from [`hrm_hf.halting.q_continue_targets`].
             inputs_embeds: (B, T, D) from [`HrmModel.embed`], in place of `input_ids`.
+            prepared: from [`HrmModel.prepare`]; None casts the weights for this segment.
         Raises:
             PuzzleError: input or labels outside what the model knows.
         """
-        segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, return_dict=True)
+        segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, prepared, return_dict=True)
         hidden = segment.last_hidden_state  # (B, T, D)
         logits = F.linear(hidden, self.lm_head.weight.to(hidden.dtype))[:, self.config.num_prefix :]  # (B, S, V)
-        q_logits = F.linear(
-            hidden[:, 0], self.q_head.weight.to(hidden.dtype), self.q_head.bias.to(hidden.dtype)
-        ).float()  # (B, 2)
+        q_halt_logits, q_continue_logits = self._q_logits(hidden[:, 0])
         output = HrmOutput(
-            logits=logits, q_halt_logits=q_logits[:, 0], q_continue_logits=q_logits[:, 1], carry=segment.carry
+            logits=logits, q_halt_logits=q_halt_logits, q_continue_logits=q_continue_logits, carry=segment.carry
         )
         if labels is not None:
             if labels.shape != logits.shape[:2]:
@@ -533,6 +606,21 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             output = HrmOutput(loss=losses.total().mean(), **output)
         return output
 
+    @torch.no_grad()
+    def q_logits_ahead(
+        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """q_halt and q_continue, (B,) float32 each, of the segment after `carry`, and nothing else of it.
+
+        The same as `forward` without gradient gives, up to rounding; see [`HrmModel.first_state_ahead`].
+        """
+        return self._q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
+
+    def _q_logits(self, first_state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        head, dtype = self.q_head, first_state.dtype
+        q_logits = F.linear(first_state, head.weight.to(dtype), head.bias.to(dtype)).float()  # (B, 2)
+        return q_logits[:, 0], q_logits[:, 1]
+
     def check_labels(self, labels: torch.Tensor) -> None:
         """Raises PuzzleError for labels outside the vocabulary; on an accelerator nothing is looked at."""
         if labels.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -540,51 +628,49 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
                 "labels", labels.masked_fill(labels == IGNORE_INDEX, 0), self.config.vocab_size, "the vocabulary"
             )
 
-    @torch.no_grad()
     def solve(
         self,
         input_ids: torch.Tensor,
         puzzle_identifiers: torch.Tensor | None = None,
         max_segments: int | None = None,
         halt: bool = True,
+        compute_dtype: str | None = None,
     ) -> HrmSolveOutput:
-        """Answers puzzles with as many segments as they need.
+        """Answers puzzles, all at once, with as many segments as they need; for many there is `solve_queue`.
 
         Args:
             input_ids: (B, S) int.
             puzzle_identifiers: (B,) int; None = 0.
             max_segments: segments at the most; None = `config.halt_max_steps`.
-            halt: True: a row stops at the first segment with q_halt > q_continue and leaves the batch; False: every
-                row runs all segments and the last one answers (the published evaluation).
+            halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
+                every row runs all segments and the last one answers (the published evaluation).
+            compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
         Raises:
-            ArgumentError: max_segments below 1.
+            ArgumentError: max_segments below 1, or another compute_dtype.
             PuzzleError: input outside what the model knows.
         """
-        max_segments = self.config.halt_max_steps if max_segments is None else max_segments
-        if max_segments < 1:
-            raise ArgumentError(f"max_segments is {max_segments}; it must be at least 1")
-        batch_size, device = input_ids.shape[0], input_ids.device
+        slots = PuzzleSlots(self, max_segments, halt, compute_dtype)
+        slots.add(range(len(input_ids)), input_ids, puzzle_identifiers)
         sequences = torch.zeros_like(input_ids, dtype=torch.long)
-        segments = torch.zeros(batch_size, dtype=torch.long, device=device)
-        q_halt_logits = torch.zeros(batch_size, dtype=torch.float32, device=device)
-
-        rows = torch.arange(batch_size, device=device)  # rows of the batch that still run
-        embeddings = self.model.embed(input_ids, puzzle_identifiers)
-        carry = None
-        for segment in range(1, max_segments + 1):
-            if len(rows) == 0:
-                break
-            out = self(inputs_embeds=embeddings, carry=carry, return_dict=True)
-            done = wants_to_halt(out.q_halt_logits, out.q_continue_logits) if halt else torch.zeros_like(rows).bool()
-            if segment == max_segments:
-                done = torch.ones_like(done)
-            finished = rows[done]
-            sequences[finished] = out.logits[done].argmax(-1)
-            segments[finished] = segment
-            q_halt_logits[finished] = out.q_halt_logits[done]
-            rows, embeddings = rows[~done], embeddings[~done]
-            carry = HrmCarry(out.carry.z_H[~done], out.carry.z_L[~done])
+        segments = input_ids.new_zeros(len(input_ids), dtype=torch.long)
+        q_halt_logits = input_ids.new_zeros(len(input_ids), dtype=torch.float32)
+        while len(slots) > 0:
+            done = slots.run_segment()
+            rows = torch.from_numpy(done.keys).to(input_ids.device)
+            sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
+            segments[rows] = torch.from_numpy(done.segments).to(input_ids.device)
         return HrmSolveOutput(sequences=sequences, segments=segments, q_halt_logits=q_halt_logits)
+
+    def solve_queue(
+        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | None
+    ) -> Iterator[SolvedRow]:
+        """Answers any number of puzzles in their order, `batch_size` at work at a time: see `hrm_hf.solving`.
+
+        Args:
+            rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
+            how: max_segments, halt, compute_dtype, as in `solve`.
+        """
+        return solve_queue(self, rows, batch_size, **how)
 
 
 def _check_range(name: str, values: torch.Tensor, size: int, what: str) -> None:

@@ -5,8 +5,8 @@
     -> {"solution": "5346...", "segments": 3, "confidence": 0.98, "valid": True}
 
 What an item asks of the model and what becomes of the answers stands in puzzle_questions. The batching is this file's
-own: all items of a list are checked before the first is solved, errors name the item, and a batch takes rows from
-several items, none of which the base class does.
+own: all items of a list are checked before the first is solved, errors name the item, and rows of several items are
+at work together, the next one taking the place of one that has halted, none of which the base class does.
 
 B batch, S cells.
 """
@@ -14,7 +14,6 @@ B batch, S cells.
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -23,16 +22,16 @@ import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import ModelOutput
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
-from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, RowAnswer
+from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, Row, RowAnswer
 from .shown_value import shown
+from .solving import COMPUTE_DTYPES, SolvedRow
 
 GRID_KEYS = ("puzzle", "puzzle_identifier")
 TASK_KEYS = ("task", "name")
-PARAMETERS = ("max_segments", "halt", "batch_size", "num_augmentations")
+PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
 DEFAULT_BATCH_SIZE = 32
 MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
 MAX_BATCH_SIZE = 65_536
@@ -44,6 +43,7 @@ class PuzzleSolvingPipeline(Pipeline):
     Args (of `pipeline` and of each call, where they come first):
         max_segments: segments at the most, up to `MAX_SEGMENTS`; None = the model's `halt_max_steps`.
         halt: True: a puzzle stops at its first halt; False: every puzzle runs all segments, the published evaluation.
+        compute_dtype: "float32" or "bfloat16", the dtype the model computes in; None = its config's.
         batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
 
@@ -80,7 +80,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 - an ARC task {"task": {"train": [...], "test": [{"input": grid}, ...]}, "name": its name in training}.
                 A list of those (or of nested lists) is a batch, and all are checked before the first is solved. An
                 iterator or a `torch.utils.data.Dataset` is read as the answers are taken.
-            batch_size, max_segments, halt, num_augmentations: as in the class.
+            batch_size, max_segments, halt, compute_dtype, num_augmentations: as in the class.
 
         Returns:
             For a list a list of dicts, for a stream an iterator of dicts, for one puzzle a dict. For a grid it has
@@ -162,6 +162,7 @@ class PuzzleSolvingPipeline(Pipeline):
         self,
         max_segments: int | None = None,
         halt: bool | None = None,
+        compute_dtype: str | None = None,
         num_augmentations: int | None = None,
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
@@ -176,10 +177,17 @@ class PuzzleSolvingPipeline(Pipeline):
             if not isinstance(halt, bool):
                 raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
             forward_params["halt"] = halt
+        if compute_dtype is not None:
+            if not isinstance(compute_dtype, str) or compute_dtype not in COMPUTE_DTYPES:
+                raise ArgumentError(
+                    f"compute_dtype is {shown(compute_dtype)}; allowed: {', '.join(map(repr, COMPUTE_DTYPES))}"
+                )
+            forward_params["compute_dtype"] = compute_dtype
         return preprocess_params, forward_params, {}
 
-    def _forward(self, inputs: dict[str, torch.Tensor], **forward_params: Any) -> ModelOutput:
-        return self.model.solve(inputs["input_ids"], puzzle_identifiers=inputs["puzzle_identifiers"], **forward_params)
+    def _forward(self, rows: Iterable[Row], batch_size: int, **forward_params: Any) -> Iterator[SolvedRow]:
+        """Called without the base class's `forward`, which is for one batch: the model has its own queue."""
+        return self.model.solve_queue(rows, batch_size, **forward_params)
 
     def _table_row(self, identifier: Any) -> int:
         num_identifiers = self.model.config.num_puzzle_identifiers
@@ -202,7 +210,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 raise PuzzleError(f"item {index}: {error}{wrapped}") from error
 
     def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
-        """Results of questions in their order; a batch takes rows from as many questions as it needs."""
+        """Results of questions in their order; the model works on rows of as many questions as it needs."""
         waiting: deque[Question] = deque()  # not all of their rows are answered
         answers: list[RowAnswer] = []  # to rows of the waiting questions, in order
 
@@ -211,19 +219,16 @@ class PuzzleSolvingPipeline(Pipeline):
                 waiting.append(question)
                 yield from question.rows()
 
-        rows = all_rows()
-        while batch := list(islice(rows, batch_size)):
-            inputs = {
-                "input_ids": torch.from_numpy(np.stack([row.input_ids for row in batch])),  # (B, S)
-                "puzzle_identifiers": torch.tensor([row.puzzle_identifier for row in batch]),  # (B,)
-            }
-            out = self.forward(inputs, **forward_params)
-            confidences = torch.sigmoid(out.q_halt_logits)
-            answers += map(RowAnswer, out.sequences.numpy(), out.segments.tolist(), confidences.tolist())
+        for row in self._forward(all_rows(), batch_size, **forward_params):
+            answers.append(RowAnswer(row.sequence, row.segments, _sigmoid(row.q_halt_logit)))
             while waiting and len(answers) >= waiting[0].num_rows:
                 question = waiting.popleft()
                 yield self.postprocess((question, answers[: question.num_rows]))
                 del answers[: question.num_rows]
+
+
+def _sigmoid(logit: float) -> float:
+    return torch.tensor(logit).sigmoid().item()
 
 
 def _check_fit(model: Any, processor: HrmProcessor) -> None:

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations
 from math import factorial, prod
 
 import numpy as np
@@ -21,6 +22,7 @@ from .errors import PuzzleError
 from .sudoku_units import box_of_cell, check_box_shape
 
 _CHUNK_CELLS = 1 << 20  # cells worked on at once: bounds memory whatever M is, and stays inside a CPU's cache
+_LONGEST_LISTED = 4  # elements whose permutations are looked up in a table: the lines of a block, its blocks
 _MAX_ENUMERATED = 10_000  # position symmetries up to which class_keys tries them all
 
 
@@ -108,13 +110,21 @@ class SudokuSymmetries:
 
     @classmethod
     def _from_ranks(cls, box_shape: tuple[int, int], ranks: list[np.ndarray]) -> "SudokuSymmetries":
-        """One rank (M,) per factor of `_radices`, put together."""
+        """One rank (M,) uint64, below its radix, per factor of `_radices`, put together."""
         rows, cols = check_box_shape(box_shape)
         digits = _unrank(ranks[0], rows * cols) + np.uint8(1)  # (M, n)
-        digit_map = np.concatenate([np.zeros_like(digits[:, :1]), digits], axis=1)
-        row_order = _line_order(ranks[1 : 2 + cols], cols, rows)
-        col_order = _line_order(ranks[2 + cols : 3 + cols + rows], rows, cols)
-        return cls((rows, cols), digit_map, row_order, col_order, ranks[-1].astype(bool))
+        fields = {
+            "box_shape": (rows, cols),
+            "digit_map": np.concatenate([np.zeros_like(digits[:, :1]), digits], axis=1),
+            "row_order": _line_order(ranks[1 : 2 + cols], cols, rows),
+            "col_order": _line_order(ranks[2 + cols : 3 + cols + rows], rows, cols),
+            "transpose": ranks[-1].astype(bool),
+            "_ranks": ranks,  # to_codes need not find them again
+        }
+        made = object.__new__(cls)  # without the checks: every rank makes a symmetry
+        for name, values in fields.items():
+            object.__setattr__(made, name, values)
+        return made
 
     def to_codes(self) -> np.ndarray:
         """(M,) uint64: the rank of each symmetry in the group, 0 = identity.
@@ -125,9 +135,12 @@ class SudokuSymmetries:
         """
         _encodable_order(self.box_shape)
         rows, cols = self.box_shape
-        ranks = [_rank(self.digit_map[:, 1:]), *_line_ranks(self.row_order, rows), *_line_ranks(self.col_order, cols)]
+        ranks = getattr(self, "_ranks", None)
+        if ranks is None:
+            lines = (*_line_ranks(self.row_order, rows), *_line_ranks(self.col_order, cols))
+            ranks = [_rank(self.digit_map[:, 1:]), *lines, self.transpose]
         codes = np.zeros(len(self), np.uint64)
-        for radix, rank in zip(_radices(self.box_shape), [*ranks, self.transpose], strict=True):
+        for radix, rank in zip(_radices(self.box_shape), ranks, strict=True):
             codes = codes * np.uint64(radix) + rank.astype(np.uint64)
         return codes
 
@@ -162,17 +175,37 @@ class SudokuSymmetries:
             raise PuzzleError(
                 f"{num} symmetries of {n}x{n} apply to ({n}, {n}) or ({num}, {n}, {n}), got {grids.shape}"
             )
-        cells = _as_cells(grids.reshape(-1, n, n), n)  # (1 or M, S)
+        if grids.ndim == 2:
+            return self.apply_to_each(grids[None])[:, 0]
+        cells = _as_cells(grids, n)  # (M, S)
         out = np.empty((num, n * n), np.uint8)
         for chunk in _chunks(num, n * n):
-            source = self._sources(chunk)  # (m, S)
-            if len(cells) > 1 or num == 1:
-                old = np.take_along_axis(cells[chunk], source, axis=1)
-            else:
-                old = cells[0].take(source)
-            offset = np.arange(len(source))[:, None] * (n + 1)
-            out[chunk] = self.digit_map[chunk].ravel().take(old + offset)
+            old = np.take_along_axis(cells[chunk], self._sources(chunk), axis=1)
+            out[chunk] = self._renamed(chunk, old)
         return out.reshape(num, n, n)
+
+    def apply_to_each(self, grids: np.ndarray) -> np.ndarray:
+        """What `apply` gives for each of K grids (K, n, n), integers 0..n, under all symmetries: (M, K, n, n) uint8.
+
+        Quicker than K calls. Raises PuzzleError for other shapes or values.
+        """
+        num, n = len(self), self.row_order.shape[1]
+        grids = np.asarray(grids)
+        if grids.ndim != 3 or grids.shape[1:] != (n, n):
+            raise PuzzleError(f"symmetries of {n}x{n} apply to grids ({n}, {n}) each, got {grids.shape}")
+        cells = _as_cells(grids, n)  # (K, S)
+        out = np.empty((num, len(cells), n * n), np.uint8)
+        for chunk in _chunks(num, n * n):
+            source = self._sources(chunk)  # (m, S)
+            for side, values in enumerate(cells):
+                out[chunk, side] = self._renamed(chunk, values.take(source))
+        return out.reshape(num, len(cells), n, n)
+
+    def _renamed(self, chunk: slice, digits: np.ndarray) -> np.ndarray:
+        """(m, S) uint8: old digits (m, S) by each symmetry's digit_map."""
+        width = self.digit_map.shape[1]
+        offset = np.arange(len(digits))[:, None] * width
+        return self.digit_map[chunk].ravel().take(digits + offset)
 
     def _sources(self, chunk: slice) -> np.ndarray:
         """(m, S) intp: the old cell's number for each new cell."""
@@ -323,6 +356,8 @@ def _line_ranks(order: np.ndarray, block: int) -> list[np.ndarray]:
 
 def _unrank(ranks: np.ndarray, length: int) -> np.ndarray:
     """(M, length) uint8: the permutations of 0..length-1 with these lexicographic ranks (M,)."""
+    if length <= _LONGEST_LISTED:
+        return _permutations(length).take(ranks.astype(np.intp), axis=0)
     rest = ranks
     perm = np.empty((length, len(ranks)), np.uint8)  # a position's values lie side by side: fast column operations
     for position in range(length - 1, -1, -1):
@@ -330,6 +365,12 @@ def _unrank(ranks: np.ndarray, length: int) -> np.ndarray:
         perm[position] = smaller
         perm[position + 1 :] += perm[position + 1 :] >= perm[position]
     return np.ascontiguousarray(perm.T)
+
+
+@lru_cache(maxsize=_LONGEST_LISTED + 1)
+def _permutations(length: int) -> np.ndarray:
+    """(length!, length) uint8: all permutations of 0..length-1 in lexicographic order."""
+    return np.array(list(permutations(range(length))), np.uint8)
 
 
 def _rank(perms: np.ndarray) -> np.ndarray:

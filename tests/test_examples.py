@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -91,6 +92,9 @@ def test_evaluate_checkpoint(trained):
     arguments = ["--checkpoint", str(folder / "checkpoint-final"), "--data", str(folder / "data" / "test.h5")]
     said = run("examples/evaluate_checkpoint.py", *arguments, "--halt", "--batch-size", "4", "--limit", "7").stdout
     assert ": 7 puzzles in" in said and "blank_accuracy" in said and "guessing" in said
+    assert re.search(r"^[\d.]+ puzzles/s; [\d.]+ of \d+ segments per puzzle, [\d.]+ % saved$", said, re.MULTILINE)
+    said = run("examples/evaluate_checkpoint.py", *arguments, "--compute-dtype", "bfloat16", "--limit", "7").stdout
+    assert re.search(r"^bfloat16 beside float32: [0-7] of the first 7 answers are equal$", said, re.MULTILINE)
 
 
 def test_hrm_solve(trained):

@@ -1,7 +1,12 @@
 """The halting rules, case by case."""
 
+import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from test_modeling import perturbed, tiny_model
+from test_trainer import arguments, batch
 
+from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.halting import (
     ExplorationDraws,
     draw_exploration,
@@ -11,6 +16,7 @@ from hrm_hf.halting import (
     training_halt,
     wants_to_halt,
 )
+from hrm_hf.training import HrmTrainer
 
 
 def ints(*values):
@@ -23,6 +29,37 @@ def test_a_tie_goes_on():
         True,
         False,
     ]
+
+
+def test_halt_only_asks_q_halt_alone():
+    q_halt, q_continue = torch.tensor([0.0, 0.1, -0.1, 3.0]), torch.tensor([-5.0, 9.0, -9.0, 4.0])
+    assert wants_to_halt(q_halt, q_continue, "halt_only").tolist() == [False, True, False, True]
+    # before min_steps, at it, q_halt too low, the limit
+    halted = training_halt(ints(1, 2, 2, 4), q_halt[[1, 1, 2, 2]], q_continue, ints(2, 2, 0, 0), 4, "halt_only")
+    assert halted.tolist() == [False, True, False, True]
+
+
+def test_training_halt_only_teaches_q_halt_alone():
+    trainer = HrmTrainer(perturbed(tiny_model(halting="halt_only")), arguments(halt_exploration_prob=0.0), [])
+    with torch.no_grad():
+        trainer.model.q_head.bias[1] = 100.0  # what q_continue says does not matter
+    halted = []
+    for seed in range(3):
+        sums = trainer.training_step(batch(seed))
+        gradient = trainer.model.q_head.weight.grad
+        assert gradient[0].abs().sum() > 0 and gradient[1].abs().sum() == 0
+        assert "q_continue_loss" not in sums and sums["lm_loss"] > 0
+        halted += trainer.slots[0].halted.tolist()
+        trainer.optimizer_step()
+    assert any(halted[:8]) and not all(halted)  # the limit is 3
+
+
+def test_the_rule_is_saved_with_the_model(tmp_path):
+    tiny_model(halting="halt_only").save_pretrained(tmp_path)
+    assert HrmForPuzzleSolving.from_pretrained(tmp_path).config.halting == "halt_only"
+    assert tiny_model().config.halting == "q_learning"
+    with pytest.raises(StrictDataclassError, match="halting is 'never'; allowed are 'q_learning', 'halt_only'"):
+        tiny_model(halting="never")
 
 
 def test_training_halt():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
 from hrm_hf.modeling_hrm import HrmSolveOutput
 from hrm_hf.pipeline_puzzle import PuzzleSolvingPipeline
 from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
+from hrm_hf.solving import SolvedRow
 
 PUZZLE = "1..4..1..1..4..1"
 SOLUTION = "1234341221434321"
@@ -35,7 +37,18 @@ CONFIG = dict(
 )
 
 
-class KnowingModel(HrmForPuzzleSolving):
+class BatchByBatch(HrmForPuzzleSolving):
+    """Answers a queue in whole batches by its own `solve`, which a test sets."""
+
+    def solve_queue(self, rows, batch_size, **how):
+        rows = iter(rows)
+        while batch := list(islice(rows, batch_size)):
+            input_ids, identifiers = zip(*batch, strict=True)
+            out = self.solve(torch.from_numpy(np.stack(input_ids)), torch.tensor(identifiers), **how)
+            yield from map(SolvedRow, out.sequences.numpy(), out.segments.tolist(), out.q_halt_logits.tolist())
+
+
+class KnowingModel(BatchByBatch):
     """Answers every puzzle with SOLUTION after identifier + 1 segments, and records how it was asked."""
 
     def __init__(self, config):
@@ -115,6 +128,20 @@ def test_one_grid_in_each_form(solver, puzzle, solution):
     assert np.array_equal(result["solution"], solution)
     assert (result["segments"], result["valid"]) == (1, True)
     assert result["confidence"] == pytest.approx(0.75)
+
+
+def test_the_model_computes_in_the_dtype_that_is_asked_for(folder):
+    """The solution may be the same; the confidence tells bfloat16 from float32."""
+    exact, coarse = (
+        pipeline("puzzle-solving", model=str(folder), device="cpu", compute_dtype=name, max_segments=1)
+        for name in ("float32", "bfloat16")
+    )
+    with torch.no_grad():
+        exact.model.q_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        coarse.model.q_head.weight.copy_(exact.model.q_head.weight)
+    confidences = [exact(PUZZLE)["confidence"], coarse(PUZZLE)["confidence"]]
+    assert exact(PUZZLE, compute_dtype="bfloat16")["confidence"] == confidences[1] != confidences[0]
+    assert coarse.model.config.compute_dtype == "float32"
 
 
 def test_answer_to_another_question_is_not_valid(solver):
@@ -214,8 +241,9 @@ def test_bad_items_are_named_before_any_is_solved(solver, puzzles, named):
         ({"max_segments": 2.0}, "max_segments is 2.0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"halt": 1}, "halt is 1"),
+        ({"compute_dtype": "float16"}, "compute_dtype is 'float16'; allowed: 'float32', 'bfloat16'"),
         ({"num_augmentations": 0}, "num_augmentations is 0"),
-        ({"temperature": 1.0}, "'temperature'.*max_segments, halt, batch_size"),
+        ({"temperature": 1.0}, "'temperature'.*max_segments, halt, compute_dtype, batch_size"),
     ],
 )
 def test_bad_parameters_are_named(solver, folder, parameters, named):
@@ -253,7 +281,7 @@ MAZE = "S# \n   \n# G"
 MAZE_ANSWER = "S# \noo \n#oG"
 
 
-class KnowingMazeModel(HrmForPuzzleSolving):
+class KnowingMazeModel(BatchByBatch):
     """Answers the maze MAZE with MAZE_ANSWER."""
 
     def solve(self, input_ids, puzzle_identifiers=None, max_segments=None, halt=True):
@@ -287,7 +315,7 @@ ARC_GRIDS = [[[1, 2, 3], [0, 9, 8]], [[5, 0]]]
 ARC_TASK = {"train": [], "test": [{"input": grid} for grid in ARC_GRIDS]}
 
 
-class KnowingArcModel(HrmForPuzzleSolving):
+class KnowingArcModel(BatchByBatch):
     """Turns every grid upside down, as each variant's identifier sees it; but under number 4 it says [[7]]."""
 
     def __init__(self, config):

@@ -333,11 +333,12 @@ def test_codes_number_the_group(box_shape):
     drawn = SudokuSymmetries.draw(box_shape, 500, np.random.default_rng(3))
     codes = drawn.to_codes()
     assert codes.dtype == np.uint64 and int(codes.max()) < order
+    np.testing.assert_array_equal(drawn[:].to_codes(), codes)  # found from the permutations, not kept from the draw
     again = SudokuSymmetries.from_codes(box_shape, codes)
     for name in ("digit_map", "row_order", "col_order", "transpose"):
         np.testing.assert_array_equal(getattr(again, name), getattr(drawn, name))
     ends = np.array([0, 1, order - 1], np.uint64)
-    np.testing.assert_array_equal(SudokuSymmetries.from_codes(box_shape, ends).to_codes(), ends)
+    np.testing.assert_array_equal(SudokuSymmetries.from_codes(box_shape, ends)[:].to_codes(), ends)
     for bad in ([order], [-1]):
         with pytest.raises(PuzzleError, match=str(bad[0])):
             SudokuSymmetries.from_codes(box_shape, bad)
@@ -354,6 +355,17 @@ def test_all_codes_of_4x4_are_different_symmetries():
     marked = np.zeros((4, 4), np.uint8)
     marked[0], marked[1, 0], marked[2, 0] = [1, 2, 3, 4], 3, 2  # no symmetry but the identity keeps this grid
     assert len({grid.tobytes() for grid in symmetries.apply(marked)}) == 3072
+
+
+def test_several_grids_under_all_symmetries():
+    generator = np.random.default_rng(9)
+    symmetries = SudokuSymmetries.draw((2, 3), 20, generator)
+    grids = generator.integers(0, 7, (3, 6, 6), dtype=np.uint8)
+    want = np.stack([symmetries.apply(np.broadcast_to(grid, (20, 6, 6))) for grid in grids], axis=1)
+    np.testing.assert_array_equal(symmetries.apply_to_each(grids), want)
+    np.testing.assert_array_equal(symmetries.apply(grids[0]), want[:, 0])
+    with pytest.raises(PuzzleError, match=r"grids \(6, 6\) each, got \(6, 6\)"):
+        symmetries.apply_to_each(grids[0])
 
 
 def test_codes_beyond_64_bits_are_refused():

@@ -211,9 +211,9 @@ def _add_variants(writer: PuzzleWriter, rows: SudokuRows, num_aug: int, generato
     for row in range(len(rows)):
         symmetries = SudokuSymmetries.draw(rows.box_shape, num_aug, generator)
         cells = np.empty((1 + num_aug, 2, n * n), dtype=np.uint8)
-        for side, grids in enumerate((rows.questions, rows.answers)):
-            cells[0, side] = encode(grids[row]).reshape(-1)
-            cells[1:, side] = encode(symmetries.apply(grids[row])).reshape(num_aug, -1)
+        both = np.stack((rows.questions[row], rows.answers[row]))
+        cells[0] = encode(both).reshape(2, -1)
+        cells[1:] = encode(symmetries.apply_to_each(both)).reshape(num_aug, 2, -1)
         writer.add_puzzle(
             f"{row:08d}",
             [cells],

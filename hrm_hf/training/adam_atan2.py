@@ -3,11 +3,64 @@
 The published model was trained with it. Scale invariant, so it has no epsilon.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 
 from ..errors import ArgumentError
+
+_COMPILED_FROM = 4096  # elements; below, the plain operations cost nothing, and odd sizes would compile again
+
+
+def atan2_right(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """atan2(y, x) for x >= 0, float32, within 3e-7 of its value; 0 where both are 0.
+
+    Only additions, products and one division, so that a compiler makes one pass of it: beside the memory traffic of an
+    optimiser step it costs next to nothing, where the library's atan2 costs more than all the rest of the step.
+    """
+    height = y.abs()
+    steep = height > x
+    tiny = torch.finfo(torch.float32).tiny  # changes nothing but 0 / 0
+    ratio = torch.where(steep, x, height) / (torch.where(steep, height, x) + tiny)  # in [0, 1]
+    square = ratio * ratio
+    # atan(t) = t * P(t * t) for t in [0, 1], least maximal error (6e-9). The numbers stand in the code and not in a
+    # global tuple, which the compiler would read from memory as 64-bit inputs.
+    p = 0.0024567231289035416 * square - 0.01440135120246186
+    p = p * square + 0.0397812106189336
+    p = p * square - 0.07234856016108639
+    p = p * square + 0.1049894525140292
+    p = p * square - 0.1416122889669888
+    p = p * square + 0.19985906706322493
+    p = p * square - 0.33332597022181765
+    p = p * square + 0.9999998863809346
+    angle = p * ratio
+    angle = torch.where(steep, 1.5707963267948966 - angle, angle)
+    return torch.where(y < 0, -angle, angle)
+
+
+def _update(
+    parameter: torch.Tensor,
+    gradient: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    factors: torch.Tensor,
+) -> None:
+    """One update in place, to be compiled; all (n,) float32 but `factors` (6,)."""
+    keep, gradient_share, square_keep, square_share, square_scale, rate = factors.unbind()
+    new_mean = mean + gradient_share * (gradient - mean)
+    new_square = square * square_keep + square_share * (gradient * gradient)
+    angle = atan2_right(new_mean, new_square.sqrt() * square_scale)
+    mean.copy_(new_mean)
+    square.copy_(new_square)
+    parameter.copy_(parameter * keep - rate * angle)
+
+
+@cache
+def _compiled_update() -> Callable:
+    # "fast": products and sums may become fused multiply-adds, as in the library's own kernels
+    options = {"cpp.enable_floating_point_contract_flag": "fast"}
+    return torch.compile(_update, fullgraph=True, dynamic=True, options=options)
 
 
 class AdamATan2(torch.optim.Optimizer):
@@ -18,6 +71,8 @@ class AdamATan2(torch.optim.Optimizer):
         lr: learning rate, 0 or more (HRM warms up from 0).
         betas: decay of the first and the second moment, each in [0, 1).
         weight_decay: decoupled: p <- p * (1 - lr * weight_decay) before the update.
+        compiled: one compiled pass over each parameter in place of eight operations; equal up to rounding. The
+            parameters and moments stay what they are, one tensor each.
     Raises:
         ArgumentError: a value outside these ranges.
 
@@ -31,6 +86,7 @@ class AdamATan2(torch.optim.Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 1e-2,
+        compiled: bool = False,
     ):
         for name, value, ok, allowed in (
             ("lr", lr, lr >= 0, "0 or more"),
@@ -41,6 +97,7 @@ class AdamATan2(torch.optim.Optimizer):
             if not ok:
                 raise ArgumentError(f"AdamATan2: {name} is {value}; allowed is {allowed}")
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        self.compiled = compiled
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -67,6 +124,13 @@ class AdamATan2(torch.optim.Optimizer):
         correction1 = 1 - beta1 ** state["step"]
         correction2 = 1 - beta2 ** state["step"]
 
+        tensors = (parameter, gradient, mean, square)
+        if self.compiled and parameter.numel() >= _COMPILED_FROM and all(t.is_contiguous() for t in tensors):
+            keep = 1 - lr * group["weight_decay"]
+            factors = (keep, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, lr / correction1)
+            factors = torch.tensor(factors, dtype=torch.float32).to(parameter.device, non_blocking=True)
+            _compiled_update()(*(tensor.detach().view(-1) for tensor in tensors), factors)
+            return
         parameter.mul_(1 - lr * group["weight_decay"])
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -74,7 +138,11 @@ class AdamATan2(torch.optim.Optimizer):
 
 
 def make_adam_atan2(
-    parameters: list[torch.nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float
+    parameters: list[torch.nn.Parameter],
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    compiled: bool = False,
 ) -> torch.optim.Optimizer:
     """The `adam-atan2` package's fused optimiser where the tensors are on CUDA and its import works, else ours."""
     if parameters and all(parameter.is_cuda for parameter in parameters):
@@ -84,4 +152,4 @@ def make_adam_atan2(
             pass
         else:
             return FusedAdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
-    return AdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+    return AdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay, compiled=compiled)

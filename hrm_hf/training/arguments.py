@@ -38,6 +38,14 @@ class HrmModelArguments:
     compute_dtype: str = field(
         default="float32", metadata={"help": "Dtype of the activations.", "choices": ["float32", "bfloat16"]}
     )
+    halting: str = field(
+        default="q_learning",
+        metadata={
+            "help": "When a puzzle is left: q_learning compares halting with going on; halt_only asks q_halt alone, "
+            "which saves the pass that learns the value of going on.",
+            "choices": ["q_learning", "halt_only"],
+        },
+    )
 
     def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
         """The model's configuration for data of these sizes.
@@ -131,6 +139,10 @@ class HrmTrainingArguments:
         metadata={"help": "Repository (owner/name) on the Hub to push the last checkpoint to. Default: none."},
     )
     hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
+    compile: bool = field(
+        default=False,
+        metadata={"help": "Compile blocks and optimiser with torch.compile; on a CPU it needs a C++ compiler."},
+    )
 
     def __post_init__(self):
         if self.push_to_hub is not None:

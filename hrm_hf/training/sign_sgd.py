@@ -10,17 +10,22 @@ import torch
 
 
 def sum_rows(identifiers: torch.Tensor, gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums the gradients of equal identifiers.
+    """Gives every row the sum over all rows of its identifier.
+
+    The shapes depend on no value, so that the host does not wait for an accelerator.
 
     Args:
         identifiers: (M,) int64.
         gradients: (M, E).
     Returns:
-        sorted distinct identifiers (U,) and their summed gradients (U, E).
+        the identifiers sorted (M,), and the summed gradient of each (M, E): equal identifiers have equal rows.
     """
-    distinct, slots = torch.unique(identifiers, return_inverse=True)
-    sums = gradients.new_zeros(len(distinct), gradients.shape[1]).index_add_(0, slots, gradients)
-    return distinct, sums
+    identifiers, order = identifiers.sort(stable=True)
+    begins = torch.ones_like(identifiers)
+    begins[1:] = identifiers[1:] != identifiers[:-1]
+    slots = begins.cumsum(0) - 1  # (M,) number of the distinct identifier
+    sums = torch.zeros_like(gradients).index_add_(0, slots, gradients[order])
+    return identifiers, sums[slots]
 
 
 class SparseSignSGD(torch.optim.Optimizer):
@@ -55,13 +60,22 @@ class SparseSignSGD(torch.optim.Optimizer):
 
     def global_gradient(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Distinct identifiers (U,) of all processes and their summed gradients (U, E); None without a gradient."""
+        found = self._global_rows()
+        if found is None:
+            return None
+        identifiers, sums = found
+        distinct, counts = identifiers.unique_consecutive(return_counts=True)
+        return distinct, sums[counts.cumsum(0) - 1]
+
+    def _global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What `sum_rows` gives for all processes."""
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:
             return None
-        gradient = gradient.coalesce()
-        identifiers, rows = gradient.indices()[0], gradient.values() / self.loss_scale
+        # as they came, equal identifiers apart: summing them here would wait for the device
+        identifiers, rows = gradient._indices()[0], gradient._values() / self.loss_scale
         if self.gather is not None:
-            # Processes hold different numbers of distinct puzzles: fill up with one that is there, gradient 0.
+            # Gradients of fewer rows are filled up with one that is there, gradient 0.
             missing = self.local_rows - len(identifiers)
             identifiers = self.gather(torch.cat((identifiers, identifiers[:1].expand(missing))))
             rows = self.gather(torch.cat((rows, rows.new_zeros(missing, rows.shape[1]))))
@@ -74,7 +88,7 @@ class SparseSignSGD(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = self.global_gradient()
+        found = self._global_rows()
         if found is not None:
             group = self.param_groups[0]
             table, lr = group["params"][0], group["lr"]

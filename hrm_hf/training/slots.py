@@ -14,6 +14,13 @@ from ..modeling_hrm import HrmCarry, HrmForPuzzleSolving
 Batch = dict[str, torch.Tensor]  # input_ids (B, S), labels (B, S), puzzle_identifiers (B,): int64
 
 
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor there; to a CUDA device through pinned memory, so that the host does not wait for the copy."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass
 class ActSlots:
     """State of B slots between two segments.

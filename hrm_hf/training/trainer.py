@@ -30,20 +30,21 @@ from ..errors import ArgumentError, CheckpointError, DataError, NonFiniteError
 from ..evaluation import PuzzleRows, evaluate_puzzles
 from ..halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..losses import segment_losses
-from ..modeling_hrm import HrmForPuzzleSolving
+from ..modeling_hrm import HrmBlock, HrmForPuzzleSolving
 from ..publishing import push_checkpoint
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .averaging import WeightAverage
 from .batch_stream import BatchStream
 from .best_score import BestScore
+from .compiled import compiled_block
 from .finite_watch import FiniteWatch
 from .lost_process import naming_lost_processes
 from .main_process import on_main_process
 from .run_folder import RunFolder
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
-from .slots import ActSlots, Batch
+from .slots import ActSlots, Batch, on_device
 from .step_metrics import means, segment_sums
 from .stop_requests import StoppedBySignal, StopRequests
 from .trackers import Trackers
@@ -162,11 +163,16 @@ class HrmTrainer:
         self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
         self.exploration = torch.Generator().manual_seed(args.seed)
 
+        self.run_block = compiled_block(self.accelerator.device) if args.compile else HrmBlock.__call__
         self.model, self.distributed_model = self._prepare_model(model)
         table = self.model.model.puzzle_embeddings
         dense = [p for p in self.model.parameters() if table is None or p is not table.weight]
         self.dense_optimizer = make_adam_atan2(
-            dense, lr=0.0, betas=(args.adam_beta1, args.adam_beta2), weight_decay=args.weight_decay
+            dense,
+            lr=0.0,
+            betas=(args.adam_beta1, args.adam_beta2),
+            weight_decay=args.weight_decay,
+            compiled=args.compile,
         )
         self.puzzle_optimizer = None
         if table is not None:
@@ -212,7 +218,7 @@ class HrmTrainer:
             draws = draw_exploration(args.global_batch_size, self.model.config.halt_max_steps, self.exploration)
         first = self.accelerator.process_index * self.local_batch_size
         device = self.accelerator.device
-        min_steps = exploration_min_steps(draws, args.halt_exploration_prob).to(device)
+        min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), device)
         min_steps = min_steps[first : first + self.local_batch_size].chunk(args.gradient_accumulation_steps)
         offered = self._split(batch)
         if self.slots is None:
@@ -233,7 +239,7 @@ class HrmTrainer:
         given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
         self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
         self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
-        tensors = {name: tensor.to(self.accelerator.device, torch.int64) for name, tensor in given.items()}
+        tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
         rows = len(tensors["input_ids"])
         if tensors["labels"].shape != tensors["input_ids"].shape:
             shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
@@ -254,21 +260,26 @@ class HrmTrainer:
         config = self.model.config
         slots = slots.refilled(self.model, offered)
         data = slots.data
-        inputs = {"input_ids": data["input_ids"], "puzzle_identifiers": data["puzzle_identifiers"]}
-        out = self.distributed_model(**inputs, carry=slots.carry)
+        # this step's weights and input, for both passes
+        prepared = self.model.model.prepare(run_block=self.run_block)
+        embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
+        out = self.distributed_model(inputs_embeds=embeddings, carry=slots.carry, prepared=prepared)
         steps = slots.steps + 1
         targets = None
-        if config.halt_max_steps > 1:
-            with torch.no_grad():  # this step's weights; the plain module, because DDP has nothing to do here
-                following = self.model(**inputs, carry=out.carry)
-            targets = q_continue_targets(
-                following.q_halt_logits, following.q_continue_logits, steps, config.halt_max_steps
-            )
+        if config.halting == "q_learning" and config.halt_max_steps > 1:
+            # the plain module, because DDP has nothing to do here
+            following = self.model.q_logits_ahead(out.carry, embeddings.detach(), prepared)
+            targets = q_continue_targets(*following, steps, config.halt_max_steps)
         losses = segment_losses(
             out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
         )
         halted = training_halt(
-            steps, out.q_halt_logits.detach(), out.q_continue_logits.detach(), min_steps, config.halt_max_steps
+            steps,
+            out.q_halt_logits.detach(),
+            out.q_continue_logits.detach(),
+            min_steps,
+            config.halt_max_steps,
+            config.halting,
         )
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
         return losses.total(), ActSlots(out.carry, steps, halted, data), sums
@@ -349,7 +360,7 @@ class HrmTrainer:
         return self.scores
 
     def _train_on(self) -> None:
-        args = self.args
+        args, first, started = self.args, self.step + 1, time.monotonic()
         main = self.accelerator.is_local_main_process
         progress = tqdm(total=args.max_steps, initial=self.step, desc="training", disable=not main)
         with progress, StopRequests(self.accelerator) as stop:
@@ -357,6 +368,8 @@ class HrmTrainer:
                 sums = self.training_step(next(self.batches))
                 self.finite.look(self.step + 1, sums, self.row_losses, self.slots)
                 rate = self.optimizer_step()
+                if args.compile and self.step == first:
+                    self._say(f"\nthe first step, with compiling, took {time.monotonic() - started:.1f} s")
                 self.window = {name: self.window.get(name, 0) + value for name, value in sums.items()}
                 self.window_steps += 1
                 progress.update()

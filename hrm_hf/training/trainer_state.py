@@ -47,6 +47,7 @@ SLOT_DATA = ("input_ids", "labels", "puzzle_identifiers")
 # Arguments that may differ when a run goes on: they change no weight beyond the rounding of sums.
 FREE_ARGUMENTS = frozenset(
     {
+        "compile",
         "cpu_threads",
         "epochs",  # what counts is max_steps
         "eval_batch_size",

@@ -1,0 +1,160 @@
+"""Building data sets: seconds and peak memory, beside the published builder's figures.
+
+    python benchmarks/building_speed.py                                    made-up sources
+    python benchmarks/building_speed.py --sudoku-source FILE.csv.gz --arc-source ARC-AGI.zip
+
+Sudoku: 1,000 puzzles with 1,000 augmentations each, from a CSV file to train.h5 and test.h5. ARC: 20 tasks with 1,000
+augmentations each. Each builder runs in a process of its own, some times; the clock runs from reading the source to
+the closed files, without the start of Python. Without sources the Sudokus are generated and the ARC tasks have random
+grids (3 pairs to learn from, 1 to test, sides of 3 to 22).
+
+The published builder is not run here. Its figures (69 s and 3.5 GB, 5.9 s) were measured on 2 cores of such a machine,
+and the ratios to them hold only there.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from side_by_side import Target, benchmark_parser, finish, peak_memory_mb, rounded, start
+
+PUBLISHED_SUDOKU_SECONDS, PUBLISHED_SUDOKU_MB, PUBLISHED_ARC_SECONDS = 69.0, 3500.0, 5.9
+NUM_AUG = 1000
+NUM_TEST = 10  # puzzles of the source that go to test.h5
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    if args.child:
+        print(json.dumps(build(args)))
+        return
+    start(args)
+    with tempfile.TemporaryDirectory() as folder:
+        sudoku, arc = (in_own_process(task, Path(folder), args) for task in ("sudoku", "arc"))
+    for name, record in (("Sudoku", sudoku), ("ARC", arc)):
+        print(
+            f"{name}: {record['puzzles']} x {record['variants']} variants, {record['rows']:,} rows: "
+            f"{record['seconds']:.2f} s (median of {record['runs']}), {record['peak_memory_mb']:.0f} MB"
+        )
+    ratio = PUBLISHED_SUDOKU_SECONDS / sudoku["seconds"], PUBLISHED_ARC_SECONDS / arc["seconds"]
+    sudoku["ratio_to_published"], arc["ratio_to_published"] = map(rounded, ratio)
+    notes = [f"published: {PUBLISHED_SUDOKU_SECONDS:.0f} s, {ratio[0]:.0f}x"]
+    notes += [f"published: {PUBLISHED_SUDOKU_MB:.0f} MB", f"published: {PUBLISHED_ARC_SECONDS} s, {ratio[1]:.0f}x"]
+    targets = [
+        Target("build Sudoku 1,000 x 1,001", 2.0, sudoku["seconds"], "s", True, notes[0]),
+        Target("build Sudoku 1,000 x 1,001, memory", 500.0, sudoku["peak_memory_mb"], "MB", True, notes[1]),
+        Target("build ARC, 20 tasks x 1,000", 1.0, arc["seconds"], "s", True, notes[2]),
+    ]
+    finish("building_speed", args, {"sudoku": sudoku, "arc": arc}, targets)
+
+
+def in_own_process(task: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What a child process says of this build; its memory holds nothing else."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", task, "--output-dir", str(folder / task)]
+    command += ["--runs", "1" if args.quick else str(args.runs)]
+    sizes = ["6", "2", "5"] if args.quick else [str(args.puzzles), str(args.tasks), str(NUM_AUG)]
+    for name, size in zip(("--puzzles", "--tasks", "--num-aug"), sizes, strict=True):
+        command += [name, size]
+    source = args.sudoku_source if task == "sudoku" else args.arc_source
+    if task == "sudoku" and source is None:
+        source = folder / "sudoku.csv"
+        write_sudokus(source, int(sizes[0]) + NUM_TEST)
+    if source is not None:
+        command += [f"--{task}-source", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"building {task} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def build(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs one builder in this process `args.runs` times."""
+    seconds = []
+    for _ in range(args.runs):
+        took, info = build_sudokus(args) if args.child == "sudoku" else build_tasks(args)
+        seconds.append(took)
+    source = args.sudoku_source if args.child == "sudoku" else args.arc_source
+    return {
+        "source": "made up" if source is None or source.name == "sudoku.csv" else source.name,
+        "puzzles": info.num_groups,
+        "variants": info.num_aug + 1,
+        "rows": info.num_rows,
+        "seconds": rounded(statistics.median(seconds)),
+        "runs": len(seconds),
+        "peak_memory_mb": rounded(peak_memory_mb() or float("nan")),
+    }
+
+
+def build_sudokus(args: argparse.Namespace) -> tuple[float, Any]:
+    from hrm_hf.data.sudoku_builder import build_sudoku, read_csv
+
+    started = time.perf_counter()
+    rows = read_csv(args.sudoku_source)
+    test, train = (rows.select(part) for part in np.split(np.arange(len(rows)), [NUM_TEST]))
+    infos = build_sudoku(args.output_dir, train, test, args.num_aug, args.puzzles, seed=0, overwrite=True)
+    return time.perf_counter() - started, infos[0]
+
+
+def build_tasks(args: argparse.Namespace) -> tuple[float, Any]:
+    from hrm_hf.data.arc_builder import build_arc
+    from hrm_hf.data.arc_tasks import TRAINING, CollectedTask, read_collection
+
+    if args.arc_source is None:
+        tasks = [CollectedTask(task, TRAINING, "made up", task.name) for task in made_up_tasks(args.tasks)]
+    else:
+        tasks = read_collection(args.arc_source).tasks[: args.tasks]
+    started = time.perf_counter()
+    infos = build_arc(args.output_dir, tasks, args.num_aug, seed=42, overwrite=True, progress=False)
+    return time.perf_counter() - started, infos[0]
+
+
+def made_up_tasks(count: int) -> list[Any]:
+    """Tasks of 3 + 1 pairs of random grids."""
+    from hrm_hf.arc import ArcTask
+
+    generator = np.random.default_rng(0)
+
+    def pair() -> tuple[np.ndarray, np.ndarray]:
+        return tuple(generator.integers(0, 10, generator.integers(3, 23, 2), dtype=np.uint8) for _ in range(2))
+
+    return [ArcTask(f"task{number:04d}", [pair() for _ in range(3)], [pair()]) for number in range(count)]
+
+
+def write_sudokus(path: Path, count: int) -> None:
+    """A CSV file of 9x9 puzzles: images of a few generated ones under random symmetries, which are sooner made."""
+    from hrm_hf.sudoku import SudokuSymmetries, generate, to_string
+
+    generator = np.random.default_rng(0)
+    questions, answers = generate(5, (3, 3), generator, min_givens=30)
+    lines = []
+    for question, answer in zip(questions, answers, strict=True):
+        symmetries = SudokuSymmetries.draw((3, 3), -(-count // len(questions)), generator)
+        for images in zip(symmetries.apply(question), symmetries.apply(answer), strict=True):
+            lines.append(",".join(["made up", *map(to_string, images), "0"]))
+    path.write_text("\n".join(["source,question,answer,rating", *lines[:count]]) + "\n", encoding="utf-8")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = benchmark_parser(__doc__, pairs=1, seconds=0)
+    parser.add_argument(
+        "--sudoku-source", type=Path, help="CSV file: source, question, answer, rating (default: generated)"
+    )
+    parser.add_argument("--arc-source", type=Path, help="folder or zip with ARC tasks (default: random grids)")
+    parser.add_argument("--puzzles", type=int, default=1000, help="Sudokus (default 1000)")
+    parser.add_argument("--tasks", type=int, default=20, help="ARC tasks (default 20)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each builder (default 3)")
+    for name in ("--child", "--output-dir"):  # what a child process is told
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("--num-aug", type=int, default=NUM_AUG, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""How cost grows: steps a second and memory over batch, cells, cycles, segments and processes, as a table and a plot.
+
+    python benchmarks/scaling.py                              all five, in some minutes
+    python benchmarks/scaling.py --only batch cells           some of them
+    python benchmarks/scaling.py --size 27m --dtype bfloat16  the published size (slow on a CPU)
+
+batch, cells (81 to 900) and cycles (H x L) count training steps, Q-learning; segments counts batches solved without
+halting; processes shares one global batch among processes on a CPU, each with its part of the threads (the plain side
+is one process). Beside the fast way stand the plain twin and the limit: the peak of matrix products in the fast side's
+dtype over the arithmetic. Every point runs in processes of its own: one for both speeds, in turns, and one for the
+memory of each side (its peak, weights and libraries included; on a GPU what PyTorch held there).
+
+The plot goes to scaling.png beside the result file, if matplotlib is there (extra `plot`).
+"""
+
+import argparse
+import multiprocessing
+import os
+import socket
+import statistics
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_twin import PlainHrm, PlainTraining, plain_solve
+from side_by_side import (
+    RESULTS,
+    benchmark_parser,
+    compare,
+    finish,
+    peak_memory_mb,
+    rounded,
+    seconds_of,
+    start,
+    usable_cores,
+)
+from step_flops import matmul_peak, solving_flops, training_step_flops
+from subjects import add_compile_option, compiles, config_of, device, made_up_batches, training_arguments
+
+from hrm_hf.training import HrmTrainer, seeded_model
+
+DIMENSIONS = ("batch", "cells", "cycles", "segments", "processes")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place to measure at: the value of a dimension, and everything that it means."""
+
+    dimension: str
+    value: int | str
+    rows: int
+    changes: dict[str, int] = field(default_factory=dict)  # of the config
+    segments: int = 0  # 0: a training step
+    processes: int = 1
+
+
+def points(quick: bool) -> list[Point]:
+    """All of them, each dimension from cheap to dear."""
+    cycles = [(1, 1), (2, 2)] if quick else [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
+    every = [Point("batch", rows, rows) for rows in ((1, 2) if quick else (1, 4, 16, 64))]
+    every += [Point("cells", cells, 4, {"seq_len": cells}) for cells in ((9, 16) if quick else (81, 225, 400, 900))]
+    every += [Point("cycles", f"{h}x{low}", 4, {"H_cycles": h, "L_cycles": low}) for h, low in cycles]
+    every += [Point("segments", number, 4, segments=number) for number in ((1, 2) if quick else (1, 2, 4, 8, 16))]
+    every += [Point("processes", number, 4 if quick else 16, processes=number) for number in (1, 2)]
+    return every
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    # This process only starts others and must not compute: a process whose threads have run is no good one to fork.
+    start(args)
+    peak, args.compile = in_child(peak_of, args), in_child(compiles, args)
+    how = f"{args.size}, {args.dtype}{', compiled' if args.compile else ''}"
+    print(f"{how}, limit from {peak / 1e9:.0f} GFLOP/s of matrix products\n")
+    columns = ("batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB")
+    print(f"{'':<12}{'':>6}" + "".join(f"{name:>9}" for name in columns), flush=True)
+    records = []
+    for point in points(args.quick):
+        if point.dimension in args.only and not (point.processes > 1 and torch.cuda.is_available()):
+            records.append(measure(point, peak, args))
+            print(line(records[-1]), flush=True)
+    finish("scaling", args, {"how": how, "points": records}, [])
+    if not args.quick or args.results is not None:
+        draw(records, (args.results or RESULTS) / "scaling.png", how)
+
+
+def measure(point: Point, peak: float, args: argparse.Namespace) -> dict[str, Any]:
+    """Speeds and memory at a point."""
+    plain, fast = in_child(speeds, args, point)
+    memory = {"plain": in_child(memory_of, args, point, plain_way), "fast": in_child(memory_of, args, point, fast_way)}
+    config = config_of(args.size, **point.changes)
+    flops = training_step_flops(config, point.rows)
+    if point.processes > 1:
+        fast, memory["fast"] = in_processes(point, args)
+    elif point.segments:
+        flops = solving_flops(config, point.rows, point.segments)
+    return {
+        "dimension": point.dimension,
+        "value": point.value,
+        "batch": point.rows,
+        "fast_per_second": rounded(1 / fast),
+        "plain_per_second": rounded(1 / plain),
+        "ratio": rounded(plain / fast),
+        "limit_per_second": rounded(peak / flops),
+        "share_of_limit": rounded(flops / fast / peak),
+        "fast_mb": rounded(memory["fast"]),
+        "plain_mb": rounded(memory["plain"]),
+    }
+
+
+def line(record: dict[str, Any]) -> str:
+    """One point in one line of the table."""
+    numbers = "".join(f"{record[name]:>9.2f}" for name in ("fast_per_second", "plain_per_second", "ratio"))
+    numbers += f"{record['limit_per_second']:>9.2f}{record['share_of_limit']:>9.0%}"
+    numbers += f"{record['fast_mb']:>9.0f}{record['plain_mb']:>9.0f}"
+    return f"{record['dimension']:<12}{record['value']:>6}{record['batch']:>9}{numbers}"
+
+
+# What runs in processes of its own
+
+
+def peak_of(args: argparse.Namespace) -> float:
+    return matmul_peak(getattr(torch, args.dtype), device(), args.quick)
+
+
+def plain_way(point: Point, args: argparse.Namespace) -> Callable[[], object]:
+    """The plain twin's call of what is counted, in one process."""
+    config = config_of(args.size, **point.changes)
+    twin = PlainHrm(config, getattr(torch, args.plain_dtype), device())
+    twin.load(seeded_model(config, seed=0).state_dict())
+    batches = made_up_batches(config, point.rows)
+    if not point.segments:
+        training = PlainTraining(twin)
+        return lambda: training.step(next(batches))
+    given = puzzles(next(batches))
+    return lambda: plain_solve(twin, *given, segments=point.segments)
+
+
+def fast_way(point: Point, args: argparse.Namespace) -> Callable[[], object]:
+    """Ours."""
+    if not point.segments:
+        return fast_step(point, args)[0]
+    config = config_of(args.size, **point.changes)
+    model = seeded_model(config, seed=0).to(device()).eval()
+    given = puzzles(next(made_up_batches(config, point.rows)))
+    return lambda: model.solve(*given, max_segments=point.segments, halt=False, compute_dtype=args.dtype)
+
+
+def puzzles(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch["input_ids"].to(device()), batch["puzzle_identifiers"].to(device())
+
+
+def fast_step(point: Point, args: argparse.Namespace) -> tuple[Callable[[], object], HrmTrainer]:
+    """A training step of HrmTrainer on this process's part of the batch."""
+    config = config_of(args.size, compute_dtype=args.dtype, **point.changes)
+    options = training_arguments(global_batch_size=point.rows, max_steps=10**6, warmup_steps=0, compile=args.compile)
+    trainer = HrmTrainer(seeded_model(config, seed=0), options, train_batches=[])
+    batches = made_up_batches(config, trainer.local_batch_size)
+
+    def step() -> None:
+        trainer.training_step(next(batches))
+        trainer.optimizer_step()
+
+    return step, trainer
+
+
+def speeds(args: argparse.Namespace, point: Point) -> tuple[float, float]:
+    """Median seconds (plain, fast)."""
+    compared = compare(plain_way(point, args), fast_way(point, args), args.pairs, args.seconds)
+    return compared.plain.median, compared.fast.median
+
+
+def memory_of(args: argparse.Namespace, point: Point, make: Callable) -> float:
+    """MB held at the most by one side alone, over two calls."""
+    way = make(point, args)
+    for _ in range(2):
+        way()
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_memory_mb() or float("nan")
+
+
+def one_of_many(rank: int, point: Point, port: int, args: argparse.Namespace) -> tuple[float, float]:
+    """This process's part of a run in several: (median seconds of a step, MB at the most)."""
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": point.processes, "LOCAL_WORLD_SIZE": point.processes}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    os.environ.update({name: str(value) for name, value in (world | place).items()})
+    torch.set_num_threads(max(1, (args.threads or usable_cores()) // point.processes))
+    step, trainer = fast_step(point, args)
+    step()
+    taken = statistics.median(seconds_of(step) for _ in range(args.pairs))  # all processes take as many
+    trainer.accelerator.wait_for_everyone()
+    trainer.close()
+    trainer.accelerator.end_training()
+    return taken, peak_memory_mb() or float("nan")
+
+
+def in_processes(point: Point, args: argparse.Namespace) -> tuple[float, float]:
+    """(seconds of a step, MB of all processes together)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = [Child(one_of_many, rank, point, port, args) for rank in range(point.processes)]
+    answers = [child.answer() for child in children]
+    return max(seconds for seconds, _ in answers), sum(memory for _, memory in answers)
+
+
+class Child:
+    """A function's call in a process of its own; forked on Linux, so that nothing is imported again (with CUDA, which
+    does not survive that, started anew).
+    """
+
+    def __init__(self, function: Callable, *arguments: Any):
+        forks = sys.platform == "linux" and not torch.cuda.is_available()
+        context = multiprocessing.get_context("fork" if forks else "spawn")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_send_answer, args=(sender, function, arguments))
+        self._process.start()
+        sender.close()  # so that a child that dies is noticed
+
+    def answer(self) -> Any:
+        """What the function returned. Raises SystemExit where it failed."""
+        try:
+            answer = self._receiver.recv()
+        except EOFError:
+            raise SystemExit("a measuring process died") from None
+        finally:
+            self._process.join()
+        if isinstance(answer, str):
+            raise SystemExit(f"a measuring process failed:\n{answer}")
+        return answer
+
+
+def _send_answer(sender: Any, function: Callable, arguments: tuple) -> None:
+    try:
+        answer = function(*arguments)
+    except BaseException:
+        answer = traceback.format_exc()
+    sender.send(answer)
+
+
+def in_child(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
+    return Child(_with_threads, function, args, *arguments).answer()
+
+
+def _with_threads(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
+    torch.set_num_threads(args.threads or usable_cores())
+    return function(args, *arguments)
+
+
+# The plot
+
+
+def draw(records: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Speeds above, memory below, one column for each dimension."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: matplotlib is missing (extra `plot`)")
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    dimensions = [name for name in DIMENSIONS if any(record["dimension"] == name for record in records)]
+    figure, axes = pyplot.subplots(2, len(dimensions), figsize=(3.2 * len(dimensions), 6), squeeze=False)
+    for column, dimension in enumerate(dimensions):
+        found = [record for record in records if record["dimension"] == dimension]
+        values = [str(record["value"]) for record in found]
+        top, bottom = axes[:, column]
+        for name, style in (("fast", "o-"), ("plain", "s-"), ("limit", "k--")):
+            top.plot(values, [record[f"{name}_per_second"] for record in found], style, label=name)
+        for name, style in (("fast", "o-"), ("plain", "s-")):
+            bottom.plot(values, [record[f"{name}_mb"] for record in found], style, label=name)
+        top.set_yscale("log")
+        top.set_title(dimension)
+        top.set_ylabel("batches solved/s" if dimension == "segments" else "steps/s")
+        bottom.set_ylabel("MB")
+        bottom.set_ylim(0, 1.1 * max(record[f"{name}_mb"] for record in found for name in ("fast", "plain")))
+        bottom.set_xlabel("H x L" if dimension == "cycles" else dimension)
+    axes[0, 0].legend()
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+    print(f"written: {path.name}")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    on_gpu = torch.cuda.is_available()
+    parser = benchmark_parser(__doc__, pairs=5, seconds=10)
+    parser.add_argument("--only", nargs="+", choices=DIMENSIONS, default=list(DIMENSIONS))
+    parser.add_argument("--size", choices=("27m", "1m", "tiny"), default="27m" if on_gpu else "1m")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32")
+    parser.add_argument("--plain-dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32")
+    add_compile_option(parser)
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.size, args.pairs = "tiny", 2
+    return args
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Times a plain and a fast way in turns, and writes down what came out: what all benchmarks here share.
+
+A benchmark makes two callables that do the same work, hands them to `compare`, adds its targets and calls
+`write_result`, which leaves one small JSON file in benchmarks/results/. `run_all.py` makes the table of them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Times of one way, in seconds."""
+
+    median: float
+    low: float  # the first quartile
+    high: float  # the third quartile
+    count: int
+
+    @classmethod
+    def of(cls, times: list[float]) -> "Spread":
+        """Raises ValueError for no times at all."""
+        if not times:
+            raise ValueError("no times were taken: at least one is needed")
+        low, median, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+        return cls(median, low, high, len(times))
+
+    def __str__(self) -> str:
+        return f"{in_words(self.median)} ({in_words(self.low)} to {in_words(self.high)}, {self.count}x)"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways of the same work, timed in turns."""
+
+    plain: Spread
+    fast: Spread
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast: plain median over fast median."""
+        return self.plain.median / self.fast.median
+
+    def record(self) -> dict[str, Any]:
+        """For a result file: seconds, rounded to four digits."""
+        sides = {name: _rounded(asdict(getattr(self, name))) for name in ("plain", "fast")}
+        return sides | {"ratio": rounded(self.ratio)}
+
+    def __str__(self) -> str:
+        return f"plain {self.plain}, fast {self.fast}, ratio {self.ratio:.2f}"
+
+
+def compare(
+    plain: Callable[[], object], fast: Callable[[], object], pairs: int, seconds: float, warm_ups: int = 1
+) -> Comparison:
+    """Times both, alternating, so that whatever else the machine does meets both alike.
+
+    Which one comes first changes with every pair. Work that runs on a GPU is waited for.
+
+    Args:
+        pairs: calls of each at the most, at least 1.
+        seconds: no further pair begins after this much time (warm-up not counted); one is always taken.
+        warm_ups: calls of each before the clock counts; compiling happens there.
+    """
+    if pairs < 1:
+        raise ValueError(f"pairs is {pairs}; it must be at least 1")
+    for _ in range(warm_ups):
+        seconds_of(plain)
+        seconds_of(fast)
+    ways = (("plain", plain), ("fast", fast))
+    times: dict[str, list[float]] = {"plain": [], "fast": []}
+    started = time.perf_counter()
+    for pair in range(pairs):
+        if pair and time.perf_counter() - started >= seconds:
+            break
+        for name, way in ways if pair % 2 == 0 else ways[::-1]:
+            times[name].append(seconds_of(way))
+    return Comparison(Spread.of(times["plain"]), Spread.of(times["fast"]))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one call takes, what it started on a GPU included."""
+    _wait_for_gpu()
+    started = time.perf_counter()
+    work()
+    _wait_for_gpu()
+    return time.perf_counter() - started
+
+
+def _wait_for_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the table of targets.
+
+    Attributes:
+        work: what was measured.
+        target: the number to reach; `at_most`: whether less is better.
+        measured: None where it could not be measured here (`note` says why).
+        unit: "x" for a ratio to the plain way, else what the number counts.
+        note: what the number depends on, in a few words.
+    """
+
+    work: str
+    target: float
+    measured: float | None
+    unit: str = "x"
+    at_most: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """None where nothing was measured."""
+        if self.measured is None:
+            return None
+        return self.measured <= self.target if self.at_most else self.measured >= self.target
+
+    def record(self) -> dict[str, Any]:
+        """For a result file; `from_record` takes it back."""
+        return _rounded(asdict(self))
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Target":
+        return cls(**record)
+
+
+def target_table(targets: list[Target]) -> str:
+    """The targets as a Markdown table: work, target, measured, met or not."""
+    lines = ["| work | target | measured | met | |", "| --- | --- | --- | --- | --- |"]
+    for target in targets:
+        bound = "at most" if target.at_most else "at least"
+        measured = "not measured" if target.measured is None else _with_unit(target.measured, target.unit)
+        met = {True: "yes", False: "**no**", None: ""}[target.met]
+        aim = f"{bound} {_with_unit(target.target, target.unit)}"
+        lines.append(f"| {target.work} | {aim} | {measured} | {met} | {target.note} |")
+    return "\n".join(lines)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    number = f"{rounded(value, 3):,.10g}"
+    return number + unit if unit in ("x", "%") else f"{number} {unit}"
+
+
+# What a run says of itself
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, GPU, system and versions; nothing that names this very machine."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts | {name: version(name) for name in PACKAGES}
+
+
+def machine_line() -> str:
+    """The same in one line."""
+    return ", ".join(f"{name} {value}" for name, value in machine().items())
+
+
+def processor_name() -> str:
+    """The name that Linux gives the processor, elsewhere what Python knows of it."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory_mb() -> float | None:
+    """The largest memory that this process has held so far, in MB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def write_result(name: str, record: dict[str, Any], folder: Path | None = None) -> Path:
+    """Writes the record, under date and machine, to <name>.json in `folder` (None: RESULTS). Returns its path."""
+    folder = RESULTS if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    whole = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), **record}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+# The command line that all benchmarks share
+
+
+def benchmark_parser(description: str, pairs: int, seconds: float) -> argparse.ArgumentParser:
+    """A parser with --quick, --pairs, --seconds, --threads and --results.
+
+    Args:
+        description: the benchmark's docstring.
+        pairs, seconds: defaults of what `compare` takes.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="tiny sizes, seconds in all: shows that it runs, measures nothing; writes a result only with --results",
+    )
+    parser.add_argument("--pairs", type=int, default=pairs, help=f"turns of both ways at the most (default {pairs})")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help=f"no further turn after so much time (default {seconds:g})"
+    )
+    parser.add_argument("--threads", type=int, help="threads of PyTorch on a CPU (default: all usable cores)")
+    parser.add_argument(
+        "--results", type=Path, help="folder for the result file (default: results/ beside the benchmarks)"
+    )
+    return parser
+
+
+def start(args: argparse.Namespace) -> None:
+    """Sets the threads and prints the machine."""
+    import torch
+
+    torch.set_num_threads(args.threads or usable_cores())
+    print(machine_line() + "\n", flush=True)
+
+
+def finish(name: str, args: argparse.Namespace, record: dict[str, Any], targets: list[Target]) -> None:
+    """Prints the targets, if any, and writes the result file; a quick run leaves the committed one alone."""
+    if args.quick:
+        targets = [replace(target, note="quick run: not this work, tiny sizes") for target in targets]
+    if targets:
+        print("\n" + target_table(targets))
+    if args.quick and args.results is None:
+        print("\na quick run: no result is written")
+        return
+    path = write_result(name, {**record, "targets": [target.record() for target in targets]}, args.results)
+    print(f"\nwritten: {path.name}")
+
+
+def in_words(seconds: float) -> str:
+    """1.87 s, 91.2 ms, 3.4 us."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
+        if seconds * factor >= 1 or unit == "us":
+            return f"{seconds * factor:.3g} {unit}"
+    raise AssertionError("unreachable")
+
+
+def rounded(value: float, digits: int = 4) -> float:
+    """To so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def _rounded(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: rounded(value) if isinstance(value, float) else value for name, value in record.items()}

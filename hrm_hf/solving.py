@@ -1,0 +1,220 @@
+"""Solving by slots: a puzzle that has halted leaves its slot, and the next of the queue takes it.
+
+HRM spends most segments on few puzzles. So a batch here is a set of slots that are all at work: no segment is spent on
+a puzzle that is solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
+
+What a puzzle's company may change is rounding alone: a matrix product may add up a row in another order when it has
+another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
+threads). The q head has one row per puzzle: its product is filled up to more. Every other product has a row per
+position, so a puzzle with 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch,
+order and company. On CUDA kernels change with the shape: q values then agree to rounding, and a puzzle whose q_halt
+and q_continue are that close may take another segment.
+
+B slots, F finished puzzles, S cells, T positions, D hidden width.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .errors import ArgumentError
+from .halting import wants_to_halt
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+_LEAST_Q_ROWS = 12  # a product of fewer rows may round them in another way
+
+
+class SolvedRow(NamedTuple):
+    """The answer to one puzzle."""
+
+    sequence: np.ndarray  # (S,) int64 codes, from the puzzle's last segment
+    segments: int  # spent on the puzzle
+    q_halt_logit: float  # of the last segment; its sigmoid is the confidence
+
+
+class FinishedRows(NamedTuple):
+    """Puzzles that a segment has finished."""
+
+    keys: np.ndarray  # (F,) int64, what they were added under
+    sequences: torch.Tensor  # (F, S) int64 codes, on the model's device
+    segments: np.ndarray  # (F,) int64
+    q_halt_logits: torch.Tensor  # (F,) float32, on the model's device
+
+
+class PuzzleSlots:
+    """The puzzles at work and their recurrent states; `add` puts puzzles in, `run_segment` hands out who is done.
+
+    On an accelerator the host waits once a segment, for one bool per slot, and only where some slot could halt.
+
+    Args:
+        model: an `HrmForPuzzleSolving` on its device.
+        max_segments: segments a puzzle gets at the most; None = the model's `halt_max_steps`.
+        halt: True: a puzzle is done when the model's rule (`config.halting`) says so; False: after max_segments.
+        compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
+    Raises:
+        ArgumentError: a value that is not allowed.
+    """
+
+    def __init__(self, model: Any, max_segments: int | None, halt: bool, compute_dtype: str | None):
+        self.max_segments = model.config.halt_max_steps if max_segments is None else max_segments
+        if self.max_segments < 1:
+            raise ArgumentError(f"max_segments is {max_segments}; it must be at least 1")
+        if compute_dtype is not None and compute_dtype not in COMPUTE_DTYPES:
+            allowed = ", ".join(map(repr, COMPUTE_DTYPES))
+            raise ArgumentError(f"compute_dtype is {compute_dtype!r}; allowed: {allowed}, None for the model's own")
+        self._model, self._halt = model, halt
+        self._core = _computing_in(model.model, compute_dtype or model.config.compute_dtype)
+        with torch.no_grad():
+            self._prepared = self._core.prepare()  # the weights cast once, for all segments
+        self._keys = np.zeros(0, dtype=np.int64)  # (B,)
+        self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
+        self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
+        self._embeddings: torch.Tensor | None = None  # (B, T, D)
+        self._carry: Any = None  # HrmCarry of (B, T, D)
+
+    def __len__(self) -> int:
+        """Puzzles at work."""
+        return len(self._keys) - len(self._free)
+
+    @torch.no_grad()
+    def add(
+        self, keys: Sequence[int], input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None
+    ) -> None:
+        """Starts puzzles: in free slots as far as there are any, and in new ones.
+
+        Args:
+            keys: n integers under which the answers come back.
+            input_ids: (n, S) int.
+            puzzle_identifiers: (n,) int; None = 0.
+        Raises:
+            PuzzleError: input outside what the model knows.
+        """
+        embeddings = self._core.embed(input_ids, puzzle_identifiers)  # (n, T, D)
+        keys = np.asarray(keys, dtype=np.int64)
+        start = self._core.initial_carry(len(keys))
+        taken, self._free = self._free[: len(keys)], self._free[len(keys) :]
+        if len(taken):
+            slots = self._index(taken)
+            self._keys[taken], self._segments[taken] = keys[: len(taken)], 0
+            for mine, new in zip((self._embeddings, *self._carry), (embeddings, *start), strict=True):
+                mine.index_copy_(0, slots, new[: len(taken)])
+        if len(taken) == len(keys) and self._embeddings is not None:
+            return
+        rest = slice(len(taken), None)
+        self._keys = np.concatenate((self._keys, keys[rest]))
+        self._segments = np.concatenate((self._segments, np.zeros_like(keys[rest])))
+        if self._embeddings is None:
+            self._embeddings, self._carry = embeddings, start
+        else:
+            self._embeddings = torch.cat((self._embeddings, embeddings[rest]))
+            self._carry = start._make(torch.cat((old, new[rest])) for old, new in zip(self._carry, start, strict=True))
+
+    @torch.no_grad()
+    def run_segment(self) -> FinishedRows:
+        """One segment for every puzzle at work; those that are done leave, and their slots are free."""
+        self._drop_free_slots()
+        out = self._core(inputs_embeds=self._embeddings, carry=self._carry, prepared=self._prepared, return_dict=True)
+        self._carry, hidden = out.carry, out.last_hidden_state  # (B, T, D)
+        self._segments += 1
+        done = self._segments == self.max_segments  # (B,)
+        q_halt = None
+        if self._halt and not done.all():
+            q_halt, q_continue = self._q_logits(hidden)
+            done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
+        self._free = np.flatnonzero(done)
+        if len(self._free) < len(done):
+            finished = self._index(self._free)
+            hidden = hidden.index_select(0, finished)
+            q_halt = None if q_halt is None else q_halt.index_select(0, finished)
+        if q_halt is None:
+            q_halt, _ = self._q_logits(hidden)
+        cells = hidden[:, self._model.config.num_prefix :]  # (F, S, D)
+        sequences = F.linear(cells, self._model.lm_head.weight.to(cells.dtype)).argmax(-1)
+        return FinishedRows(self._keys[self._free], sequences, self._segments[self._free], q_halt)
+
+    def _q_logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """q_halt and q_continue, (n,) float32 each."""
+        first = hidden[:, 0]  # (n, D)
+        if len(first) < _LEAST_Q_ROWS:
+            first = F.pad(first, (0, 0, 0, _LEAST_Q_ROWS - len(first)))
+        return tuple(values[: len(hidden)] for values in self._model._q_logits(first))
+
+    def _drop_free_slots(self) -> None:
+        if len(self._free) == 0:
+            return
+        kept = np.delete(np.arange(len(self._keys)), self._free)
+        self._keys, self._segments, self._free = self._keys[kept], self._segments[kept], self._free[:0]
+        slots = self._index(kept)
+        self._embeddings = self._embeddings.index_select(0, slots)
+        self._carry = self._carry._make(state.index_select(0, slots) for state in self._carry)
+
+    def _index(self, slots: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(slots).to(self._embeddings.device)
+
+
+def solve_queue(
+    model: Any,
+    rows: Iterable[tuple[np.ndarray, int]],
+    batch_size: int,
+    max_segments: int | None = None,
+    halt: bool = True,
+    compute_dtype: str | None = None,
+) -> Iterator[SolvedRow]:
+    """Answers any number of puzzles, in their order, with `batch_size` slots that are refilled from the queue.
+
+    A row is read when a slot is free for it and all answers that are known have been taken. Rows that wait for a
+    slower one before them are kept: at most batch_size * max_segments.
+
+    Args:
+        rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
+        batch_size: slots.
+        model, max_segments, halt, compute_dtype: as `PuzzleSlots` takes them.
+    Raises:
+        ArgumentError: a value that is not allowed.
+        PuzzleError: input outside what the model knows.
+    """
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size is {batch_size}; it must be at least 1")
+    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype), iter(rows), batch_size, model.device)
+
+
+def _answers(
+    slots: PuzzleSlots, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, device: torch.device
+) -> Iterator[SolvedRow]:
+    waiting: dict[int, SolvedRow] = {}  # known, but one before them is not
+    num_read = num_given = 0
+    while True:
+        new = list(islice(rows, batch_size - len(slots)))
+        if new:
+            input_ids = torch.from_numpy(np.stack([input_ids for input_ids, _ in new])).to(device)
+            identifiers = torch.tensor([identifier for _, identifier in new], device=device)
+            slots.add(range(num_read, num_read + len(new)), input_ids, identifiers)
+            num_read += len(new)
+        if len(slots) == 0:
+            return
+        done = slots.run_segment()
+        if len(done.keys) == 0:
+            continue
+        found = (done.sequences.cpu().numpy(), done.segments.tolist(), done.q_halt_logits.tolist())
+        waiting |= zip(done.keys.tolist(), map(SolvedRow, *found), strict=True)
+        while num_given in waiting:
+            yield waiting.pop(num_given)
+            num_given += 1
+
+
+def _computing_in(core: Any, compute_dtype: str) -> Any:
+    """The HrmModel itself, or a view of it with the same weights and another compute dtype in its config."""
+    if core.config.compute_dtype == compute_dtype:
+        return core
+    core = copy(core)
+    core.config = copy(core.config)
+    core.config.compute_dtype = compute_dtype
+    return core
+
+
+__all__ = ["COMPUTE_DTYPES", "FinishedRows", "PuzzleSlots", "SolvedRow", "solve_queue"]

@@ -1,0 +1,45 @@
+"""What `compile` compiles: one block, used for all of them, so that compiling takes seconds and not minutes.
+
+The products run at their peak anyway; compiling fuses what lies between them (norms, rotation, SwiGLU, softmax).
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from ..errors import ArgumentError
+from ..modeling_hrm import HrmBlock
+
+
+def compiled_block(device: torch.device) -> Callable:
+    """`HrmBlock.forward` compiled for the shapes of its first call, for `HrmModel.prepare(run_block=...)`.
+
+    Nothing is compiled before that call. Another batch size would compile it again: leave evaluation to the plain one.
+
+    Raises:
+        ArgumentError: torch.compile does not work here (on a CPU it needs a C++ compiler, on CUDA Triton).
+    """
+    check_compiler(device)
+    # On a CPU the pattern matcher would put the fused attention back that `attention_function` avoids.
+    options = {"pattern_matcher": False} if device.type == "cpu" else None
+    # isolated: without it all trainers of a process would share a limit of eight
+    return torch.compile(HrmBlock.forward, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compiles one addition.
+
+    Raises:
+        ArgumentError: it cannot be compiled.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's compiler warns of deprecated parts of its own
+            torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever the toolchain raises: compilers missing, too old, or without headers
+        said = " ".join(str(error).split())[:300]
+        raise ArgumentError(
+            f"compile is set, but torch.compile does not work here ({type(error).__name__}: {said}): install a C++ "
+            "compiler (on CUDA Triton too), or leave compile out"
+        ) from error

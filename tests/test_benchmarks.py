@@ -1,0 +1,160 @@
+"""The benchmarks' own arithmetic: turns, medians, targets, result files, operation counts; and that they run."""
+
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import side_by_side  # noqa: E402
+from plain_twin import PlainHrm, PlainTraining, plain_solve  # noqa: E402
+from side_by_side import Comparison, Spread, Target, compare, target_table, write_result  # noqa: E402
+from step_flops import logits_flops, matmul_peak, segment_flops, solving_flops, training_step_flops  # noqa: E402
+from subjects import config_of, made_up_batches  # noqa: E402
+
+from hrm_hf.training import seeded_model  # noqa: E402
+
+COMMANDS = [
+    "building_speed",
+    "loader_throughput",
+    "optimizer_speed",
+    "run_all",
+    "scaling",
+    "solving_speed",
+    "training_speed",
+]
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Calls are not timed: each takes as many seconds as it returns. The list says in which order they came."""
+    order = []
+
+    def pretend(work):
+        name, seconds = work()
+        order.append(name)
+        return seconds
+
+    monkeypatch.setattr(side_by_side, "seconds_of", pretend)
+    return order
+
+
+def test_compare_alternates_and_divides_the_medians(taken):
+    plain_times, fast_times = iter([9.0, 4.0, 2.0, 6.0, 100.0]), iter([9.0, 2.0, 1.0, 3.0, 2.0])
+    got = compare(lambda: ("plain", next(plain_times)), lambda: ("fast", next(fast_times)), pairs=4, seconds=60)
+    assert taken == ["plain", "fast", "plain", "fast", "fast", "plain", "plain", "fast", "fast", "plain"]
+    assert got == Comparison(Spread(5.0, 3.5, 29.5, 4), Spread(2.0, 1.75, 2.25, 4))
+    assert got.ratio == 2.5
+    assert got.record()["plain"] == {"median": 5.0, "low": 3.5, "high": 29.5, "count": 4}
+
+
+def test_compare_takes_one_pair_when_the_time_is_up_and_refuses_none(taken):
+    got = compare(lambda: ("plain", 3.0), lambda: ("fast", 1.5), pairs=9, seconds=0, warm_ups=0)
+    assert taken == ["plain", "fast"]
+    assert (got.plain.count, got.fast.count, got.ratio) == (1, 1, 2.0)
+    with pytest.raises(ValueError, match="pairs is 0"):
+        compare(lambda: ("plain", 1.0), lambda: ("fast", 1.0), pairs=0, seconds=1)
+    with pytest.raises(ValueError, match="at least one"):
+        Spread.of([])
+
+
+def test_targets_know_whether_they_are_met():
+    at_least, at_most = Target("step", 2.0, 1.99), Target("build", 2.0, 1.99, "s", at_most=True, note="here")
+    assert (at_least.met, at_most.met) == (False, True)
+    assert (Target("step", 2.0, 2.0).met, Target("gpu", 20.0, None, "steps/s").met) == (True, None)
+    table = target_table([at_least, at_most, Target("gpu", 20.0, None, "steps/s")])
+    assert "| step | at least 2x | 1.99x | **no** |  |" in table
+    assert "| build | at most 2 s | 1.99 s | yes | here |" in table
+    assert "| gpu | at least 20 steps/s | not measured |  |  |" in table
+    assert Target.from_record(json.loads(json.dumps(at_most.record()))) == at_most
+
+
+def test_a_result_says_when_and_on_what_but_not_where(tmp_path):
+    path = write_result("some", {"ratio": 2.5}, tmp_path / "new")
+    text = path.read_text()
+    record = json.loads(text)
+    assert (path.name, record["ratio"]) == ("some.json", 2.5)
+    assert {"processor", "threads", "torch", "python"} <= record["machine"].keys()
+    assert len(record["date"]) == len("2026-01-01")
+    for private in (str(ROOT), str(Path.home()), platform.node()):
+        assert private not in text
+
+
+@pytest.mark.parametrize("changes", [{}, {"H_cycles": 1, "L_cycles": 3, "H_layers": 2, "puzzle_emb_ndim": 0}])
+def test_counted_operations_are_those_of_the_arithmetic(changes):
+    config, rows = config_of("tiny", **changes), 3
+    twin = PlainHrm(config).load(seeded_model(config, seed=0).state_dict())
+    training, batch = PlainTraining(twin), next(made_up_batches(config, rows))
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel of the CPU is not counted
+        with FlopCounterMode(display=False) as counter:
+            training.step(batch)
+        step = counter.get_total_flops()
+        with FlopCounterMode(display=False) as counter:
+            plain_solve(twin, batch["input_ids"], batch["puzzle_identifiers"], segments=2)
+        solving = counter.get_total_flops()
+    assert solving == solving_flops(config, rows, segments=2) == 2 * rows * segment_flops(config)
+    # The twin computes the logits of the target's segment too, which nobody reads.
+    assert step == training_step_flops(config, rows) + rows * logits_flops(config)
+    assert step == training_step_flops(config, rows, q_continue_target=False) + rows * segment_flops(config)
+
+
+def test_the_published_size_needs_294_gflop_a_step_at_batch_8():
+    # 24 blocks forward, twice; 8 blocks backward, each 2 forwards; 7.2 MFLOP a position and block
+    assert training_step_flops(config_of("27m"), 8) / 1e9 == pytest.approx(294, rel=0.02)
+    assert matmul_peak(torch.float32, quick=True) > 1e6
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_explains(name, capsys):
+    module = importlib.import_module(name)
+    with pytest.raises(SystemExit) as done:
+        module.main(["--help"])
+    said = capsys.readouterr().out
+    assert done.value.code == 0
+    assert module.__doc__.splitlines()[0] in said
+    assert "--quick" in said
+
+
+def test_quick_runs_leave_a_result_only_where_asked(tmp_path, capsys, monkeypatch):
+    optimizer_speed, run_all = importlib.import_module("optimizer_speed"), importlib.import_module("run_all")
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path / "committed")
+    optimizer_speed.main(["--quick", "--threads", "1", "--pairs", "2"])
+    assert "no result is written" in capsys.readouterr().out
+    assert not (tmp_path / "committed").exists()
+
+    optimizer_speed.main(["--quick", "--threads", "1", "--pairs", "2", "--results", str(tmp_path)])
+    record = json.loads((tmp_path / "optimizer_speed.json").read_text())
+    assert record["largest_difference"] < 1e-6
+    assert record["ratio"] == pytest.approx(record["plain"]["median"] / record["fast"]["median"], rel=1e-3)
+    report = run_all.report([record])
+    assert report.startswith(record["date"])
+    assert "| optimiser step, 27 M | at least 4x |" in report
+
+
+def test_a_quick_training_run_compares_the_same_steps(tmp_path):
+    training_speed = importlib.import_module("training_speed")
+    options = ["--quick", "--threads", "1", "--pairs", "1", "--dtype", "float32", "--results", str(tmp_path)]
+    training_speed.main(options)
+    cases = json.loads((tmp_path / "training_speed.json").read_text())["cases"]
+    assert [case["mode"] for case in cases] == ["q-learning", "halt-only"]
+    assert all(case["first_loss_difference"] < 1e-5 for case in cases)
+    assert cases[1]["gflop"] < 0.7 * cases[0]["gflop"]
+
+
+def test_the_scaling_plot(tmp_path):
+    scaling = importlib.import_module("scaling")
+    speeds = {"fast_per_second": 4.0, "plain_per_second": 2.0, "limit_per_second": 9.0}
+    records = [
+        {"dimension": point.dimension, "value": point.value, "fast_mb": 400.0, "plain_mb": 500.0, **speeds}
+        for point in scaling.points(quick=True)
+    ]
+    assert {record["dimension"] for record in records} == set(scaling.DIMENSIONS)
+    scaling.draw(records, tmp_path / "scaling.png", "tiny")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
