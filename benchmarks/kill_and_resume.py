@@ -164,6 +164,9 @@ def report(tally: Tally, processes: int, args: argparse.Namespace, seconds: floa
     for difference in tally.differences:
         print(f"  DIFFERENT: {difference}")
     sound = not tally.differences and tally.stuck == 0
+    if tally.kills >= 10 and not (tally.hits["in a save"] and tally.resumes):
+        sound = False
+        print("  not one kill in a save, or no resume: this run proves nothing; take another seed")
     verdict = (
         f"weights, log and {tally.states_compared} saved states are those of the unbroken runs, bit for bit"
         if not tally.differences
@@ -460,8 +463,10 @@ def compare_states(path: Path, other: Path) -> list[str]:
         for name in ours.names()
         if name.endswith(".safetensors") and ours.records[name].sha256 != theirs.records[name].sha256
     ]
-    a, b = ({**state.json("state.json"), "elapsed_seconds": 0, "run_id": ""} for state in (ours, theirs))
-    return found + [f"{key} of state.json" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    for name in (name for name in ours.names() if name.endswith(".json") and name in theirs.names()):
+        a, b = ({**state.json(name), "elapsed_seconds": 0, "run_id": ""} for state in (ours, theirs))
+        found += [f"{key} of {name}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    return found
 
 
 def log_lines(run: Path) -> list[str]:

@@ -31,6 +31,7 @@ from .training import (
     RunFolder,
     check_run_dir,
     choose_run_dir,
+    holds_run,
     machine_in_words,
     make_accelerator,
     on_main_process,
@@ -143,7 +144,7 @@ def _run(
         on_main_process(accelerator, lambda: check_can_push(args.push_to_hub))
     args.local_batch_size(accelerator.num_processes)
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
-    goes_on = args.resume != "never" and (run_dir / "run.json").exists()
+    goes_on = args.resume != "never" and holds_run(run_dir)
     if not goes_on:
         on_main_process(accelerator, lambda: check_run_dir(run_dir))
     data_dir = data_args.data_dir
@@ -183,7 +184,11 @@ def _run(
     run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir, reopen=goes_on))
     files = {"train": train_file.path} | ({} if test_set is None else {"test": test_file.path})
     data_facts = on_main_process(accelerator, lambda: {f"{name}.h5": sha256(path) for name, path in files.items()})
+    if data_facts is not None and data_args.data_dir is None:
+        data_facts |= {name: value for name, value in asdict(data_args).items() if name not in _DATA_FIELDS}
     trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder, data_facts=data_facts)
+    trainers.append(trainer)
+    trainer.go_on()  # what cannot go on is refused before anything is written
 
     settings = {**_data_settings(data_args), **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
@@ -203,6 +208,8 @@ def _run(
 
     def describe_checkpoint(scores: dict[str, float]) -> None:
         checkpoint = run_dir / "checkpoint-final"
+        has_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
+        chosen = " (which the step was chosen by, too)" if has_chosen else ""
         scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
         print(
             f"on {len(test_set)} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
@@ -212,13 +219,13 @@ def _run(
             model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
             task=info.task,
             train_dataset=task.data_in_words(data_args, info),
-            dataset=f"{len(test_set)} held-out puzzles of {Path(data_dir).name}/test.h5, all segments run",
+            dataset=f"{len(test_set)} held-out puzzles of {Path(data_dir).name}/test.h5{chosen}, all segments run",
             dataset_id=data_dir if is_hub_id(data_dir) else None,
             metrics=scores,
             recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
             hardware=hardware,
             seed=args.seed,
-            steps=trainer.step if args.early_stopping_patience is None else trainer.best.step,
+            steps=trainer.best.step if chosen else trainer.step,
             location="path/to/this/folder",
             example=task.puzzle_in_words(test_set, test_info),
         )
@@ -230,9 +237,14 @@ def _run(
             on_main_process(accelerator, lambda: describe_checkpoint(scores))
         if args.push_to_hub is not None:
             push_last_checkpoint(trainer, args)
+        if run_folder is not None:
+            run_folder.finish()
     finally:
         trainer.close()
         accelerator.end_training()
+
+
+_DATA_FIELDS = tuple(each.name for each in fields(DataArguments))
 
 
 def make_data(task: TrainingTask, data_args: DataArguments, data_dir: Path, seed: int, keep: bool) -> None:
@@ -334,4 +346,4 @@ def _data_settings(data_args: DataArguments) -> dict[str, Any]:
     settings = asdict(data_args)
     if data_args.data_dir is None:
         return settings
-    return {each.name: settings[each.name] for each in fields(DataArguments)}
+    return {name: settings[name] for name in _DATA_FIELDS}

@@ -36,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that was to try many hostile inputs (HRM_HOSTILE_AT_LEAST) and has tried fewer."""
+    hostile_inputs = sys.modules.get("hostile_inputs")
+    if getattr(hostile_inputs, "tried", 0) < int(os.environ.get("HRM_HOSTILE_AT_LEAST", "0")):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many hostile inputs the run has tried, if any."""
     hostile_inputs = sys.modules.get("hostile_inputs")

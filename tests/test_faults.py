@@ -1,8 +1,11 @@
 """What a run survives, and what stops it before damage is saved: full disks, read-only folders, NaN, lost trackers."""
 
+import contextlib
 import json
 import os
 import resource
+import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from hrm_hf import ArgumentError, HrmForPuzzleSolving
 from hrm_hf.errors import NonFiniteError
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator
 from hrm_hf.training.run_states import newest_state, open_state
+from hrm_hf.training.stop_requests import StoppedBySignal
 from hrm_hf.training.trackers import Trackers
 from hrm_hf.training.trainer_state import save_state
 
@@ -85,7 +89,7 @@ class Planted(HrmTrainer):
         ("gradient", "step 4: the gradient of model.L_level.layers.0.self_attn.o_proj.weight holds NaN or infinity"),
         ("table", "step 4: the gradient of model.puzzle_embeddings.weight holds NaN or infinity"),
         ("weight", "step 4: the weight model.H_level.layers.0.mlp.down_proj.weight holds NaN or infinity"),
-        ("loss", r"step 4: the loss of row 2 of this process \(puzzle identifier 0\) is nan"),
+        ("loss", r"step 4: the loss of row 2 \(puzzle identifier 0\) is nan"),
     ],
 )
 def test_nan_stops_the_run_before_it_is_saved(tmp_path, spoil, message, capsys):
@@ -93,7 +97,10 @@ def test_nan_stops_the_run_before_it_is_saved(tmp_path, spoil, message, capsys):
     trainer.spoil = spoil
     with pytest.raises(NonFiniteError, match=message) as stopped:
         trainer.train()
-    assert f"The last saved state is {tmp_path / 'run' / 'state-00000003'}" in str(stopped.value)
+    assert (
+        f"The last saved state is that of step 3: to go on there, repeat the command with --resume {tmp_path}"
+        in str(stopped.value)
+    )
     assert not list((tmp_path / "run").glob("checkpoint-*"))
     state, passed_over = newest_state(tmp_path / "run")
     assert state.step == 3 and passed_over == []
@@ -108,10 +115,13 @@ def test_a_rate_that_is_too_high_is_named(tmp_path):
 
 
 def test_on_other_devices_the_first_bad_step_is_found_when_something_is_saved(tmp_path):
-    trainer = Planted(tiny_model(), arguments(**settings(tmp_path / "run", state_steps=3)), [batch(0)])
+    trainer = Planted(
+        tiny_model(), arguments(**settings(tmp_path / "run", state_steps=3, logging_steps=9, save_steps=5)), [batch(0)]
+    )
     trainer.spoil, trainer.finite.device = "gradient", torch.device("meta")  # as if the device had to be waited for
     with pytest.raises(NonFiniteError, match="step 4: a loss or gradient is NaN or infinite; weights with it since: "):
         trainer.train()
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
     assert newest_state(tmp_path / "run")[0].step == 3
 
 
@@ -134,9 +144,73 @@ def test_a_full_disk_is_reported_and_the_run_goes_on(tmp_path, capfd, monkeypatc
     said = capfd.readouterr().err
     for step in (2, 3, 4):
         assert f"the state of step {step} could not be saved" in said
-    assert "File too large" in said and f"The last saved state is {run / 'state-00000001'}" in said
+    assert "File too large" in said and "The last saved state is that of step 1" in said
     assert HrmForPuzzleSolving.from_pretrained(run / "checkpoint-final").config.hidden_size > 0
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()][-1] == 6
+
+
+DISK_FULL_SCRIPT = """
+import sys, torch
+from test_modeling import tiny_model
+from test_trainer import Rows, arguments, batch
+from hrm_hf.training import HrmTrainer
+run = sys.argv[1]
+def batches():
+    for step in range(20):
+        if step == 2:  # no room from here on
+            try:
+                with open(run + "/filler", "wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+            except OSError as error:
+                print("filled:", error)
+        yield batch(step)
+args = arguments(output_dir=run, max_steps=5, state_steps=1, logging_steps=1, save_steps=1)
+HrmTrainer(tiny_model(), args, batches(), eval_dataset=Rows()).train()
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    (tmp_path / "run").mkdir()
+    mount = f"mount -t tmpfs -o size=8m tmpfs {tmp_path}/run && exec '{sys.executable}' -c \"$0\" {tmp_path}/run"
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    try:
+        subprocess.run([*own_mounts, mount.split("&&")[0]], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no mounts of one's own here")
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [*own_mounts, mount, DISK_FULL_SCRIPT], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert "filled: [Errno 28] No space left on device" in done.stdout, done.stderr
+    for step in (3, 4, 5):
+        assert f"the state of step {step} could not be saved: [Errno 28]" in done.stderr
+    assert "checkpoint-4 could not be written" in done.stderr and done.returncode == 1
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "The last saved state is that of step 2" in done.stderr.splitlines()[-1]
+
+
+def test_a_reader_that_is_gone_ends_no_run(tmp_path, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        monkeypatch.setattr(sys, "stdout", gone)
+
+        def batches():
+            yield batch(0)
+            os.kill(os.getpid(), signal.SIGHUP)
+            yield batch(1)
+
+        trainer = HrmTrainer(
+            tiny_model(), arguments(**settings(tmp_path / "run", eval_steps=1)), batches(), eval_dataset=Rows()
+        )
+        with pytest.raises(StoppedBySignal) as stopped:
+            trainer.train()
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            gone.close()
+    assert stopped.value.exit_code == 129 and newest_state(tmp_path / "run")[0].step == 2
 
 
 def test_log_lines_that_find_no_room_are_written_later(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def without_clocks(value):
     if isinstance(value, dict):
         return {name: without_clocks(each) for name, each in value.items() if name not in CLOCKS}
     return value
+
+
+def contents(run: Path) -> set[str]:
+    return {path.name for path in run.iterdir()} - {".lock"}
 
 
 def log_of(run: Path) -> list[dict]:
@@ -232,20 +237,29 @@ def test_early_stopping_ends_with_the_best_weights(tmp_path):
 
 def test_the_best_score():
     best = BestScore("accuracy", patience=2, threshold=0.1)
-    shown = [best.show({"eval/accuracy": value}, step) for step, value in enumerate((0.5, 0.55, 0.7, 0.75, 0.1))]
-    assert shown == [True, False, True, False, False]
-    assert (best.step, best.scores, best.waited, best.give_up) == (2, {"eval/accuracy": 0.7}, 2, True)
+    shown = []
+    for step, value in enumerate((0.5, 0.55, 0.7, 0.75, 0.1)):
+        shown.append(best.beaten_by({"eval/accuracy": value}))
+        best.show({"eval/accuracy": value}, step)
+    assert shown == [True, True, True, True, False]
+    assert (best.step, best.scores) == (3, {"eval/accuracy": 0.75})
+    assert (best.progress, best.waited, best.give_up) == (0.7, 2, True)
+    best.show({"eval/accuracy": 0.9}, 5, kept=False)
+    assert (best.step, best.waited) == (3, 0)  # its weights could not be kept
+    best.show({"eval/accuracy": 0.8}, 6)
+    assert (best.step, best.progress, best.waited) == (6, 0.9, 1)
     other = BestScore("accuracy", patience=3)
     other.load_state_dict(json.loads(json.dumps(best.state_dict())))
-    assert (other.step, other.waited, other.give_up) == (2, 2, False)
+    assert (other.step, other.progress, other.waited) == (6, 0.9, 1)
     with pytest.raises(ArgumentError, match="metric_for_best is 'exact'; the evaluation has accuracy, loss"):
-        BestScore("exact").show({"eval/accuracy": 1.0, "eval/loss": 0.0}, 1)
+        BestScore("exact").check({"eval/accuracy": 1.0, "eval/loss": 0.0})
 
 
 def test_a_score_of_nothing_is_never_the_best_and_can_be_saved():
     best = BestScore("accuracy", patience=9)
-    shown = [best.show({"eval/accuracy": value, "eval/blank": math.nan}, 1) for value in (math.nan, -1.0, math.nan)]
-    assert shown == [False, True, False] and best.waited == 1
+    for step, value in enumerate((math.nan, -1.0, math.nan)):
+        best.show({"eval/accuracy": value, "eval/blank": math.nan}, step)
+    assert (best.step, best.waited) == (1, 1)
     other = BestScore("accuracy")
     other.load_state_dict(json.loads(json.dumps(best.state_dict(), allow_nan=False)))
     assert other.scores["eval/accuracy"] == -1.0 and math.isnan(other.scores["eval/blank"])
@@ -257,12 +271,35 @@ def test_batches_without_a_state_of_their_own_are_drawn_again():
     drawn = [int(next(stream)["number"]) for _ in range(5)]
     assert drawn == [0, 1, 2, 0, 1]
     other = BatchStream(batches)
-    other.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+    other.load_state_dict(json.loads(json.dumps(stream.state_dict())), stream.generator)
     assert [int(next(other)["number"]) for _ in range(4)] == [2, 0, 1, 2]
     with pytest.raises(CheckpointError, match="stands after batch 2 of a pass, but .* end after 1"):
-        BatchStream(batches[:1]).load_state_dict(stream.state_dict())
+        BatchStream(batches[:1]).load_state_dict(stream.state_dict(), stream.generator)
+    with pytest.raises(CheckpointError, match="batch 2 of the pass is another one than when the state was saved"):
+        BatchStream(batches[1:]).load_state_dict(stream.state_dict(), stream.generator)
     with pytest.raises(DataError, match="gives no whole batch in a pass"):
         next(BatchStream([]))
+
+
+def test_a_shuffling_loader_goes_on_in_its_order():
+    rows = [{"number": torch.tensor(i)} for i in range(8)]
+
+    def stream() -> BatchStream:
+        return BatchStream(torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        whole = stream()
+        drawn = [next(whole)["number"].tolist() for _ in range(6)]
+        torch.manual_seed(5)
+        broken = stream()
+        for _ in range(5):
+            next(broken)
+        state, generator = broken.state_dict(), broken.generator
+        torch.manual_seed(6)
+        other = stream()
+        other.load_state_dict(state, generator)
+        assert next(other)["number"].tolist() == drawn[5]
 
 
 @pytest.mark.parametrize("before", range(8))
@@ -276,7 +313,7 @@ def test_batches_with_a_state_go_on_across_passes(puzzles, before):
     for _ in range(before):
         next(broken)
     other = stream()
-    other.load_state_dict(json.loads(json.dumps(broken.state_dict())))
+    other.load_state_dict(json.loads(json.dumps(broken.state_dict())), broken.generator)
     for i in range(before, 10):
         assert np.array_equal(next(other)["input_ids"], rows[i])
 
@@ -290,7 +327,9 @@ def test_which_folder_a_run_goes_on_in(tmp_path):
     assert choose_run_dir("auto", None, "maze", tmp_path) == old
     assert choose_run_dir("auto", None, "arc", tmp_path).name.startswith("arc-")
     assert choose_run_dir("auto", str(new), "maze", tmp_path) == new
-    (old / "checkpoint-final").mkdir()
+    finished = RunFolder(old, reopen=True)
+    finished.describe()
+    finished.finish()
     assert choose_run_dir("auto", None, "maze", tmp_path) not in (old, new)  # the newest is finished
     assert choose_run_dir(str(new), None, "maze", tmp_path) == new
     assert choose_run_dir(str(new / "state-00000003"), None, "maze", tmp_path) == new
@@ -305,7 +344,7 @@ def test_what_a_broken_export_left_is_cleared_away(tmp_path):
     for name in (".checkpoint-best.replaced", ".checkpoint-final.partial", ".checkpoint-7.replaced", "checkpoint-7"):
         (tmp_path / "run" / name).mkdir()
     RunFolder(tmp_path / "run", reopen=True)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "checkpoint-best", "checkpoint-7"}
+    assert contents(tmp_path / "run") == {"run.json", "checkpoint-best", "checkpoint-7"}
 
 
 def test_what_a_broken_save_left_is_cleared_away(unbroken, puzzles, tmp_path):
@@ -314,10 +353,74 @@ def test_what_a_broken_save_left_is_cleared_away(unbroken, puzzles, tmp_path):
     trainer_in(run, puzzles, "auto", state_limit=2).train()
     best = open_state(run / "state-00000009").json("state.json")["best"]["step"]
     kept = {f"state-{step:08d}" for step in (8, 9, best)}
-    assert {path.name for path in run.iterdir()} == kept | {"metrics.jsonl", "checkpoint-final"}
+    assert contents(run) == kept | {"metrics.jsonl", "checkpoint-final"}
 
 
 def test_a_run_killed_while_it_wrote_its_description_can_start_again(tmp_path):
     (tmp_path / ".run.json.partial").touch()
     RunFolder(tmp_path).describe()
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert contents(tmp_path) == {"run.json"}
+
+
+def test_a_best_score_whose_weights_could_not_be_exported_is_not_the_best(tmp_path, capsys):
+    class Scored(HrmTrainer):
+        def evaluate(self, halt=False):
+            return {"eval/accuracy": {2: 0.25, 4: 0.5}.get(self.step, 0.125)}
+
+        def export(self, name):
+            if name == "checkpoint-best" and self.step == 4:
+                raise OSError("no room")
+            super().export(name)
+
+    settings = {"output_dir": str(tmp_path / "run"), "max_steps": 6, "eval_steps": 2, "early_stopping_patience": 5}
+    settings |= {"metric_for_best": "accuracy"}
+    trainer = Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows())
+    assert trainer.train() == {"eval/accuracy": 0.25}
+    assert "checkpoint-best could not be written: no room" in capsys.readouterr().err
+    final, at_2 = (
+        load_file(tmp_path / "run" / f"{name}.safetensors")
+        for name in ("checkpoint-final/model", "state-00000002/weights")
+    )
+    assert all(torch.equal(final[name], at_2[name]) for name in final)
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_the_first_step(tmp_path):
+    args = arguments(output_dir=str(tmp_path / "run"), eval_steps=2, metric_for_best="acuracy")
+    trainer = HrmTrainer(tiny_model(), args, [batch(0)], eval_dataset=Rows())
+    with pytest.raises(ArgumentError, match="metric_for_best is 'acuracy'; the evaluation has count, exact_accuracy"):
+        trainer.train()
+    assert trainer.step == 0
+
+
+def test_facts_that_cannot_be_saved_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="data_facts cannot be saved as JSON"):
+        HrmTrainer(tiny_model(), arguments(), [batch(0)], data_facts={"path": tmp_path})
+
+
+def test_a_state_of_another_folder_is_refused(unbroken, puzzles, tmp_path):
+    with pytest.raises(ArgumentError, match="not in output_dir"):
+        trainer_in(tmp_path / "run", puzzles, str(unbroken)).train()
+
+
+@pytest.mark.parametrize("changes", [{"puzzle_emb_ndim": 0}, {"halt_max_steps": 1}, {"halting": "halt_only"}])
+def test_other_models_go_on_too(tmp_path, changes):
+    def train(run: Path, resume: str = "never") -> None:
+        settings = {"output_dir": str(run), "max_steps": 5, "state_steps": 1, "state_limit": 9, "ema_decay": 0.5}
+        args = arguments(**settings, resume=resume)
+        HrmTrainer(tiny_model(**changes), args, [batch(0), batch(1)]).train()
+
+    train(tmp_path / "run")
+    train(broken_at(tmp_path / "run", 2, tmp_path / "again"), "auto")
+    assert_same_run(tmp_path / "again", tmp_path / "run", 5)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+    held = RunFolder(tmp_path)
+    child = os.fork()  # locks belong to a process
+    if child == 0:
+        try:
+            RunFolder(tmp_path)
+        except ArgumentError as error:
+            os._exit(0 if "is in use: another process trains in it" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0 and held.path == tmp_path

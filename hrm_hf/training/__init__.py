@@ -5,7 +5,7 @@ from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments
 from .averaging import WeightAverage
 from .cpu_threads import share_cpu_cores
 from .main_process import on_main_process
-from .run_folder import RunFolder, check_run_dir, choose_run_dir, machine_in_words
+from .run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .schedule import learning_rate_at
 from .seeded_model import seeded_model
 from .sign_sgd import SparseSignSGD
@@ -21,6 +21,7 @@ __all__ = [
     "WeightAverage",
     "check_run_dir",
     "choose_run_dir",
+    "holds_run",
     "learning_rate_at",
     "machine_in_words",
     "make_accelerator",

@@ -14,6 +14,7 @@ from transformers import HfArgumentParser
 from ..configuration_hrm import HrmConfig
 from ..errors import ArgumentError
 from ..hub_errors import check_repo_id
+from .run_states import MAX_STEP
 
 
 @dataclass
@@ -156,6 +157,8 @@ class HrmTrainingArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} is {value}; it must be at least 1")
+        if self.max_steps is not None and self.max_steps > MAX_STEP:
+            raise ArgumentError(f"max_steps is {self.max_steps}; at most {MAX_STEP} can be saved")
         not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
         not_negative += ["state_minutes", "early_stopping_threshold"]
         for name in [*not_negative, "warmup_steps", "seed"]:

@@ -1,9 +1,11 @@
 """Passes over the training batches, strung together without end; with their place, so that a run can go on there."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
+import numpy as np
+import torch
 from datasets import IterableDataset
 
 from ..errors import CheckpointError, DataError
@@ -14,15 +16,19 @@ class BatchStream(Iterator[dict[str, Any]]):
 
     Args:
         batches: every pass over it yields this process's part of global batches. A datasets.IterableDataset is told
-            the number of the pass by `set_epoch`, and its own state says where it stands; any other iterable is
-            brought back to its place by drawing the batches of the pass again.
+            the number of the pass by `set_epoch`, and its own state says where it stands (of one with a shuffle buffer
+            datasets does not save the buffer). Any other iterable is brought back to its place by drawing the pass
+            again, with torch's global generator as it was when the pass began, which is what a shuffling DataLoader
+            draws from; where the last batch then is another one, going on is refused.
     """
 
     def __init__(self, batches: Iterable[dict[str, Any]]):
         self.batches = batches
         self.pass_number = 0
         self.taken = 0  # batches taken in this pass
+        self.generator = torch.get_rng_state()  # as the pass began
         self._iterator: Iterator[dict[str, Any]] | None = None
+        self._last: dict[str, Any] | None = None
 
     def __next__(self) -> dict[str, Any]:
         """The next batch.
@@ -31,7 +37,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             DataError: a pass that has no batch at all.
         """
         if self._iterator is None:
-            self._iterator = self._start_pass()
+            self._start_pass()
         batch = next(self._iterator, None)
         while batch is None:
             if self.taken == 0:
@@ -39,37 +45,61 @@ class BatchStream(Iterator[dict[str, Any]]):
                     "the training set gives no whole batch in a pass: use a smaller global_batch_size or more puzzles"
                 )
             self.pass_number, self.taken = self.pass_number + 1, 0
-            self._iterator = self._start_pass()
+            self._start_pass()
             batch = next(self._iterator, None)
         self.taken += 1
+        self._last = batch
         return batch
 
-    def _start_pass(self) -> Iterator[dict[str, Any]]:
+    def _start_pass(self) -> None:
+        self.generator = torch.get_rng_state()
         if isinstance(self.batches, IterableDataset):
             self.batches.set_epoch(self.pass_number)  # another pass draws other batches
-        return iter(self.batches)
+        self._iterator = iter(self.batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: right after the batch given last. JSON-able for `hrm_hf.data.training_batches`."""
-        own = self.batches.state_dict() if isinstance(self.batches, IterableDataset) else None
-        return {"pass": self.pass_number, "taken": self.taken, "batches": own}
+        own, last = None, None
+        if isinstance(self.batches, IterableDataset):
+            own = self.batches.state_dict()
+        elif self._last is not None:
+            last = _digest(self._last)
+        return {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], generator: torch.Tensor) -> None:
         """Goes on right after the batch at which `state` was taken.
 
+        Args:
+            generator: the `generator` of then.
         Raises:
             ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.
-            CheckpointError: the batches end before that place.
+            CheckpointError: the batches end before that place, or are drawn in another order.
         """
         self.pass_number, self.taken = state["pass"], state["taken"]
+        torch.set_rng_state(generator)
         if isinstance(self.batches, IterableDataset):
             self.batches.load_state_dict(state["batches"])
-            self._iterator = self._start_pass()
+            self._start_pass()
             return
-        self._iterator = self._start_pass()
-        skipped = sum(1 for _ in islice(self._iterator, self.taken))
-        if skipped < self.taken:
+        self._start_pass()
+        for number in range(1, self.taken + 1):
+            self._last = next(self._iterator, None)
+            if self._last is None:
+                raise CheckpointError(
+                    f"the saved state stands after batch {self.taken} of a pass, but these training batches end after "
+                    f"{number - 1}"
+                )
+        if self.taken and _digest(self._last) != state["last"]:
             raise CheckpointError(
-                f"the saved state stands after batch {self.taken} of a pass, but these training batches end after "
-                f"{skipped}"
+                f"batch {self.taken} of the pass is another one than when the state was saved: training batches must "
+                "be drawn in the same order again, from a generator with a seed"
             )
+
+
+def _digest(batch: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(batch):
+        values = np.ascontiguousarray(torch.as_tensor(batch[name]).cpu().numpy())
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values)
+    return digest.hexdigest()

@@ -9,15 +9,16 @@ from ..errors import ArgumentError
 
 @dataclass
 class BestScore:
-    """Remembers the best of the scores that it is shown; more is better.
+    """Remembers the best of the scores that it is shown; more is better, and NaN is never the best.
 
     Attributes:
         metric: name of the score that is compared, such as "exact_accuracy".
-        patience: evaluations without a better score after which to stop; None = never.
-        threshold: a better score is better by more than this.
+        patience: evaluations without progress after which to stop; None = never.
+        threshold: progress is a score that is higher by more than this than that of the last progress.
         step: the step of the best score, None before the first.
         scores: all scores of that evaluation.
-        waited: evaluations since then.
+        waited: evaluations since the last progress.
+        progress: score of the last progress, None before the first.
     """
 
     metric: str
@@ -26,41 +27,52 @@ class BestScore:
     step: int | None = None
     scores: dict[str, float] = field(default_factory=dict)
     waited: int = 0
+    progress: float | None = None
 
-    def show(self, scores: dict[str, float], step: int) -> bool:
-        """Takes an evaluation (`eval/...`) into account; True if it is the best one so far.
-
-        Raises:
-            ArgumentError: the evaluation has no such score.
-        """
-        name = f"eval/{self.metric}"
-        if name not in scores:
+    def check(self, scores: dict[str, float]) -> None:
+        """Raises ArgumentError for scores (`eval/...`) without the metric."""
+        if self._name not in scores:
             allowed = ", ".join(score.removeprefix("eval/") for score in scores)
             raise ArgumentError(f"metric_for_best is {self.metric!r}; the evaluation has {allowed}")
-        beaten = -math.inf if self.step is None else self.scores[name] + self.threshold
-        if scores[name] > beaten:  # NaN never is
-            self.step, self.scores, self.waited = step, scores, 0
-            return True
-        self.waited += 1
-        return False
+
+    def beaten_by(self, scores: dict[str, float]) -> bool:
+        """Whether this evaluation is the best one so far."""
+        self.check(scores)
+        return scores[self._name] > (-math.inf if self.step is None else self.scores[self._name])
+
+    def show(self, scores: dict[str, float], step: int, kept: bool = True) -> None:
+        """Takes an evaluation into account; `kept`: as the best one, if it is that, for its weights are safe."""
+        if kept and self.beaten_by(scores):
+            self.step, self.scores = step, scores
+        value = scores[self._name]
+        if value > (-math.inf if self.progress is None else self.progress + self.threshold):
+            self.progress, self.waited = value, 0
+        else:
+            self.waited += 1
 
     @property
     def give_up(self) -> bool:
         """Whether the patience is at its end."""
         return self.patience is not None and self.waited >= self.patience
 
+    @property
+    def _name(self) -> str:
+        return f"eval/{self.metric}"
+
     def state_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"step": self.step, "scores": scores_to_json(self.scores), "waited": self.waited}
+        scores = scores_to_json(self.scores)
+        return {"step": self.step, "scores": scores, "waited": self.waited, "progress": self.progress}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
-        self.step, self.scores, self.waited = state["step"], scores_from_json(state["scores"]), state["waited"]
+        self.step, self.scores = state["step"], scores_from_json(state["scores"])
+        self.waited, self.progress = state["waited"], state["progress"]
 
 
 def scores_to_json(scores: dict[str, float]) -> dict[str, float | None]:
     """None for NaN (a score of nothing), for which JSON has no number."""
-    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def scores_from_json(scores: dict[str, float | None]) -> dict[str, float]:

@@ -22,7 +22,12 @@ class FiniteWatch:
 
     @torch.no_grad()
     def look(
-        self, step: int, sums: dict[str, torch.Tensor], row_losses: list[torch.Tensor], slots: list[ActSlots]
+        self,
+        step: int,
+        sums: dict[str, torch.Tensor],
+        row_losses: list[torch.Tensor],
+        slots: list[ActSlots],
+        first_row: int,
     ) -> None:
         """Looks at the step's losses and gradients, before the weights are touched.
 
@@ -31,6 +36,7 @@ class FiniteWatch:
             sums: 0-d tensors, see `step_metrics.segment_sums`.
             row_losses: (B_i,) losses of the rows of each accumulation part.
             slots: what these rows work on.
+            first_row: where they begin in the global batch.
         Raises:
             NonFiniteError: as `check`; with its row or tensor, where the device need not be waited for.
         """
@@ -39,7 +45,7 @@ class FiniteWatch:
         if self.device.type != "cpu":
             self._first_bad_step = torch.where((self._first_bad_step == 0) & ~finite, step, self._first_bad_step)
         elif not finite:
-            raise NonFiniteError(f"step {step}: {self._what_is_wrong(row_losses, slots)}")
+            raise NonFiniteError(f"step {step}: {self._what_is_wrong(row_losses, slots, first_row)}")
 
     @torch.no_grad()
     def check(self, step: int) -> None:
@@ -56,14 +62,14 @@ class FiniteWatch:
         if bad:
             raise NonFiniteError(f"step {step}: the weight {bad[0]} holds NaN or infinity")
 
-    def _what_is_wrong(self, row_losses: list[torch.Tensor], slots: list[ActSlots]) -> str:
+    def _what_is_wrong(self, row_losses: list[torch.Tensor], slots: list[ActSlots], first_row: int) -> str:
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 return f"the weight {name} holds NaN or infinity"
         losses = torch.cat(row_losses)
         for row in (~losses.isfinite()).nonzero().flatten().tolist():
             identifier = torch.cat([part.data["puzzle_identifiers"] for part in slots])[row].item()
-            return f"the loss of row {row} of this process (puzzle identifier {identifier}) is {losses[row].item()}"
+            return f"the loss of row {first_row + row} (puzzle identifier {identifier}) is {losses[row].item()}"
         for name, parameter in self.model.named_parameters():
             if parameter.grad is not None and not _values(parameter.grad).isfinite().all():
                 return f"the gradient of {name} holds NaN or infinity"

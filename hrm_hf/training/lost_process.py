@@ -191,7 +191,8 @@ class _Watch:
         rank, error = self.loss
         speaker = 0 if rank != 0 else (None if error else 1)
         if self.rank == speaker and self.told.acquire(blocking=False):
-            os.write(2, f"\nerror: {self.message()}\n".encode())
+            with suppress(OSError):
+                os.write(2, f"\nerror: {self.message()}\n".encode())
 
     def leave(self, loss: Loss | None) -> None:
         """Says goodbye; None: as agreed by all."""

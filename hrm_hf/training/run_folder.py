@@ -4,20 +4,32 @@ Beside them lie the saved states that a run goes on from (see run_states.py).
 """
 
 import json
+import os
 import platform
 import shutil
 import sys
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from ..errors import ArgumentError
 from ..modeling_hrm import HrmForPuzzleSolving
+from .run_states import is_state_name, state_steps
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK = ".lock"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "h5py", "numpy")
 
 
@@ -34,7 +46,7 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
     Args:
         resume: "never", "auto", or a run's folder or one of its states.
         output_dir: what was asked for, None = a folder under `root` whose name begins with `name`: with "auto" the
-            newest run there, unless it is finished or has no state, else a new one.
+            newest run there, unless it is finished or has no state, else a new one. Older runs are left alone.
     Raises:
         ArgumentError: `resume` names no folder, or another one than `output_dir`.
     """
@@ -42,7 +54,7 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
         path = Path(resume)
         if not path.is_dir():
             raise ArgumentError(f"resume is {resume!r}; allowed: never, auto, or the folder of a run or of a state")
-        run_dir = path.absolute().parent if path.name.startswith("state-") else path
+        run_dir = path.absolute().parent if is_state_name(path.name) else path
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
             raise ArgumentError(
                 f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: give one of them only"
@@ -53,9 +65,16 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
     runs = sorted(Path(root).glob(f"{name}-*/run.json"), key=lambda path: path.stat().st_mtime)
     if resume == "auto" and runs:
         newest = runs[-1].parent
-        if not (newest / "checkpoint-final").exists() and any(newest.glob("state-*")):
+        if not _is_finished(runs[-1]) and state_steps(newest):
             return newest
     return new_run_dir(root, name)
+
+
+def _is_finished(run_json: Path) -> bool:
+    try:
+        return "finished" in json.loads(run_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 class RunFolder:
@@ -64,17 +83,18 @@ class RunFolder:
     Args:
         path: the folder; made if missing. `data/` may already stand in it.
         reopen: True: the folder may hold a run, which goes on.
+    Raises:
+        ArgumentError: the folder holds another run or other files, or another process works in it.
     Attributes:
         last_export: the checkpoint that was saved last, None before the first.
-    Raises:
-        ArgumentError: the folder holds another run or other files.
     """
 
     def __init__(self, path: str | Path, reopen: bool = False):
-        self.path = Path(path)
-        if not reopen:
+        self.path = Path(path).absolute()
+        if not (reopen and holds_run(self.path)):
             check_run_dir(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        weakref.finalize(self, os.close, _lock(self.path))
         for partial in self.path.glob(".checkpoint-*.partial"):
             shutil.rmtree(partial)
         for replaced in self.path.glob(".checkpoint-*.replaced"):  # what was to replace it may not have come
@@ -112,6 +132,13 @@ class RunFolder:
             except (ValueError, TypeError, AttributeError):
                 record["before"] = "run.json could not be read"
         _replace_file(file, json.dumps(record, indent=2, default=str) + "\n")
+
+    def finish(self) -> None:
+        """Marks the run as finished in run.json: nothing is left to go on with."""
+        file = self.path / "run.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        _replace_file(file, json.dumps(record, indent=2) + "\n")
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Appends one line to metrics.jsonl. What cannot be written is kept and written with the next line.
@@ -152,7 +179,8 @@ class RunFolder:
         """
         partial = self._partial(name)
         try:
-            model.save_pretrained(partial)
+            with _no_progress_bars():
+                model.save_pretrained(partial)
             if processor is not None:
                 processor.save_pretrained(partial)
         except Exception as error:
@@ -182,12 +210,16 @@ class RunFolder:
         return partial
 
     def _put(self, partial: Path, name: str) -> Path:
+        for file in partial.iterdir():
+            _sync(file)
+        _sync(partial)
         folder = self.path / name
         replaced = self.path / f".{name}.replaced"
         shutil.rmtree(replaced, ignore_errors=True)
         if folder.exists():
             folder.rename(replaced)
         partial.rename(folder)
+        _sync(self.path)
         shutil.rmtree(replaced, ignore_errors=True)
         self.last_export = folder
         return folder
@@ -197,7 +229,58 @@ def _replace_file(path: Path, text: str) -> None:
     """Writes a file in place of another, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
+    _sync(partial)
     partial.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Brings a file or folder to the disk, so that a rename never comes there before what it renames."""
+    if path.is_dir() and os.name == "nt":  # opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Without the bars that transformers draws over the one of the training."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _lock(folder: Path) -> int:
+    """Holds the folder for this process, for two runs in one folder would remove each other's files.
+
+    Returns:
+        The descriptor that holds it, until it is closed or the process ends.
+    Raises:
+        ArgumentError: another process holds it.
+    """
+    file = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
+    if fcntl is not None:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise ArgumentError(f"the output folder {folder} is in use: another process trains in it") from error
+        except OSError:  # a file system without locks
+            pass
+    return file
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run in this folder that can go on, or that began."""
+    return folder.is_dir() and (
+        any((folder / name).exists() for name in ("run.json", "metrics.jsonl")) or bool(state_steps(folder))
+    )
 
 
 def check_run_dir(path: Path) -> None:
@@ -209,7 +292,7 @@ def check_run_dir(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     found = (
-        sorted(entry.name for entry in path.iterdir() if entry.name not in ("data", ".run.json.partial"))
+        sorted(entry.name for entry in path.iterdir() if entry.name not in ("data", ".run.json.partial", LOCK))
         if path.is_dir()
         else []
     )

@@ -152,7 +152,7 @@ def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
     """
     if keep < 1:
         raise ArgumentError(f"{keep} states cannot be kept: at least 1")
-    doomed = [step for step in _steps(run_dir)[keep:] if step not in also]
+    doomed = [step for step in state_steps(run_dir)[keep:] if step not in also]
     for step in doomed:  # a state half removed must not have the name of one
         partial = partial_folder(run_dir, step)
         if os.path.lexists(partial):
@@ -212,6 +212,17 @@ class SavedState:
         return self._read(name)
 
 
+def state_steps(run_dir: Path) -> list[int]:
+    """The steps of everything that is called like a state, newest first."""
+    named = (STATE_NAME.fullmatch(path.name) for path in run_dir.iterdir())
+    return sorted((int(match[1]) for match in named if match), reverse=True)
+
+
+def is_state_name(name: str) -> bool:
+    """Whether a folder of this name is, or claims to be, a state."""
+    return STATE_NAME.fullmatch(name) is not None
+
+
 def open_state(path: Path) -> SavedState:
     """Opens a state after every byte of it was checked against its manifest.
 
@@ -253,7 +264,7 @@ def newest_state(run_dir: Path) -> tuple[SavedState | None, list[str]]:
         return None, []
     _put_back(run_dir)
     damages = []
-    for step in _steps(run_dir):
+    for step in state_steps(run_dir):
         try:
             return open_state(run_dir / _state_name(step)), damages
         except CheckpointError as error:
@@ -270,12 +281,6 @@ def _state_name(step: int) -> str:
     if type(step) is not int or not 0 <= step <= MAX_STEP:
         raise ArgumentError(f"{step!r} is no step of a saved state: whole numbers from 0 to {MAX_STEP:,}")
     return f"state-{step:08d}"
-
-
-def _steps(run_dir: Path) -> list[int]:
-    """The steps of everything that is called like a state, newest first."""
-    named = (STATE_NAME.fullmatch(path.name) for path in run_dir.iterdir())
-    return sorted((int(match[1]) for match in named if match), reverse=True)
 
 
 def _put_back(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: the step is finished and the run saved before the process leaves.
+"""Ctrl-C, SIGTERM and SIGHUP as requests: the step is finished and the run saved before the process leaves.
 
 With several processes a signal may reach one of them only, yet all must stop at the same step. So after every step the
 processes vote, and read the vote one step later: by then it is counted, and nobody waits for it. The votes are CPU
@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP: the terminal was closed
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SECONDS_TO_LEAVE = 5.0  # what Python gets to raise KeyboardInterrupt before the process is ended without it
 
 
@@ -33,7 +35,7 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 class StopRequests:
-    """Context in which SIGINT and SIGTERM ask for a stop; one line on the main process's stderr says so.
+    """Context in which SIGINT, SIGTERM and SIGHUP ask for a stop; one line on the main process's stderr says so.
 
     A SIGINT after another request, or a SIGTERM after a SIGINT (so launchers pass on the second Ctrl-C), leaves at
     once: KeyboardInterrupt, or, where the process is stuck outside Python, its end within `SECONDS_TO_LEAVE`. SIGTERM
@@ -127,7 +129,8 @@ class StopRequests:
     def _say(self, words: str) -> None:
         if self.accelerator.is_main_process:
             # Not print: the signal may have come in the middle of one.
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
+            with suppress(OSError):  # the reader of a pipe may have gone by the same Ctrl-C
+                os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
 
     def _watch_for_stuck_process(self) -> None:
         """Python calls handlers between two of its own instructions only; the wakeup pipe gets signals at any time."""

@@ -8,8 +8,10 @@ With several processes slot i of the global batch lives on process i // (B / pro
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
+import json
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -38,10 +40,12 @@ from .averaging import WeightAverage
 from .batch_stream import BatchStream
 from .best_score import BestScore
 from .compiled import compiled_block
+from .console import Console
 from .finite_watch import FiniteWatch
 from .lost_process import naming_lost_processes
 from .main_process import on_main_process
 from .run_folder import RunFolder
+from .run_states import state_steps
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
 from .slots import ActSlots, Batch, on_device
@@ -134,7 +138,7 @@ class HrmTrainer:
         self.accelerator = accelerator or make_accelerator(args)
         _check_accelerator(self.accelerator)
         self.batches = BatchStream(train_batches)
-        self.data_facts = data_facts or {}
+        self.data_facts = _as_json(data_facts or {})
         self.eval_dataset = eval_dataset
         if args.early_stopping_patience is not None and eval_dataset is None:
             raise ArgumentError(
@@ -147,7 +151,7 @@ class HrmTrainer:
             self.run_folder = RunFolder(args.output_dir, reopen=args.resume != "never")
         run_dir = [None if self.run_folder is None else str(self.run_folder.path)]
         broadcast_object_list(run_dir)
-        self.run_dir = None if run_dir[0] is None else Path(run_dir[0])
+        self.run_dir = None if run_dir[0] is None else Path(run_dir[0]).absolute()
         if self.run_dir is None:
             for name, off in (("resume", "never"), ("early_stopping_patience", None)):
                 if getattr(args, name) != off:
@@ -160,6 +164,7 @@ class HrmTrainer:
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.run_id = secrets.token_hex(16)
         self.trackers: Trackers | None = None
+        self._went_on = False
         self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
         self.exploration = torch.Generator().manual_seed(args.seed)
 
@@ -216,7 +221,7 @@ class HrmTrainer:
         args = self.args
         if draws is None:
             draws = draw_exploration(args.global_batch_size, self.model.config.halt_max_steps, self.exploration)
-        first = self.accelerator.process_index * self.local_batch_size
+        first = self._first_row
         device = self.accelerator.device
         min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), device)
         min_steps = min_steps[first : first + self.local_batch_size].chunk(args.gradient_accumulation_steps)
@@ -234,6 +239,11 @@ class HrmTrainer:
             self.row_losses.append(losses.detach())
             totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
         return totals
+
+    @property
+    def _first_row(self) -> int:
+        """Where this process's rows begin in the global batch."""
+        return self.accelerator.process_index * self.local_batch_size
 
     def _split(self, batch: dict[str, Any]) -> list[Batch]:
         given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
@@ -308,9 +318,9 @@ class HrmTrainer:
     def train(self) -> dict[str, float]:
         """Trains up to `max_steps`, evaluating, saving states and exporting on the way, and exports at the end.
 
-        With `args.resume` it goes on where a saved state stands, with any number of processes that divides the global
-        batch. The first SIGINT or SIGTERM finishes the step and saves; a second SIGINT leaves at once. With
-        `early_stopping_patience` the run ends with the best weights that an evaluation found.
+        With `args.resume` it goes on where a saved state stands, see `go_on`. The first SIGINT, SIGTERM or SIGHUP
+        finishes the step and saves; a second SIGINT leaves at once. With `early_stopping_patience` the run ends with
+        the best weights that an evaluation found.
 
         Trackers stay open, as everywhere with Accelerate: call `close()` and `accelerator.end_training()` when all is
         done.
@@ -322,21 +332,19 @@ class HrmTrainer:
             StoppedBySignal: a signal ended the run; the state is saved.
             ProcessLostError: another process has ended.
             DataError: batches that do not fit.
-            CheckpointError, ArgumentError: there is nothing (whole) to go on from, or it belongs to another run.
+            CheckpointError, ArgumentError: see `go_on`; or `metric_for_best` is no score of the evaluation.
             OSError: the last export could not be written. (A state or a log line that cannot be written on the way is
                 reported, and the run goes on.)
         """
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
-            state = None
-            if args.resume != "never" and self.step == 0:
-                state = find_state(self, self.run_dir)
-                if state is not None:
-                    restore_state(self, state)
+            goes_on = self.go_on()
+            if self.eval_dataset is not None and args.eval_steps is not None:
+                self._check_metric()
             if args.report_to:
                 self.trackers = Trackers(self.accelerator, vars(args), self.run_id)
             started, before = time.monotonic(), self.step
-            if self.step == 0 and state is None:
+            if not goes_on:
                 self._save_state()  # so that there is always a state to go on from
             try:
                 self._train_on()
@@ -353,20 +361,49 @@ class HrmTrainer:
                     f"{self.step - before} steps in {seconds:.1f} s, {self.num_states} states saved in "
                     f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
                 )
-            if args.early_stopping_patience is not None and self.best.step is not None:
-                self._take_best()
-            else:
-                self.export("checkpoint-final")
+            try:
+                if args.early_stopping_patience is not None and self.best.step is not None:
+                    self._take_best()
+                else:
+                    self.export("checkpoint-final")
+            except OSError as error:
+                raise OSError(f"{error}. {self._how_to_go_on()}") from error
         return self.scores
+
+    def go_on(self) -> bool:
+        """Puts the trainer where a saved state stands, if `args.resume` asks for it and there is one; part of `train`.
+
+        The processes may be others than those that saved it, if their number divides the global batch; all of them
+        need to see the run's folder.
+
+        Returns:
+            whether the run goes on from a state.
+        Raises:
+            CheckpointError: there is nothing (whole) to go on from.
+            ArgumentError: data, architecture or arguments differ from those of the state, or `resume` names a state of
+                another folder than `output_dir`.
+        """
+        if self.args.resume != "never" and not self._went_on and self.step == 0:
+            state = find_state(self, self.run_dir)
+            if state is not None:
+                restore_state(self, state)
+                self._went_on = True
+        return self._went_on
+
+    def _check_metric(self) -> None:
+        """Finds a `metric_for_best` that does not exist before the first step: one row, one segment."""
+        how = {"batch_size": 1, "max_segments": 1}
+        scores = evaluate_puzzles(self.model, _FirstRow(self.eval_dataset), self.processor, **how)
+        self.best.check({f"eval/{name}": value for name, value in scores.items()})
 
     def _train_on(self) -> None:
         args, first, started = self.args, self.step + 1, time.monotonic()
         main = self.accelerator.is_local_main_process
-        progress = tqdm(total=args.max_steps, initial=self.step, desc="training", disable=not main)
+        progress = tqdm(total=args.max_steps, initial=self.step, desc="training", disable=not main, file=Console())
         with progress, StopRequests(self.accelerator) as stop:
             while self.step < args.max_steps and not self.best.give_up:
                 sums = self.training_step(next(self.batches))
-                self.finite.look(self.step + 1, sums, self.row_losses, self.slots)
+                self.finite.look(self.step + 1, sums, self.row_losses, self.slots, self._first_row)
                 rate = self.optimizer_step()
                 if args.compile and self.step == first:
                     self._say(f"\nthe first step, with compiling, took {time.monotonic() - started:.1f} s")
@@ -391,17 +428,20 @@ class HrmTrainer:
                     self._log(self.scores)
                     if self.accelerator.is_main_process:
                         words = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
-                        progress.write(f"step {self.step}: {words}")
-                    if args.eval_steps is not None and self.best.show(self.scores, self.step):
-                        self._try_to_export("checkpoint-best")
-                        save_due = True
-                if not done and _due(self.step, args.save_steps):
+                        progress.write(f"step {self.step}: {words}", file=Console(sys.stdout))
+                    if args.eval_steps is not None:
+                        is_best = self.best.beaten_by(self.scores) and self._try_to_export("checkpoint-best")
+                        self.best.show(self.scores, self.step, kept=is_best)
+                        save_due |= is_best
+                exported = not done and _due(self.step, args.save_steps)
+                if exported:
                     self._try_to_export(f"checkpoint-{self.step}")
                 asked = stop.asked()
                 if save_due or asked is not None or self.best.give_up:
                     self._save_state()  # after all exports of this step: a run that goes on here makes none of them
                 if asked is not None:
-                    self._try_to_export(f"checkpoint-{self.step}")
+                    if not exported:
+                        self._try_to_export(f"checkpoint-{self.step}")
                     raise StoppedBySignal(asked)
 
     def _save_state(self) -> None:
@@ -414,15 +454,20 @@ class HrmTrainer:
             save_state(self, self.run_dir)
         except OSError as error:
             self._say(f"\nthe state of step {self.step} could not be saved: {error}. {self._how_to_go_on()}")
+        else:
+            self.num_states += 1
+            self.saving_seconds += time.monotonic() - started
         self._last_state_at = time.monotonic()
-        self.num_states += 1
-        self.saving_seconds += self._last_state_at - started
 
     def _how_to_go_on(self) -> str:
-        states = [] if self.run_dir is None else sorted(self.run_dir.glob("state-*"))
-        if not states:
+        steps = [] if self.run_dir is None else state_steps(self.run_dir)
+        if not steps:
             return "No state is saved"
-        return f"The last saved state is {states[-1]}: to go on there, repeat the command with --resume {self.run_dir}"
+        run_dir = os.path.relpath(self.run_dir)
+        return (
+            f"The last saved state is that of step {steps[0]}: to go on there, repeat the command with --resume "
+            + shlex.quote(run_dir if not run_dir.startswith("..") else str(self.run_dir))
+        )
 
     def where(self) -> str:
         """How far the run is, for the message of a lost process."""
@@ -430,7 +475,7 @@ class HrmTrainer:
 
     def _say(self, words: str) -> None:
         if self.accelerator.is_main_process:
-            print(words, file=sys.stderr)
+            Console().say(words)
 
     def _take_best(self) -> None:
         """Ends with the weights of the best evaluation."""
@@ -480,7 +525,9 @@ class HrmTrainer:
 
         Raises:
             OSError: it could not be written, on every process.
+            NonFiniteError: a weight is NaN or infinite.
         """
+        self.finite.check(self.step)
 
         def write() -> None:
             if self.run_folder is not None:
@@ -489,11 +536,13 @@ class HrmTrainer:
 
         on_main_process(self.accelerator, write)
 
-    def _try_to_export(self, name: str) -> None:
+    def _try_to_export(self, name: str) -> bool:
         try:
             self.export(name)
         except OSError as error:
             self._say(f"\n{name} could not be written: {error}")
+            return False
+        return True
 
     def push_to_hub(self, repo_id: str, **options: Any) -> list[tuple[str, int]] | None:
         """Pushes the last export, with the model card that `write_model_card` left in it, to the Hub.
@@ -549,6 +598,27 @@ def _check_accelerator(accelerator: Accelerator) -> None:
                 f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
                 "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
             )
+
+
+class _FirstRow:
+    """The first row of a data set, as a data set."""
+
+    def __init__(self, dataset: PuzzleRows):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, rows: slice) -> dict[str, Any]:
+        return self.dataset[0:1]
+
+
+def _as_json(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts as they come back from a saved state."""
+    try:
+        return json.loads(json.dumps(facts, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"data_facts cannot be saved as JSON ({error}): give text and numbers") from error
 
 
 def _due(step: int, interval: int | None) -> bool:

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 
-from ..errors import ArgumentError, CheckpointError, HrmError
+from ..errors import ArgumentError, CheckpointError
 from ..modeling_hrm import HrmCarry
 from .best_score import scores_from_json, scores_to_json
+from .console import Console
 from .main_process import on_main_process
+from .run_folder import choose_run_dir
 from .run_states import (
     FileRecord,
     SavedState,
     drop_partial,
+    is_state_name,
     newest_state,
     open_state,
     partial_folder,
@@ -74,14 +77,15 @@ def ruling_facts(trainer: "HrmTrainer") -> dict[str, Any]:
     if trainer.args.lr_min_ratio == 1.0:
         arguments.pop("max_steps")  # the rate stays constant after the warm-up: a run may be made longer
     if trainer.args.early_stopping_patience is None:
-        arguments.pop("eval_steps")
+        for name in ("eval_steps", "metric_for_best", "early_stopping_threshold"):
+            arguments.pop(name)
     parts = {"model": architecture, "training": arguments, "data": trainer.data_facts}
     return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
 def rank_file(rank: int, num_processes: int) -> str:
-    """Name of the file of one process."""
-    return f"process-{rank:05d}-of-{num_processes:05d}.safetensors"
+    """Name of the files of one process, without what tells them apart."""
+    return f"process-{rank:05d}-of-{num_processes:05d}"
 
 
 def save_state(trainer: "HrmTrainer", run_dir: Path) -> None:
@@ -89,15 +93,16 @@ def save_state(trainer: "HrmTrainer", run_dir: Path) -> None:
 
     Raises:
         OSError: it could not be written, on every process; older states are untouched.
+        ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
     """
     accelerator, step = trainer.accelerator, trainer.step
     on_main_process(accelerator, lambda: start_state(run_dir, step))
     folder, records, failure = partial_folder(run_dir, step), [], None
     try:
         records = _write_parts(trainer, folder)
-    except (OSError, HrmError) as error:
-        failure = str(error)
-    outcomes: list[tuple[list[FileRecord], str | None]] = gather_object([(records, failure)])
+    except (OSError, ArgumentError) as error:
+        failure = OSError(str(error)) if isinstance(error, OSError) else error
+    outcomes: list[tuple[list[FileRecord], Exception | None]] = gather_object([(records, failure)])
 
     def finish() -> None:
         failures = [failure for _, failure in outcomes if failure is not None]
@@ -105,12 +110,15 @@ def save_state(trainer: "HrmTrainer", run_dir: Path) -> None:
             try:
                 seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
             except CheckpointError as error:  # what the processes wrote is not what the main one sees
-                failures = [str(error)]
+                failures = [OSError(str(error))]
         if failures:
             drop_partial(run_dir)
-            raise OSError(failures[0])
+            raise failures[0]
         best = [] if trainer.best.step is None else [trainer.best.step]
-        prune_states(run_dir, trainer.args.state_limit, also=best)
+        try:
+            prune_states(run_dir, trainer.args.state_limit, also=best)
+        except OSError as error:
+            Console().say(f"\nthe state of step {step} is saved, but older ones could not be removed: {error}")
 
     on_main_process(accelerator, finish)
 
@@ -118,7 +126,10 @@ def save_state(trainer: "HrmTrainer", run_dir: Path) -> None:
 def _write_parts(trainer: "HrmTrainer", folder: Path) -> list[FileRecord]:
     accelerator = trainer.accelerator
     own = rank_file(accelerator.process_index, accelerator.num_processes)
-    records = [write_tensors(folder, own, _own_tensors(trainer))]
+    records = [
+        write_tensors(folder, f"{own}.safetensors", _own_tensors(trainer)),
+        write_json(folder, f"{own}.json", {"batches": trainer.batches.state_dict()}),
+    ]
     if not accelerator.is_main_process:
         return records
     names = _dense_names(trainer)
@@ -139,7 +150,6 @@ def _write_parts(trainer: "HrmTrainer", folder: Path) -> list[FileRecord]:
         "step": trainer.step,
         "num_processes": accelerator.num_processes,
         "has_slots": trainer.slots is not None,
-        "batches": trainer.batches.state_dict(),
         "moments": numbers,
         "average_updates": None if average is None else average.num_updates,
         "window": {"names": list(trainer.window), "steps": trainer.window_steps},
@@ -160,7 +170,7 @@ def _dense_names(trainer: "HrmTrainer") -> list[str]:
 
 def _own_tensors(trainer: "HrmTrainer") -> dict[str, torch.Tensor]:
     """What only this process knows."""
-    tensors = {"exploration": trainer.exploration.get_state()}
+    tensors = {"exploration": trainer.exploration.get_state(), "pass_generator": trainer.batches.generator}
     if trainer.window:
         tensors["window"] = torch.stack(list(trainer.window.values()))
     if trainer.slots is not None:
@@ -183,12 +193,13 @@ def find_state(trainer: "HrmTrainer", run_dir: Path) -> SavedState | None:
     """
 
     def choose() -> SavedState | None:
+        choose_run_dir(trainer.args.resume, str(run_dir), "")  # refuses another folder's states
         asked_for = Path(trainer.args.resume)
-        if trainer.args.resume == "auto" or not asked_for.name.startswith("state-"):
+        if trainer.args.resume == "auto" or not is_state_name(asked_for.name):
             state, passed_over = newest_state(run_dir)
             for line in passed_over:
                 print(f"passed over: {line}")
-            if state is None and (asked_for == run_dir or (run_dir / LOG).exists()):
+            if state is None and (trainer.args.resume != "auto" or (run_dir / LOG).exists()):
                 raise CheckpointError(f"{run_dir} holds no saved state to go on from")
             if state is None:
                 print(f"{run_dir} holds no saved state yet: the run starts at its beginning")
@@ -197,8 +208,7 @@ def find_state(trainer: "HrmTrainer", run_dir: Path) -> SavedState | None:
         else:
             state, why = open_state(asked_for), "as asked for"
         _check_facts(trainer, state)
-        if state.path.absolute().parent == run_dir.absolute():
-            _clear_away(run_dir, state, keep=trainer.args.state_limit)
+        _clear_away(run_dir, state, keep=trainer.args.state_limit)
         print(f"going on from {state.path} ({why}), step {state.step}")
         return state
 
@@ -264,7 +274,6 @@ def restore_state(trainer: "HrmTrainer", state: SavedState) -> None:
     trainer.step = record["step"]
     trainer.best.load_state_dict(record["best"])
     trainer.scores, trainer.run_id = scores_from_json(record["scores"]), record["run_id"]
-    trainer.batches.load_state_dict(record["batches"])
     _restore_own(trainer, state, record)
     if trainer.run_folder is not None:
         trainer.run_folder.go_on(state.bytes(LOG), record["elapsed_seconds"])
@@ -292,10 +301,16 @@ def _restore_own(trainer: "HrmTrainer", state: SavedState, record: dict[str, Any
 
     @cache
     def file_of(each: int) -> dict[str, torch.Tensor]:
-        return state.tensors(rank_file(each, saved))
+        return state.tensors(f"{rank_file(each, saved)}.safetensors")
 
     own = file_of(rank) if processes == saved else file_of(0)
     trainer.exploration.set_state(own["exploration"])  # the draws are for all slots: equal everywhere
+    places = [state.json(f"{rank_file(each, saved)}.json")["batches"] for each in range(saved)]
+    if processes != saved and any(place != places[0] for place in places):
+        raise CheckpointError(
+            f"{state.path}: its {saved} processes stand at different places of their batches; only as many can go on"
+        )
+    trainer.batches.load_state_dict(places[rank if processes == saved else 0], own["pass_generator"])
     device, names = trainer.accelerator.device, record["window"]["names"]
     trainer.window_steps = record["window"]["steps"]
     if names:
