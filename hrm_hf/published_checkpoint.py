@@ -495,7 +495,14 @@ def published_settings(
             `arch` that the config knows are replaced.
     Returns:
         The mapping; beside `arch` it states `seq_len`, which the published code takes from its data.
+    Raises:
+        CheckpointError: a model that the published code would halt by another rule.
     """
+    if config.halting != "q_learning":
+        raise CheckpointError(
+            f"the model halts by {config.halting!r}; the published code knows 'q_learning' only, and would read a "
+            "q_continue that was never trained"
+        )
     published = dict(published or {})
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))

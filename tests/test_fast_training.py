@@ -209,6 +209,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
         raise RuntimeError("no C++ compiler\nmore")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
+    check_compiler.cache_clear()
     with pytest.raises(
         ArgumentError, match=r"torch.compile does not work here \(RuntimeError: no C\+\+ compiler more\)"
     ):

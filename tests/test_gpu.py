@@ -3,9 +3,11 @@
 import pytest
 import torch
 from test_modeling import perturbed, some_inputs, tiny_model
-from test_trainer import arguments, batch
+from test_trainer import Rows, arguments, batch
 
+from hrm_hf.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
+from hrm_hf.training.run_states import newest_state
 
 pytestmark = pytest.mark.gpu
 
@@ -35,3 +37,39 @@ def test_bfloat16_activations_train_on_the_gpu():
     sums = trainer.training_step(batch(0))
     trainer.optimizer_step()
     assert torch.isfinite(sums["lm_loss"]) and trainer.slots[0].carry.z_H.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("halting", ["q_learning", "halt_only"])
+def test_compiled_steps_on_the_gpu_are_the_plain_ones(halting):
+    found = []
+    for compile in (False, True):
+        args = arguments(compile=compile, learning_rate=1e-3)
+        trainer = HrmTrainer(perturbed(tiny_model(halting=halting)), args, [])
+        sums = []
+        for step in range(3):
+            sums.append(trainer.training_step(batch(step))["lm_loss"].item())
+            trainer.optimizer_step()
+        found.append(sums)
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_the_queue_on_the_gpu_answers_every_row(compute_dtype):
+    model = perturbed(tiny_model()).cuda()
+    alone = predict_puzzles(model, Rows(), batch_size=11, halt=True, compute_dtype=compute_dtype)
+    refilled = predict_puzzles(model, Rows(), batch_size=3, halt=True, compute_dtype=compute_dtype)
+    assert len(refilled) == 11 and (refilled.segments >= 1).all()
+    assert (alone.sequences == refilled.sequences).mean() > 0.9  # equal up to rounding
+
+
+def test_a_run_on_the_gpu_goes_on(tmp_path):
+    def train(run, resume="never", steps=6):
+        args = arguments(output_dir=str(run), max_steps=steps, lr_min_ratio=1.0, state_steps=1, ema_decay=0.9)
+        args.resume = resume
+        HrmTrainer(tiny_model(), args, [batch(0), batch(1)]).train()
+        return newest_state(run)[0].tensors("weights.safetensors")
+
+    unbroken = train(tmp_path / "unbroken")
+    train(tmp_path / "run", steps=3)
+    for name, tensor in train(tmp_path / "run", "auto").items():
+        torch.testing.assert_close(tensor, unbroken[name], rtol=0, atol=1e-4)

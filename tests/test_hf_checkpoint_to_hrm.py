@@ -386,3 +386,11 @@ def test_repositories_of_the_hub_in_place_of_files(tmp_path):
     back = torch.load(tmp_path / "back" / "checkpoint", weights_only=True)
     assert_same_tensors(back, published_state_dict(model))
     assert json.loads((tmp_path / "back" / "identifiers.json").read_text()) == NAMES
+
+
+def test_a_model_that_halts_by_another_rule_is_refused(tmp_path, capsys):
+    config = HrmConfig(**SMALL, vocab_size=6, seq_len=16, puzzle_emb_ndim=32, halting="halt_only")
+    seeded_model(config, seed=0).save_pretrained(tmp_path / "ours")
+    assert to_hrm([f"--checkpoint={tmp_path / 'ours'}", f"--output-dir={tmp_path / 'original'}"]) == 2
+    assert not (tmp_path / "original").exists()
+    assert "the model halts by 'halt_only'; the published code knows 'q_learning' only" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,13 +113,15 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def thirty_steps(data_dir: Path, folder: Path, processes: int = 1, accumulation: int = 1) -> dict[str, torch.Tensor]:
+def thirty_steps(
+    data_dir: Path, folder: Path, processes: int = 1, accumulation: int = 1, more: str = ""
+) -> dict[str, torch.Tensor]:
     """What 30 steps of the example did. Two segments a puzzle: an untrained network amplifies rounding in more."""
     arguments = "--max_steps 30 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
     arguments += (
         " --warmup_steps 10 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8 --cpu_threads 1"
     )
-    arguments += f" --gradient_accumulation_steps {accumulation}"
+    arguments += f" --gradient_accumulation_steps {accumulation} {more}"
     command = [str(TESTS / "gradient_recorder.py"), str(folder / "out.safetensors"), "--data_dir", str(data_dir)]
     run([*command, "--output_dir", str(folder / "run"), *arguments.split()], processes)
     return load_file(folder / "out.safetensors")
@@ -141,6 +144,17 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
             assert torch.equal(got[name], value), name
         elif name != "num_processes":
             close(got[name], value)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_compiled_steps_of_two_processes_in_parts(data_dir, one_process, tmp_path):
+    got = thirty_steps(data_dir, tmp_path, processes=2, accumulation=2, more="--compile true")
+    assert got["num_processes"].item() == 2
+    for name, value in one_process.items():
+        if name.endswith("halted"):
+            assert torch.equal(got[name], value), name
+        elif name != "num_processes":
+            close(got[name], value, relative=1e-3)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):

@@ -5,6 +5,7 @@ The products run at their peak anyway; compiling fuses what lies between them (n
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -27,8 +28,9 @@ def compiled_block(device: torch.device) -> Callable:
     return torch.compile(HrmBlock.forward, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
 
 
+@cache
 def check_compiler(device: torch.device) -> None:
-    """Compiles one addition.
+    """Compiles one addition, once for each device.
 
     Raises:
         ArgumentError: it cannot be compiled.

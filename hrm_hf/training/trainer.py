@@ -2,8 +2,9 @@
 
 It is handed a model and batches and knows neither games nor files of puzzles.
 
-A step: halted slots take the puzzles offered; forward with gradient; a second forward on the new carry, without
-gradient, gives the target of q_continue; the loss is summed over the global batch; puzzle table first, then AdamATan2.
+A step: halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment without gradient,
+of which only the q values are computed, gives the target of q_continue; the loss is summed over the global batch;
+puzzle table first, then AdamATan2.
 With several processes slot i of the global batch lives on process i // (B / processes), and the draws of exploration
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
