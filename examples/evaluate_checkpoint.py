@@ -3,8 +3,9 @@
 Both may be on the Hub: --checkpoint you/model --data you/puzzles takes test.h5 of that data set.
 
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself, and the next one takes its place. --compute-dtype bfloat16 is quicker on most machines; the
-first puzzles are then solved in the checkpoint's own dtype too, and the number of equal answers is printed.
+puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 is quicker depends on the
+machine: the puzzles per second are printed. The first puzzles are then solved in the checkpoint's own dtype too, and
+the number of equal answers is printed.
 
 Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
 and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
@@ -24,12 +25,12 @@ from safetensors.numpy import save_file
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.checkpoint_check import load_checkpoint
+from hrm_hf.configuration_hrm import COMPUTE_DTYPES
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.hub import puzzle_file_path
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
 from hrm_hf.metrics import finish, puzzle_scores
 from hrm_hf.puzzle_table_match import match_puzzle_table
-from hrm_hf.solving import COMPUTE_DTYPES
 from hrm_hf.sudoku import BLANK_ID, decode, encode, guess_among_candidates
 from hrm_hf.training import HrmTrainingArguments, make_accelerator
 from hrm_hf.training_run import run_as_command

@@ -10,6 +10,8 @@ from transformers import PretrainedConfig
 
 from .shown_value import shown
 
+COMPUTE_DTYPES = ("float32", "bfloat16")  # that a model may compute in
+
 # The largest sizes that a config.json may state, far above any model that was trained: what they ask for is built, or
 # run in a loop, before a user sees that the file is damaged.
 LARGEST = {
@@ -112,7 +114,7 @@ class HrmConfig(PretrainedConfig):
             ("pos_encodings", ("rope", "learned")),
             ("token_loss", ("stablemax", "softmax")),
             ("halting", ("q_learning", "halt_only")),
-            ("compute_dtype", ("float32", "bfloat16")),
+            ("compute_dtype", COMPUTE_DTYPES),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -140,4 +142,4 @@ class HrmConfig(PretrainedConfig):
         return self.num_prefix + self.seq_len
 
 
-__all__ = ["HrmConfig"]
+__all__ = ["COMPUTE_DTYPES", "HrmConfig"]

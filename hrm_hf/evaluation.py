@@ -8,6 +8,7 @@ N rows, S cells.
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from .metrics import add_scores, finish, puzzle_scores
 from .modeling_hrm import HrmForPuzzleSolving
 from .processing_hrm import HrmProcessor
 from .puzzle_codecs import CODECS
+from .shown_value import shown
 
 _SCORED_ROWS = 4096  # rows scored at once; their sums are added in stored order
 _READ_ROWS = 1024  # rows read at once
@@ -90,9 +92,11 @@ def predict_puzzles(
     """
     if len(dataset) == 0:
         raise ArgumentError("the data set to evaluate on has no rows")
-    if batch_size < 1 or batch_size % num_processes:
+    whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1 or batch_size % num_processes:
         raise ArgumentError(
-            f"batch size {batch_size} over {num_processes} process(es): a positive multiple of their number is needed"
+            f"batch size {shown(batch_size)} over {num_processes} process(es): a positive integer that their number "
+            "divides is needed"
         )
     if num_processes > 1 and gather is None:
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")

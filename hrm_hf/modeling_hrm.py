@@ -24,9 +24,9 @@ from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, PuzzleError
 from .halting import select_rows
 from .losses import IGNORE_INDEX, segment_losses
-from .solving import PuzzleSlots, SolvedRow, solve_queue
+from .solving import PuzzleSlots, SolvedRow, on_device, solve_queue
 
-WRITTEN_OUT_POSITIONS = 512  # see attention_function
+WRITTEN_OUT_POSITIONS = 256  # see attention_function
 TRUNCATED_NORMAL_STD = 0.87962566103423978  # standard deviation of N(0, 1) cut at +-2
 
 
@@ -283,11 +283,27 @@ class HrmPuzzleTable(nn.Embedding):
         super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim, sparse=True)
 
 
+class HrmLmHead(nn.Linear):
+    """Logits of the cell codes at every position."""
+
+    def __init__(self, config: HrmConfig):
+        super().__init__(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., V) in the dtype of the states, whatever that of the weights."""
+        return F.linear(hidden, self.weight.to(hidden.dtype))
+
+
 class HrmQHead(nn.Linear):
     """The values of halting and of going on, read from the first position."""
 
     def __init__(self, config: HrmConfig):
         super().__init__(config.hidden_size, 2)
+
+    def forward(self, first_state: torch.Tensor) -> torch.Tensor:
+        """(B, D) -> (B, 2) float32, computed in the dtype of the states."""
+        dtype = first_state.dtype
+        return F.linear(first_state, self.weight.to(dtype), self.bias.to(dtype)).float()
 
 
 class HrmPreTrainedModel(PreTrainedModel):
@@ -417,7 +433,7 @@ class HrmModel(HrmPreTrainedModel):
         if input_ids is None:
             raise PuzzleError("input_ids is missing")
         for name, values in (("input_ids", input_ids), ("puzzle_identifiers", puzzle_identifiers)):
-            if values is not None and (values.is_floating_point() or values.dtype == torch.bool):
+            if values is not None and not _holds_integers(values.dtype):
                 raise PuzzleError(f"{name} has dtype {values.dtype}; expected integers")
         if input_ids.ndim != 2 or input_ids.shape[1] != config.seq_len:
             raise PuzzleError(f"input_ids has shape {tuple(input_ids.shape)}; expected (batch, {config.seq_len})")
@@ -488,12 +504,17 @@ class HrmModel(HrmPreTrainedModel):
 
 
 class HrmForPuzzleSolving(HrmPreTrainedModel):
-    """HRM with its two heads: the answer's cells, and whether to halt or to continue."""
+    """HRM with its two heads: the answer's cells, and whether to halt or to continue.
+
+    Training, `solve` and `solve_queue` all run `self.model` and read it by `cell_logits` and `q_logits`, which call
+    the modules `lm_head` and `q_head`. So what changes a head (a hook, an adapter, another module, a subclass) belongs
+    there: `solve` does not call `forward`, which reads both heads for every row of every segment.
+    """
 
     def __init__(self, config: HrmConfig):
         super().__init__(config)
         self.model = HrmModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = HrmLmHead(config)
         self.q_head = HrmQHead(config)
         self.post_init()
 
@@ -586,8 +607,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         """
         segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, prepared, return_dict=True)
         hidden = segment.last_hidden_state  # (B, T, D)
-        logits = F.linear(hidden, self.lm_head.weight.to(hidden.dtype))[:, self.config.num_prefix :]  # (B, S, V)
-        q_halt_logits, q_continue_logits = self._q_logits(hidden[:, 0])
+        logits = self.cell_logits(hidden)  # (B, S, V)
+        q_halt_logits, q_continue_logits = self.q_logits(hidden[:, 0])
         output = HrmOutput(
             logits=logits, q_halt_logits=q_halt_logits, q_continue_logits=q_continue_logits, carry=segment.carry
         )
@@ -614,11 +635,15 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
 
         The same as `forward` without gradient gives, up to rounding; see [`HrmModel.first_state_ahead`].
         """
-        return self._q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
+        return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
 
-    def _q_logits(self, first_state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        head, dtype = self.q_head, first_state.dtype
-        q_logits = F.linear(first_state, head.weight.to(dtype), head.bias.to(dtype)).float()  # (B, 2)
+    def cell_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The high-level state (B, T, D) -> logits of the answer's cells, (B, S, V) in the compute dtype."""
+        return self.lm_head(hidden)[:, self.config.num_prefix :]
+
+    def q_logits(self, first_state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The high-level state's first position (B, D) -> q_halt and q_continue, (B,) float32 each."""
+        q_logits = self.q_head(first_state)  # (B, 2)
         return q_logits[:, 0], q_logits[:, 1]
 
     def check_labels(self, labels: torch.Tensor) -> None:
@@ -646,19 +671,22 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
                 every row runs all segments and the last one answers (the published evaluation).
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
         Raises:
-            ArgumentError: max_segments below 1, or another compute_dtype.
+            ArgumentError: max_segments that is no integer from 1, or another compute_dtype.
             PuzzleError: input outside what the model knows.
         """
         slots = PuzzleSlots(self, max_segments, halt, compute_dtype)
         slots.add(range(len(input_ids)), input_ids, puzzle_identifiers)
         sequences = torch.zeros_like(input_ids, dtype=torch.long)
-        segments = input_ids.new_zeros(len(input_ids), dtype=torch.long)
+        segments = np.zeros(len(input_ids), dtype=np.int64)
         q_halt_logits = input_ids.new_zeros(len(input_ids), dtype=torch.float32)
         while len(slots) > 0:
             done = slots.run_segment()
-            rows = torch.from_numpy(done.keys).to(input_ids.device)
+            if len(done.keys) == 0:
+                continue
+            segments[done.keys] = done.segments
+            rows = on_device(done.keys, input_ids.device)
             sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
-            segments[rows] = torch.from_numpy(done.segments).to(input_ids.device)
+        segments = on_device(segments, input_ids.device)
         return HrmSolveOutput(sequences=sequences, segments=segments, q_halt_logits=q_halt_logits)
 
     def solve_queue(
@@ -667,13 +695,22 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         """Answers any number of puzzles in their order, `batch_size` at work at a time: see `hrm_hf.solving`.
 
         Args:
-            rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
+            rows: (input_ids (S,) int, puzzle identifier) of each puzzle; at one that is refused, the answers to all
+                before it come first.
             how: max_segments, halt, compute_dtype, as in `solve`.
+        Raises:
+            ArgumentError: a value that is not allowed.
+            PuzzleError: a row outside what the model knows, with its number.
         """
         return solve_queue(self, rows, batch_size, **how)
 
 
+def _holds_integers(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
 def _check_range(name: str, values: torch.Tensor, size: int, what: str) -> None:
+    values = values.long()  # the unsigned types have no minimum
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < size):
         wrong = values[(values < 0) | (values >= size)][0].item()
         raise PuzzleError(f"{name} holds {wrong}, which is outside {what}: allowed are 0 to {size - 1}")

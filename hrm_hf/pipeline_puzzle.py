@@ -27,7 +27,7 @@ from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, Row, RowAnswer
 from .shown_value import shown
-from .solving import COMPUTE_DTYPES, SolvedRow
+from .solving import SolvedRow, check_compute_dtype
 
 GRID_KEYS = ("puzzle", "puzzle_identifier")
 TASK_KEYS = ("task", "name")
@@ -178,10 +178,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
             forward_params["halt"] = halt
         if compute_dtype is not None:
-            if not isinstance(compute_dtype, str) or compute_dtype not in COMPUTE_DTYPES:
-                raise ArgumentError(
-                    f"compute_dtype is {shown(compute_dtype)}; allowed: {', '.join(map(repr, COMPUTE_DTYPES))}"
-                )
+            check_compute_dtype(compute_dtype)
             forward_params["compute_dtype"] = compute_dtype
         return preprocess_params, forward_params, {}
 

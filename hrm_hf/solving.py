@@ -2,6 +2,7 @@
 
 HRM spends most segments on few puzzles. So a batch here is a set of slots that are all at work: no segment is spent on
 a puzzle that is solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
+A queue that breaks, or holds a row that the model does not take, still gives the answers to all rows before.
 
 What a puzzle's company may change is rounding alone: a matrix product may add up a row in another order when it has
 another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
@@ -16,16 +17,18 @@ B slots, F finished puzzles, S cells, T positions, D hidden width.
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import islice
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .errors import ArgumentError
+from .configuration_hrm import COMPUTE_DTYPES
+from .errors import ArgumentError, PuzzleError
 from .halting import wants_to_halt
+from .shown_value import shown
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
 _LEAST_Q_ROWS = 12  # a product of fewer rows may round them in another way
 
 
@@ -49,7 +52,8 @@ class FinishedRows(NamedTuple):
 class PuzzleSlots:
     """The puzzles at work and their recurrent states; `add` puts puzzles in, `run_segment` hands out who is done.
 
-    On an accelerator the host waits once a segment, for one bool per slot, and only where some slot could halt.
+    On CUDA `run_segment` waits for the device once, for one bool per slot, and only where some slot could halt; what
+    goes there is copied from pinned memory, without waiting. Who reads the finished rows waits for them.
 
     Args:
         model: an `HrmForPuzzleSolving` on its device.
@@ -62,11 +66,8 @@ class PuzzleSlots:
 
     def __init__(self, model: Any, max_segments: int | None, halt: bool, compute_dtype: str | None):
         self.max_segments = model.config.halt_max_steps if max_segments is None else max_segments
-        if self.max_segments < 1:
-            raise ArgumentError(f"max_segments is {max_segments}; it must be at least 1")
-        if compute_dtype is not None and compute_dtype not in COMPUTE_DTYPES:
-            allowed = ", ".join(map(repr, COMPUTE_DTYPES))
-            raise ArgumentError(f"compute_dtype is {compute_dtype!r}; allowed: {allowed}, None for the model's own")
+        _check_count("max_segments", self.max_segments)
+        check_compute_dtype(compute_dtype)
         self._model, self._halt = model, halt
         self._core = _computing_in(model.model, compute_dtype or model.config.compute_dtype)
         with torch.no_grad():
@@ -94,25 +95,26 @@ class PuzzleSlots:
         Raises:
             PuzzleError: input outside what the model knows.
         """
-        embeddings = self._core.embed(input_ids, puzzle_identifiers)  # (n, T, D)
         keys = np.asarray(keys, dtype=np.int64)
         start = self._core.initial_carry(len(keys))
-        taken, self._free = self._free[: len(keys)], self._free[len(keys) :]
+        new = (self._core.embed(input_ids, puzzle_identifiers), *start)  # (n, T, D) each
+        taken = self._free[: len(keys)]
+        rest = slice(len(taken), None)
+        if self._embeddings is None:
+            states = new
+        else:
+            states = (self._embeddings, *self._carry)
+            if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
+                states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
         if len(taken):
             slots = self._index(taken)
+            for mine, theirs in zip(states, new, strict=True):
+                mine.index_copy_(0, slots, theirs[: len(taken)])
             self._keys[taken], self._segments[taken] = keys[: len(taken)], 0
-            for mine, new in zip((self._embeddings, *self._carry), (embeddings, *start), strict=True):
-                mine.index_copy_(0, slots, new[: len(taken)])
-        if len(taken) == len(keys) and self._embeddings is not None:
-            return
-        rest = slice(len(taken), None)
+        self._free = self._free[len(taken) :]
         self._keys = np.concatenate((self._keys, keys[rest]))
         self._segments = np.concatenate((self._segments, np.zeros_like(keys[rest])))
-        if self._embeddings is None:
-            self._embeddings, self._carry = embeddings, start
-        else:
-            self._embeddings = torch.cat((self._embeddings, embeddings[rest]))
-            self._carry = start._make(torch.cat((old, new[rest])) for old, new in zip(self._carry, start, strict=True))
+        self._embeddings, self._carry = states[0], start._make(states[1:])
 
     @torch.no_grad()
     def run_segment(self) -> FinishedRows:
@@ -121,28 +123,34 @@ class PuzzleSlots:
         out = self._core(inputs_embeds=self._embeddings, carry=self._carry, prepared=self._prepared, return_dict=True)
         self._carry, hidden = out.carry, out.last_hidden_state  # (B, T, D)
         self._segments += 1
-        done = self._segments == self.max_segments  # (B,)
+        done = self._segments >= self.max_segments  # (B,)
         q_halt = None
         if self._halt and not done.all():
             q_halt, q_continue = self._q_logits(hidden)
             done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
         self._free = np.flatnonzero(done)
+        if len(self._free) == 0:
+            return self._nobody()
         if len(self._free) < len(done):
             finished = self._index(self._free)
             hidden = hidden.index_select(0, finished)
             q_halt = None if q_halt is None else q_halt.index_select(0, finished)
         if q_halt is None:
             q_halt, _ = self._q_logits(hidden)
-        cells = hidden[:, self._model.config.num_prefix :]  # (F, S, D)
-        sequences = F.linear(cells, self._model.lm_head.weight.to(cells.dtype)).argmax(-1)
+        sequences = self._model.cell_logits(hidden).argmax(-1)  # (F, S)
         return FinishedRows(self._keys[self._free], sequences, self._segments[self._free], q_halt)
+
+    def _nobody(self) -> FinishedRows:
+        none, device = np.zeros(0, dtype=np.int64), self._embeddings.device
+        sequences = torch.zeros((0, self._model.config.seq_len), dtype=torch.long, device=device)
+        return FinishedRows(none, sequences, none, torch.zeros(0, device=device))
 
     def _q_logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue, (n,) float32 each."""
         first = hidden[:, 0]  # (n, D)
         if len(first) < _LEAST_Q_ROWS:
             first = F.pad(first, (0, 0, 0, _LEAST_Q_ROWS - len(first)))
-        return tuple(values[: len(hidden)] for values in self._model._q_logits(first))
+        return tuple(values[: len(hidden)] for values in self._model.q_logits(first))
 
     def _drop_free_slots(self) -> None:
         if len(self._free) == 0:
@@ -154,7 +162,7 @@ class PuzzleSlots:
         self._carry = self._carry._make(state.index_select(0, slots) for state in self._carry)
 
     def _index(self, slots: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(slots).to(self._embeddings.device)
+        return on_device(slots, self._embeddings.device)
 
 
 def solve_queue(
@@ -170,32 +178,40 @@ def solve_queue(
     A row is read when a slot is free for it and all answers that are known have been taken. Rows that wait for a
     slower one before them are kept: at most batch_size * max_segments.
 
+    Where `rows` raises or a row is refused, no further row is read, those at work are answered, and then the error
+    comes: nothing that was read before it is lost.
+
     Args:
         rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
         batch_size: slots.
         model, max_segments, halt, compute_dtype: as `PuzzleSlots` takes them.
     Raises:
         ArgumentError: a value that is not allowed.
-        PuzzleError: input outside what the model knows.
+        PuzzleError: a row outside what the model knows, with its number in the queue, from 0.
     """
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size is {batch_size}; it must be at least 1")
-    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype), iter(rows), batch_size, model.device)
+    _check_count("batch_size", batch_size)
+    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype), iter(rows), batch_size, model)
 
 
 def _answers(
-    slots: PuzzleSlots, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, device: torch.device
+    slots: PuzzleSlots, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any
 ) -> Iterator[SolvedRow]:
     waiting: dict[int, SolvedRow] = {}  # known, but one before them is not
     num_read = num_given = 0
+    error: Exception | None = None  # raised when those before it are answered
     while True:
-        new = list(islice(rows, batch_size - len(slots)))
-        if new:
-            input_ids = torch.from_numpy(np.stack([input_ids for input_ids, _ in new])).to(device)
-            identifiers = torch.tensor([identifier for _, identifier in new], device=device)
-            slots.add(range(num_read, num_read + len(new)), input_ids, identifiers)
-            num_read += len(new)
+        if error is None:
+            new, error = _read(rows, batch_size - len(slots), num_read, model.model)
+            keys = range(num_read, num_read + len(new))
+            num_read = keys.stop
+            try:
+                if new:
+                    slots.add(keys, *(on_device(np.stack(values), model.device) for values in zip(*new, strict=True)))
+            except Exception as of_adding:
+                error = of_adding
         if len(slots) == 0:
+            if error is not None:
+                raise error
             return
         done = slots.run_segment()
         if len(done.keys) == 0:
@@ -205,6 +221,62 @@ def _answers(
         while num_given in waiting:
             yield waiting.pop(num_given)
             num_given += 1
+
+
+def _read(
+    rows: Iterator[tuple[np.ndarray, int]], number: int, first: int, core: Any
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], Exception | None]:
+    """Up to `number` rows, the first of which is row `first` of the queue, and what has kept more from being read."""
+    read = []
+    try:
+        for row in islice(rows, number):
+            try:
+                read.append(_checked(row, core))
+            except PuzzleError as error:
+                raise PuzzleError(f"row {first + len(read)} of the queue: {error}") from error
+    except Exception as error:
+        return read, error
+    return read, None
+
+
+def _checked(row: Any, core: Any) -> tuple[np.ndarray, np.ndarray]:
+    """input_ids (S,) and identifier (), int64 both. Checked on the host, where the values are, so on every device."""
+    try:
+        input_ids, identifier = row
+        input_ids = np.asarray(input_ids)
+    except (TypeError, ValueError) as error:
+        raise PuzzleError(f"it is {shown(row)}; expected (input_ids, puzzle identifier)") from error
+    if input_ids.shape != (core.config.seq_len,):
+        raise PuzzleError(f"input_ids has shape {input_ids.shape}; expected ({core.config.seq_len},)")
+    if input_ids.dtype.kind not in "iu":
+        raise PuzzleError(f"input_ids has dtype {input_ids.dtype}; expected integers")
+    if not _is_integer(identifier) or not -(2**63) <= identifier < 2**63:
+        raise PuzzleError(f"the puzzle identifier is {shown(identifier)}; expected an integer")
+    input_ids, identifier = input_ids.astype(np.int64), np.array(identifier, dtype=np.int64)
+    core.check_inputs(torch.from_numpy(input_ids)[None], torch.from_numpy(identifier)[None])
+    return input_ids, identifier
+
+
+def on_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array as a tensor on the device; the host does not wait for a copy to CUDA."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def check_compute_dtype(value: Any) -> None:
+    """Raises ArgumentError for what is neither a dtype to compute in nor None, the model's own."""
+    if value is not None and not (isinstance(value, str) and value in COMPUTE_DTYPES):
+        allowed = ", ".join(map(repr, COMPUTE_DTYPES))
+        raise ArgumentError(f"compute_dtype is {shown(value)}; allowed: {allowed}, None for the model's own")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not _is_integer(value) or value < 1:
+        raise ArgumentError(f"{name} is {shown(value)}; it must be at least 1, and an integer")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _computing_in(core: Any, compute_dtype: str) -> Any:
@@ -217,4 +289,4 @@ def _computing_in(core: Any, compute_dtype: str) -> Any:
     return core
 
 
-__all__ = ["COMPUTE_DTYPES", "FinishedRows", "PuzzleSlots", "SolvedRow", "solve_queue"]
+__all__ = ["FinishedRows", "PuzzleSlots", "SolvedRow", "check_compute_dtype", "on_device", "solve_queue"]

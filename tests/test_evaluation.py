@@ -139,9 +139,14 @@ def test_refuses_what_does_not_fit():
     model = tiny_model()
     with pytest.raises(ArgumentError, match=r"batch size 5 over 2 process\(es\)"):
         predict_puzzles(model, Rows(), batch_size=5, num_processes=2, gather=lambda tensor: tensor)
+    for odd in (0, 2.5, 4.0, "4", True):
+        with pytest.raises(ArgumentError, match=rf"batch size {odd!r} over 1 process\(es\): a positive integer"):
+            predict_puzzles(model, Rows(), batch_size=odd)
     with pytest.raises(ArgumentError, match="2 processes need a `gather`"):
         predict_puzzles(model, Rows(), batch_size=4, num_processes=2)
     with pytest.raises(ArgumentError, match="has no rows"):
         predict_puzzles(model, [])
+    with pytest.raises(ArgumentError, match="max_segments is 2.5"):
+        predict_puzzles(model, Rows(), max_segments=2.5)
     with pytest.raises(ArgumentError, match="11 predictions for 1 rows"):
         score_predictions(predict_puzzles(model, Rows()), {0: None})

@@ -173,6 +173,16 @@ def test_streams_are_read_as_answers_are_taken(solver):
     assert len(list(results)) == 4
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_stream_gives_the_answers_before_a_bad_item(folder, batch_size):
+    solver = pipeline("puzzle-solving", model=str(folder), device="cpu")
+    results, found = solver(iter([PUZZLE, SOLUTION, GRID, "no puzzle", PUZZLE]), batch_size=batch_size), []
+    with pytest.raises(PuzzleError, match="^item 3: "):
+        for result in results:
+            found.append(result["solution"])
+    assert len(found) == 3 and len(found[0]) == 16 and found[2].shape == (4, 4)
+
+
 def test_datasets_are_streams(solver):
     class Rows(Dataset):
         def __len__(self):
@@ -242,6 +252,7 @@ def test_bad_items_are_named_before_any_is_solved(solver, puzzles, named):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"halt": 1}, "halt is 1"),
         ({"compute_dtype": "float16"}, "compute_dtype is 'float16'; allowed: 'float32', 'bfloat16'"),
+        ({"compute_dtype": ["float32"]}, r"compute_dtype is \['float32'\]; allowed: 'float32', 'bfloat16'"),
         ({"num_augmentations": 0}, "num_augmentations is 0"),
         ({"temperature": 1.0}, "'temperature'.*max_segments, halt, compute_dtype, batch_size"),
     ],

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
-from ..configuration_hrm import HrmConfig
+from ..configuration_hrm import COMPUTE_DTYPES, HrmConfig
 from ..errors import ArgumentError
 from ..hub_errors import check_repo_id
 from .run_states import MAX_STEP
@@ -37,7 +37,7 @@ class HrmModelArguments:
         default="stablemax", metadata={"help": "Loss of a cell.", "choices": ["stablemax", "softmax"]}
     )
     compute_dtype: str = field(
-        default="float32", metadata={"help": "Dtype of the activations.", "choices": ["float32", "bfloat16"]}
+        default="float32", metadata={"help": "Dtype of the activations.", "choices": list(COMPUTE_DTYPES)}
     )
     halting: str = field(
         default="q_learning",
