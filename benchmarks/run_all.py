@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from side_by_side import RESULTS, Target, target_table
+from side_by_side import FEW_FACTS, RESULTS, Target, machine_line, target_table
 
 HERE = Path(__file__).parent
 BENCHMARKS = ("training_speed", "solving_speed", "optimizer_speed", "building_speed", "loader_throughput")
@@ -50,9 +50,8 @@ def run(name: str, args: argparse.Namespace, results: Path) -> None:
 def report(records: list[dict[str, Any]]) -> str:
     """The table of targets under date and machine."""
     targets = [Target.from_record(target) for record in records for target in record["targets"]]
-    facts = records[0]["machine"]
-    described = ", ".join(f"{name} {value}" for name, value in facts.items())
-    return f"{records[0]['date']}: {described}\n\n{target_table(targets)}\n"
+    described = machine_line(FEW_FACTS, records[0]["machine"])
+    return f"{records[0]['date']}, {described}\n\n{target_table(targets)}\n"
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,7 +1,8 @@
 """Times a plain and a fast way in turns, and writes down what came out: what all benchmarks here share.
 
-A benchmark makes two callables that do the same work, hands them to `compare`, adds its targets and calls
-`write_result`, which leaves one small JSON file in benchmarks/results/. `run_all.py` makes the table of them.
+A benchmark makes callables that do the same work, hands them to `compare` (or more than two to `take_turns`), adds its
+targets and calls `finish`, which leaves one small JSON file in benchmarks/results/. `run_all.py` makes the table of
+them.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+FEW_FACTS = ("processor", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
 
 
@@ -65,29 +67,36 @@ class Comparison:
 def compare(
     plain: Callable[[], object], fast: Callable[[], object], pairs: int, seconds: float, warm_ups: int = 1
 ) -> Comparison:
-    """Times both, alternating, so that whatever else the machine does meets both alike.
+    """Times both in turns; arguments as in `take_turns`."""
+    return Comparison(**take_turns({"plain": plain, "fast": fast}, pairs, seconds, warm_ups))
 
-    Which one comes first changes with every pair. Work that runs on a GPU is waited for.
+
+def take_turns(
+    ways: dict[str, Callable[[], object]], pairs: int, seconds: float, warm_ups: int = 1
+) -> dict[str, Spread]:
+    """Times all ways of the same work, one after the other, so that whatever else the machine does meets all alike.
+
+    The order is turned around with every round. Work that runs on a GPU is waited for.
 
     Args:
+        ways: what to call, by name.
         pairs: calls of each at the most, at least 1.
-        seconds: no further pair begins after this much time (warm-up not counted); one is always taken.
+        seconds: no further round begins after this much time (warm-up not counted); one is always taken.
         warm_ups: calls of each before the clock counts; compiling happens there.
     """
     if pairs < 1:
         raise ValueError(f"pairs is {pairs}; it must be at least 1")
     for _ in range(warm_ups):
-        seconds_of(plain)
-        seconds_of(fast)
-    ways = (("plain", plain), ("fast", fast))
-    times: dict[str, list[float]] = {"plain": [], "fast": []}
+        for way in ways.values():
+            seconds_of(way)
+    times: dict[str, list[float]] = {name: [] for name in ways}
     started = time.perf_counter()
     for pair in range(pairs):
         if pair and time.perf_counter() - started >= seconds:
             break
-        for name, way in ways if pair % 2 == 0 else ways[::-1]:
-            times[name].append(seconds_of(way))
-    return Comparison(Spread.of(times["plain"]), Spread.of(times["fast"]))
+        for name in list(ways) if pair % 2 == 0 else list(ways)[::-1]:
+            times[name].append(seconds_of(ways[name]))
+    return {name: Spread.of(taken) for name, taken in times.items()}
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -143,14 +152,14 @@ class Target:
 
 def target_table(targets: list[Target]) -> str:
     """The targets as a Markdown table: work, target, measured, met or not."""
-    lines = ["| work | target | measured | met | |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for target in targets:
         bound = "at most" if target.at_most else "at least"
         measured = "not measured" if target.measured is None else _with_unit(target.measured, target.unit)
         met = {True: "yes", False: "**no**", None: ""}[target.met]
         aim = f"{bound} {_with_unit(target.target, target.unit)}"
-        lines.append(f"| {target.work} | {aim} | {measured} | {met} | {target.note} |")
-    return "\n".join(lines)
+        rows.append([target.work, aim, measured, met, target.note])
+    return markdown_table(["work", "target", "measured", "met", "how"], rows)
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -177,9 +186,10 @@ def machine() -> dict[str, Any]:
     return facts | {name: version(name) for name in PACKAGES}
 
 
-def machine_line() -> str:
-    """The same in one line."""
-    return ", ".join(f"{name} {value}" for name, value in machine().items())
+def machine_line(names: tuple[str, ...] | None = None, facts: dict[str, Any] | None = None) -> str:
+    """The same in one line; only these `names`, of this machine or of `facts` from a result file."""
+    facts = machine() if facts is None else facts
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if names is None or name in names)
 
 
 def processor_name() -> str:
@@ -195,13 +205,28 @@ def usable_cores() -> int:
 
 
 def peak_memory_mb() -> float | None:
-    """The largest memory that this process has held so far, in MB; None where the system does not say."""
+    """The largest memory that this process has held so far, in MB; None where the system does not say.
+
+    On Linux from /proc: what getrusage tells there is at least what the process that started this one had held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def shared_memory_mb() -> float:
+    """Of the memory that this process holds now, what others hold too, in MB; 0 where the system does not say."""
+    facts = Path("/proc/self/smaps_rollup")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Shared_")) * 1024 / 1e6
 
 
 def write_result(name: str, record: dict[str, Any], folder: Path | None = None) -> Path:
@@ -249,8 +274,14 @@ def start(args: argparse.Namespace) -> None:
     print(machine_line() + "\n", flush=True)
 
 
-def finish(name: str, args: argparse.Namespace, record: dict[str, Any], targets: list[Target]) -> None:
-    """Prints the targets, if any, and writes the result file; a quick run leaves the committed one alone."""
+def finish(
+    name: str, args: argparse.Namespace, record: dict[str, Any], targets: list[Target], table: str = ""
+) -> None:
+    """Prints the targets, if any, and writes the result file; a quick run leaves the committed one alone.
+
+    Args:
+        table: Markdown for a file <name>.md beside it, under a line that says when and where.
+    """
     if args.quick:
         targets = [replace(target, note="quick run: not this work, tiny sizes") for target in targets]
     if targets:
@@ -260,6 +291,16 @@ def finish(name: str, args: argparse.Namespace, record: dict[str, Any], targets:
         return
     path = write_result(name, {**record, "targets": [target.record() for target in targets]}, args.results)
     print(f"\nwritten: {path.name}")
+    if table:
+        beside = path.with_suffix(".md")
+        beside.write_text(f"{time.strftime('%Y-%m-%d')}, {machine_line(FEW_FACTS)}\n\n{table}\n", encoding="utf-8")
+        print(f"written: {beside.name}")
+
+
+def markdown_table(columns: list[str], rows: list[list[Any]]) -> str:
+    """Rows under columns."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def in_words(seconds: float) -> str:

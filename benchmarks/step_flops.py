@@ -20,6 +20,14 @@ def block_flops(config: Any) -> int:
     return 2 * positions * weights + 4 * positions * positions * width
 
 
+def first_position_flops(config: Any) -> int:
+    """One block on one row where only the first position's outcome is asked for: keys and values of all positions,
+    the rest of one.
+    """
+    positions, width, inner = config.num_positions, config.hidden_size, config.intermediate_size
+    return 2 * (positions * 2 * width * width + 2 * width * width + 3 * width * inner) + 4 * positions * width
+
+
 def level_updates_flops(config: Any, H_updates: int, L_updates: int) -> int:
     """So many updates of the levels on one row."""
     return block_flops(config) * (H_updates * config.H_layers + L_updates * config.L_layers)
@@ -42,11 +50,14 @@ def segment_flops(config: Any) -> int:
 
 
 def training_step_flops(config: Any, rows: int, q_continue_target: bool = True) -> int:
-    """One training step on `rows` slots: a segment, the backward pass of its last two updates and its heads, and,
-    for the target of q_continue, a second segment without gradient, of which only the q head is needed.
+    """What one training step on `rows` slots needs: a segment, the backward pass of its last two updates and its
+    heads, and, for the target of q_continue, a second segment without gradient, of which only the q head is needed,
+    and so of its last block only the first position.
     """
     with_gradient = level_updates_flops(config, 1, 1) + logits_flops(config) + q_head_flops(config)
-    target = segment_flops(config) - logits_flops(config) if q_continue_target else 0
+    target = 0
+    if q_continue_target:
+        target = segment_flops(config) - logits_flops(config) - block_flops(config) + first_position_flops(config)
     return rows * (segment_flops(config) + 2 * with_gradient + target)
 
 

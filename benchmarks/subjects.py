@@ -4,15 +4,14 @@
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
 import torch
 from plain_twin import PlainHrm, PlainTraining
 
-from hrm_hf import ArgumentError, HrmConfig
+from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 from hrm_hf.training.compiled import check_compiler
 
@@ -51,59 +50,71 @@ def made_up_batches(config: HrmConfig, rows: int, count: int = 4, seed: int = 0)
     return cycle(batches)
 
 
-@dataclass(frozen=True)
-class TrainingSides:
-    """A plain and a fast training step, from the same weights and on the same batches.
-
-    Attributes:
-        plain, fast: one whole step each.
-        loss_difference: of the first step's lm loss and q_halt loss, relative, the larger one.
-        trainer: the fast side's.
-    """
-
-    plain: Callable[[], object]
-    fast: Callable[[], object]
-    loss_difference: float
-    trainer: HrmTrainer
-
-
-def training_sides(
-    size: str,
-    rows: int,
-    dtype: str = "float32",
-    plain_dtype: str = "float32",
-    halting: str = "q_learning",
-    seed: int = 0,
-    **options: Any,
-) -> TrainingSides:
-    """Both sides, each after its first step, so that what is made once is made.
+class PlainSide:
+    """Training steps of the plain twin, which always learns by Q-learning.
 
     Args:
         size: key of SIZES.
         rows: the batch.
-        dtype, plain_dtype: of the activations of each side.
-        halting: of the fast side; the plain one always learns by Q-learning.
-        options: further `HrmTrainingArguments` of the fast side, None = their default.
+        dtype: of the activations.
+    """
+
+    def __init__(self, size: str, rows: int, dtype: str = "float32", seed: int = 0):
+        twin = PlainHrm(config_of(size), getattr(torch, dtype), device())
+        self.training = PlainTraining(twin.load(awake_model(config_of(size), seed).state_dict()), **RATES)
+        self.batches = made_up_batches(twin.config, rows, seed=seed)
+
+    def step(self) -> dict[str, float]:
+        """One step."""
+        return self.training.step(next(self.batches))
+
+
+def fast_trainer(
+    size: str, rows: int, dtype: str = "float32", halting: str = "q_learning", seed: int = 0, **options: Any
+) -> HrmTrainer:
+    """A trainer with the weights and batches of the PlainSide of this size, rows and seed.
+
+    Args:
+        dtype: of the activations.
+        halting: of the config.
+        options: further `HrmTrainingArguments`, None = their default.
     """
     config = config_of(size, compute_dtype=dtype, halting=halting)
-    model = seeded_model(config, seed)
-    twin = PlainHrm(config_of(size), getattr(torch, plain_dtype), device()).load(model.state_dict())
-    training = PlainTraining(twin, **RATES)
     args = training_arguments(global_batch_size=rows, max_steps=10**6, warmup_steps=0, seed=seed, **RATES, **options)
-    trainer = HrmTrainer(model, args, train_batches=[])
-    plain_batches, fast_batches = (made_up_batches(config, rows, seed=seed) for _ in range(2))
+    return HrmTrainer(awake_model(config, seed), args, train_batches=made_up_batches(config, rows, seed=seed))
 
-    def fast() -> dict[str, torch.Tensor]:
-        sums = trainer.training_step(next(fast_batches))
-        trainer.optimizer_step()
-        return sums
 
-    def plain() -> dict[str, float]:
-        return training.step(next(plain_batches))
+def whole_step(trainer: HrmTrainer) -> dict[str, torch.Tensor]:
+    """A step as `HrmTrainer.train` takes it, from reading a batch of the stream to adding up what it will log.
 
-    of_plain, of_fast = plain(), fast()
-    differences = [abs(float(of_fast[name]) / of_plain[name] - 1) for name in ("lm_loss", "q_halt_loss")]
-    return TrainingSides(plain, fast, max(differences), trainer)
+    What it does every so many steps (logging, saving, evaluating) is left out. Returns the step's sums.
+    """
+    sums = trainer.training_step(next(trainer.batches))
+    first_row = trainer.accelerator.process_index * trainer.local_batch_size
+    trainer.finite.look(trainer.step + 1, sums, trainer.row_losses, trainer.slots, first_row)
+    trainer.optimizer_step()
+    trainer.window = {name: trainer.window.get(name, 0) + value for name, value in sums.items()}
+    trainer.window_steps += 1
+    return sums
+
+
+def loss_difference(plain: dict[str, float], fast: dict[str, torch.Tensor]) -> float:
+    """The largest relative difference of a loss that both have."""
+    names = [name for name in plain if name.endswith("_loss") and name in fast]
+    return max(abs(float(fast[name]) / plain[name] - 1) for name in names)
+
+
+def awake_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
+    """A fresh model whose q head reads the state: a fresh one's weights are 0, and its losses the same whatever the
+    state is.
+    """
+    model = seeded_model(config, seed)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(model.q_head.weight.shape, generator=generator) * config.hidden_size**-0.5
+        model.q_head.weight.copy_(weight)
+        model.q_head.bias.zero_()
+    return model
 
 
 def training_arguments(**options: Any) -> HrmTrainingArguments:

@@ -1,31 +1,54 @@
 """A training step, fast beside plain: seconds, ratio, and the share of this machine's matrix products.
 
-    python benchmarks/training_speed.py                                  all cases (on a GPU: 27m:768)
-    python benchmarks/training_speed.py --cases 27m:8 --dtype float32    one case in another dtype
-    python benchmarks/training_speed.py --cases 27m:8 --profile          and where the fast step's time goes
+    python benchmarks/training_speed.py                                          all cases (on a GPU: 27m:768)
+    python benchmarks/training_speed.py --cases 27m:8 --dtypes bfloat16 float32  one case in both dtypes
+    python benchmarks/training_speed.py --cases 27m:8 --profile                  and where a fast step's time goes
 
 A case is SIZE:BATCH; 27m is the published Sudoku model with 27 M parameters, 1m one of hidden size 128 with 2 + 2
 layers. The plain side is benchmarks/plain_twin.py: float32 on a CPU (bfloat16 on a GPU, as published), Q-learning, its
-whole step with optimisers. The fast side is HrmTrainer, in two modes: q-learning takes the same step; halt-only leaves
-out the target of q_continue, so it does less. Both begin with the same weights and batches, and the difference of
-their first losses is printed.
+whole step with optimisers. The fast side is HrmTrainer's whole step, from reading a batch to the sums it will log, in
+two modes: q-learning takes the same step; halt-only, in the first dtype alone, leaves out the target of q_continue, so
+it does less. All ways of a case take turns. They begin with the same weights, of which those of the q head are drawn
+too (fresh ones are 0), and the same batches; the largest relative difference of a loss of the first step is printed.
 
 "share of peak" is the arithmetic that the mode needs (matrix products alone, see step_flops.py) over the fast step's
-median time, over the best rate of large matrix products in the same dtype, measured here before and after.
+median time, over the best rate of large matrix products in the same dtype, measured here before and after. The targets
+take the quicker dtype, and of several batch sizes the worst.
 """
 
 import argparse
 import gc
+from functools import partial
 from typing import Any
 
 import torch
-from side_by_side import Target, benchmark_parser, compare, finish, rounded, start
+from side_by_side import (
+    Comparison,
+    Target,
+    benchmark_parser,
+    finish,
+    in_words,
+    markdown_table,
+    rounded,
+    start,
+    take_turns,
+)
 from step_flops import matmul_peak, training_step_flops
-from subjects import SIZE_IN_WORDS, SIZES, add_compile_option, compiles, training_sides
+from subjects import (
+    SIZE_IN_WORDS,
+    SIZES,
+    PlainSide,
+    add_compile_option,
+    compiles,
+    device,
+    fast_trainer,
+    loss_difference,
+    whole_step,
+)
 
-CPU_CASES = ["27m:8", "27m:32", "1m:64"]
-GPU_CASES = ["27m:768"]
-DTYPE_OF_SIZE = {"27m": "bfloat16", "1m": "bfloat16", "tiny": "float32"}
+BOTH = ("bfloat16", "float32")
+CPU_CASES = {"27m:8": BOTH, "27m:32": BOTH[:1], "1m:64": BOTH}  # and the dtypes of the fast side
+GPU_CASES = {"27m:768": BOTH[:1]}
 MODES = ("q-learning", "halt-only")
 GPU_AIMS = (("q-learning", 20.0), ("halt-only", 30.0))  # steps a second on one H200
 
@@ -35,46 +58,62 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     args.compile = compiles(args)
     on_gpu = torch.cuda.is_available()
-    cases = ["tiny:4"] if args.quick else args.cases or (GPU_CASES if on_gpu else CPU_CASES)
+    usual = GPU_CASES if on_gpu else CPU_CASES
+    cases = ["tiny:4"] if args.quick else args.cases or list(usual)
     plain_dtype = args.plain_dtype or ("bfloat16" if on_gpu else "float32")
     records = []
     for case in cases:
         size, rows = case.split(":")
-        dtype = args.dtype or ("bfloat16" if on_gpu else DTYPE_OF_SIZE[size])
-        for mode in args.modes:
-            records.append(measure(size, int(rows), mode, dtype, plain_dtype, args))
-            print(line(records[-1]), flush=True)
-            gc.collect()
-    finish("training_speed", args, {"cases": records}, targets(records, on_gpu))
+        dtypes = args.dtypes or usual.get(case, BOTH[:1])
+        for record in measure(size, int(rows), dtypes, plain_dtype, args):
+            records.append(record)
+            print(line(record), flush=True)
+        gc.collect()
+    finish("training_speed", args, {"cases": records}, targets(records, on_gpu), table(records))
 
 
-def measure(size: str, rows: int, mode: str, dtype: str, plain_dtype: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One case in one mode."""
-    halting = mode.replace("-", "_")
-    sides = training_sides(size, rows, dtype, plain_dtype, halting, args.seed, compile=args.compile)
-    config, where = sides.trainer.model.config, sides.trainer.model.device
-    before = matmul_peak(getattr(torch, dtype), where, args.quick)
-    compared = compare(sides.plain, sides.fast, args.pairs, args.seconds)
-    peak = max(before, matmul_peak(getattr(torch, dtype), where, args.quick))
-    if args.profile:
-        profile(sides.fast)
-    flops = training_step_flops(config, rows, q_continue_target=mode == "q-learning")
-    rate = flops / compared.fast.median
-    return {
-        "size": size,
-        "batch": rows,
-        "mode": mode,
-        "dtype": dtype,
-        "plain_dtype": plain_dtype,
-        "compile": sides.trainer.args.compile,
-        **compared.record(),
-        "steps_per_second": rounded(1 / compared.fast.median),
-        "first_loss_difference": rounded(sides.loss_difference),
-        "gflop": rounded(flops / 1e9),
-        "gflop_per_second": rounded(rate / 1e9),
-        "peak_gflop_per_second": rounded(peak / 1e9),
-        "share_of_peak_percent": rounded(100 * rate / peak),
+def measure(
+    size: str, rows: int, dtypes: tuple[str, ...], plain_dtype: str, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One case: a record for each mode and dtype, all timed in turns with the same plain side."""
+    plain = PlainSide(size, rows, plain_dtype, args.seed)
+    of_plain = plain.step()
+    fast = {}
+    for mode in args.modes:
+        for dtype in dtypes if mode == "q-learning" else dtypes[:1]:
+            trainer = fast_trainer(size, rows, dtype, mode.replace("-", "_"), args.seed, compile=args.compile)
+            fast[mode, dtype] = trainer, loss_difference(of_plain, whole_step(trainer))
+    peaks = {dtype: matmul_peak(getattr(torch, dtype), device(), args.quick) for dtype in dtypes}
+    ways = {"plain": plain.step} | {key: partial(whole_step, trainer) for key, (trainer, _) in fast.items()}
+    taken = take_turns(ways, args.pairs, args.seconds)
+    peaks = {
+        dtype: max(peak, matmul_peak(getattr(torch, dtype), device(), args.quick)) for dtype, peak in peaks.items()
     }
+    records = []
+    for (mode, dtype), (trainer, difference) in fast.items():
+        if args.profile:
+            print(f"\n{mode}, {dtype}:")
+            profile(ways[mode, dtype])
+        flops = training_step_flops(trainer.model.config, rows, q_continue_target=mode == "q-learning")
+        seconds = taken[mode, dtype].median
+        records.append(
+            {
+                "size": size,
+                "batch": rows,
+                "mode": mode,
+                "dtype": dtype,
+                "plain_dtype": plain_dtype,
+                "compile": trainer.args.compile,
+                **Comparison(taken["plain"], taken[mode, dtype]).record(),
+                "steps_per_second": rounded(1 / seconds),
+                "first_loss_difference": rounded(difference),
+                "gflop": rounded(flops / 1e9),
+                "gflop_per_second": rounded(flops / seconds / 1e9),
+                "peak_gflop_per_second": rounded(peaks[dtype] / 1e9),
+                "share_of_peak_percent": rounded(100 * flops / seconds / peaks[dtype]),
+            }
+        )
+    return records
 
 
 def profile(step: Any) -> None:
@@ -98,43 +137,61 @@ def line(record: dict[str, Any]) -> str:
     )
 
 
+def table(records: list[dict[str, Any]]) -> str:
+    """All cases, in Markdown."""
+    columns = ["size", "batch", "mode", "dtype", "plain", "fast (quartiles)", "turns", "ratio", "share of peak"]
+    rows = []
+    for record in records:
+        plain, fast = record["plain"], record["fast"]
+        spread = f"{in_words(fast['median'])} ({in_words(fast['low'])} to {in_words(fast['high'])})"
+        row = [SIZE_IN_WORDS[record["size"]], *(record[name] for name in ("batch", "mode", "dtype"))]
+        row += [in_words(plain["median"]), spread, fast["count"]]
+        rows.append([*row, f"{record['ratio']:.2f}x", f"{record['share_of_peak_percent']:.0f} %"])
+    return markdown_table(columns, rows)
+
+
 def targets(records: list[dict[str, Any]], on_gpu: bool) -> list[Target]:
-    """The targets that these cases can answer; of several batch sizes the worst ratio counts."""
+    """The targets that these cases can answer: in the quicker dtype, of several batch sizes the worst ratio, and a
+    share of the peak for each.
+    """
 
     def of(size: str, mode: str) -> list[dict[str, Any]]:
         return [record for record in records if (record["size"], record["mode"]) == (size, mode)]
 
+    def quickest(size: str, mode: str) -> list[dict[str, Any]]:
+        batches = dict.fromkeys(record["batch"] for record in of(size, mode))
+        return [max((r for r in of(size, mode) if r["batch"] == batch), key=lambda r: r["ratio"]) for batch in batches]
+
     found = []
     if on_gpu:
         for mode, aim in GPU_AIMS:
-            for record in of("27m", mode):
+            for record in quickest("27m", mode):
                 note = f"{record['dtype']}, {record['ratio']:.2f}x the plain twin"
                 work = f"{torch.cuda.get_device_name()}, Sudoku, batch {record['batch']}, {mode}"
                 found.append(Target(work, aim, record["steps_per_second"], "steps/s", note=note))
         return found
     for size, mode, aim in (("27m", "q-learning", 2.0), ("27m", "halt-only", 3.2), ("1m", "q-learning", 2.0)):
-        matching = of(size, mode)
+        matching = quickest(size, mode)
         if matching:
             worst = min(matching, key=lambda record: record["ratio"])
-            batches = ", ".join(str(record["batch"]) for record in matching)
-            work = f"training step, {SIZE_IN_WORDS[size]}, batch {batches}, {mode}"
-            found.append(Target(work, aim, worst["ratio"], note=f"{worst['dtype']}, worst at batch {worst['batch']}"))
-    share = of("27m", "q-learning")
-    if share:
-        largest = max(share, key=lambda record: record["batch"])
-        note = f"{largest['dtype']}, batch {largest['batch']}, q-learning"
-        work = "share of the matmul peak in a 27 M training step"
-        found.append(Target(work, 65.0, largest["share_of_peak_percent"], "%", note=note))
+            ratios = ", ".join(f"{record['ratio']:.2f}x at {record['batch']}" for record in matching)
+            others = [f"{r['dtype']} {r['ratio']:.2f}x at {r['batch']}" for r in of(size, mode) if r not in matching]
+            work = f"training step, {SIZE_IN_WORDS[size]}, {mode}"
+            note = "; ".join([f"{worst['dtype']}: {ratios}", *others])
+            found.append(Target(work, aim, worst["ratio"], note=note))
+    for record in quickest("27m", "q-learning"):
+        work = f"share of the matmul peak, training step, 27 M, batch {record['batch']}"
+        found.append(Target(work, 65.0, record["share_of_peak_percent"], "%", note=f"{record['dtype']}, q-learning"))
     for mode, aim in GPU_AIMS:
         found.append(Target(f"one H200, Sudoku, batch 768, {mode}", aim, None, "steps/s", note="no GPU here"))
     return found
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = benchmark_parser(__doc__, pairs=10, seconds=20)
+    parser = benchmark_parser(__doc__, pairs=10, seconds=50)
     parser.add_argument("--cases", nargs="+", metavar="SIZE:BATCH", help=f"sizes: {', '.join(SIZES)}")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the fast side (default: by size)")
+    parser.add_argument("--dtypes", nargs="+", choices=BOTH, help="of the fast side (default: by case)")
     parser.add_argument("--plain-dtype", choices=["float32", "bfloat16"], help="of the plain side")
     add_compile_option(parser)
     parser.add_argument("--profile", action="store_true", help="print where a fast step's time goes")
