@@ -129,7 +129,10 @@ class HrmTrainingArguments:
         default=0.0, metadata={"help": "A better score is better by more than this."}
     )
     cpu_threads: int | None = field(
-        default=None, metadata={"help": "Threads of each process on a CPU. Default: the cores, shared out."}
+        default=None,
+        metadata={
+            "help": "Threads of each process on a CPU. Default: the cores, shared out, whatever OMP_NUM_THREADS says."
+        },
     )
     report_to: list[str] = field(
         default_factory=list,

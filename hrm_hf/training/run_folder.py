@@ -55,6 +55,10 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
         if not path.is_dir():
             raise ArgumentError(f"resume is {resume!r}; allowed: never, auto, or the folder of a run or of a state")
         run_dir = path.absolute().parent if is_state_name(path.name) else path
+        if not holds_run(run_dir):
+            raise ArgumentError(
+                f"resume is {resume!r}, but {run_dir} holds no run: give a run's folder or a state in it"
+            )
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
             raise ArgumentError(
                 f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: give one of them only"
@@ -185,8 +189,8 @@ class RunFolder:
                 processor.save_pretrained(partial)
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, SafetensorError):
-                raise OSError(f"{self.path / name} could not be written: {error}") from error
+            if isinstance(error, SafetensorError | OSError):
+                raise OSError(f"{name} could not be written: {error}") from error
             raise
         return self._put(partial, name)
 

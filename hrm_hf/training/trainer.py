@@ -2,9 +2,9 @@
 
 It is handed a model and batches and knows neither games nor files of puzzles.
 
-A step: halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment without gradient,
-of which only the q values are computed, gives the target of q_continue; the loss is summed over the global batch;
-puzzle table first, then AdamATan2.
+A step: halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment, without
+gradient and for the q values alone, gives the target of q_continue; the loss is summed over the global batch; puzzle
+table first, then AdamATan2.
 With several processes slot i of the global batch lives on process i // (B / processes), and the draws of exploration
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
@@ -340,8 +340,8 @@ class HrmTrainer:
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
             goes_on = self.go_on()
-            if self.eval_dataset is not None and args.eval_steps is not None:
-                self._check_metric()
+            if self.step >= args.max_steps or self.best.give_up:
+                self._say(f"the run is finished at step {self.step}: only its export is made again")
             if args.report_to:
                 self.trackers = Trackers(self.accelerator, vars(args), self.run_id)
             started, before = time.monotonic(), self.step
@@ -382,8 +382,10 @@ class HrmTrainer:
         Raises:
             CheckpointError: there is nothing (whole) to go on from.
             ArgumentError: data, architecture or arguments differ from those of the state, or `resume` names a state of
-                another folder than `output_dir`.
+                another folder than `output_dir`; or `metric_for_best` is no score of the evaluation.
         """
+        if self.eval_dataset is not None and self.args.eval_steps is not None:
+            self._check_metric()
         if self.args.resume != "never" and not self._went_on and self.step == 0:
             state = find_state(self, self.run_dir)
             if state is not None:
@@ -463,7 +465,7 @@ class HrmTrainer:
     def _how_to_go_on(self) -> str:
         steps = [] if self.run_dir is None else state_steps(self.run_dir)
         if not steps:
-            return "No state is saved"
+            return "No state is saved: give another output_dir, or make room there"
         run_dir = os.path.relpath(self.run_dir)
         return (
             f"The last saved state is that of step {steps[0]}: to go on there, repeat the command with --resume "
@@ -480,6 +482,11 @@ class HrmTrainer:
 
     def _take_best(self) -> None:
         """Ends with the weights of the best evaluation."""
+        if self.best.give_up and self.step < self.args.max_steps:
+            self._say(
+                f"stopped early at step {self.step} of {self.args.max_steps}: {self.best.waited} evaluations without "
+                f"a higher {self.best.metric} (early_stopping_patience)"
+            )
         self._say(f"the best evaluation was that of step {self.best.step}: its weights are the ones exported")
         on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
         load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
@@ -541,7 +548,7 @@ class HrmTrainer:
         try:
             self.export(name)
         except OSError as error:
-            self._say(f"\n{name} could not be written: {error}")
+            self._say(f"\n{error}")
             return False
         return True
 

@@ -206,7 +206,10 @@ def find_state(trainer: "HrmTrainer", run_dir: Path) -> SavedState | None:
                 return None
             why = "the newest one" if not passed_over else "the newest that is whole"
         else:
-            state, why = open_state(asked_for), "as asked for"
+            try:
+                state, why = open_state(asked_for), "as asked for"
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}. --resume {run_dir} takes the newest state that is whole") from error
         _check_facts(trainer, state)
         _clear_away(run_dir, state, keep=trainer.args.state_limit)
         print(f"going on from {state.path} ({why}), step {state.step}")
