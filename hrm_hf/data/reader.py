@@ -152,6 +152,7 @@ class PuzzleFile:
         self.store_puzzles = np.repeat(np.arange(len(self.puzzle_ids)), self.puzzle_examples)
         self.first_store = _starts(self.puzzle_examples)
         self.first_group = _starts(groups)
+        self._puzzles_are_groups = not self.rows_are_puzzles.any()
         self.first_variant = _starts(self.puzzle_rows)
         self.first_row = _starts(self.puzzle_rows * self.puzzle_examples)
         self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
@@ -232,6 +233,8 @@ class PuzzleFile:
 
     def locate(self, groups: np.ndarray, variants: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the sampler draws, (B,) each -> (number of the store, row inside it), int64 (B,)."""
+        if self._puzzles_are_groups:
+            return self.first_store[groups] + examples, variants
         puzzle = np.searchsorted(self.first_group, groups, side="right") - 1
         rows = np.where(self.rows_are_puzzles[puzzle], groups - self.first_group[puzzle], variants)
         return self.first_store[puzzle] + examples, rows
