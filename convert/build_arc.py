@@ -20,6 +20,7 @@ from pathlib import Path
 
 import h5py
 
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.data.arc_builder import build_arc
 from hrm_hf.data.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
 from hrm_hf.data.arc_tasks import TRAINING, read_collection
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="folder or zip; of equal tasks the first stays")
     parser.add_argument("--source", action="append", default=[], help="one more source; may be given again")
     parser.add_argument("--output-dir", required=True, help="folder for train.h5 and test.h5")

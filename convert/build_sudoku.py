@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.data.build_report import file_line, peak_memory
 from hrm_hf.data.puzzle_source import GENERATE, csv_file, is_hub_id
 from hrm_hf.data.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_csv
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", required=True, help="folder for train.h5 and test.h5")
     parser.add_argument("--train-source", default="sapientinc/sudoku-extreme", help="owner/name, FILE or generate")
     parser.add_argument("--test-source", help="owner/name or FILE; see above for the default")

@@ -25,6 +25,7 @@ from transformers.utils import PROCESSOR_NAME, cached_file
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.checkpoint_check import load_checkpoint
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.errors import ArgumentError, CheckpointError, HrmError
 from hrm_hf.hub_errors import clear_hub_errors
 from hrm_hf.published_checkpoint import (
@@ -39,7 +40,7 @@ from hrm_hf.shown_value import one_line
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder of save_pretrained, or owner/name on the Hub")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to make; must be empty or new")
     parser.add_argument(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hrm_hf import HrmProcessor
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.errors import ArgumentError, DataError, HrmError
 from hrm_hf.published_checkpoint import (
     PUBLISHED_TASKS,
@@ -30,7 +31,7 @@ from hrm_hf.shown_value import one_line
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument(
         "--checkpoint",
         required=True,

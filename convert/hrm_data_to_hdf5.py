@@ -16,13 +16,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.data.build_report import peak_memory
 from hrm_hf.data.published_folder import TASKS, convert_published_folder
 from hrm_hf.errors import HrmError
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input-dir", required=True, help="the folder, or a Hub data set owner/name with its files")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for train.h5 and test.h5")
     parser.add_argument("--task", choices=TASKS, required=True, help="what the puzzles are: the folder does not say")

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.checkpoint_check import load_checkpoint
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.configuration_hrm import COMPUTE_DTYPES
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.hub import puzzle_file_path
@@ -139,7 +140,7 @@ def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
     parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
     parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")

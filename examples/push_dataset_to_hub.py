@@ -10,6 +10,7 @@ The token is that of `hf auth login`, or HF_TOKEN.
 import argparse
 import sys
 
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.data.hub import push_puzzles
 from hrm_hf.errors import HrmError
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="folder with train.h5 and test.h5")
     parser.add_argument("--repo-id", required=True, help="owner/name of the data set, made if it does not exist")
     parser.add_argument(

@@ -9,6 +9,7 @@ again. The checkpoint itself is never changed.
 
 import argparse
 
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.publishing import push_checkpoint
 from hrm_hf.training_run import run_as_command
 
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     description, details = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=description, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, help="folder of the checkpoint")

@@ -4,7 +4,6 @@ PUZZLE is text, or a file (its path, or @path): text, or JSON for a grid as nest
 it, or an ARC task.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from transformers import Pipeline, pipeline
 
 from hrm_hf import HrmProcessor
 from hrm_hf.checkpoint_check import load_checkpoint
+from hrm_hf.command_parser import CommandParser
 from hrm_hf.errors import ArgumentError, PuzzleError
 from hrm_hf.hub_errors import clear_hub_errors
 from hrm_hf.picture import save_picture
@@ -37,7 +37,7 @@ class Solved(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 2 after bad input, with one line on stderr."""
     description, details = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(description=description, epilog=" ".join(details.split()))
+    parser = CommandParser(description=description, epilog=" ".join(details.split()))
     parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
     parser.add_argument(
         "--name", help="name of the puzzle's identifier; for an ARC task its name, by default that of the file"

@@ -68,6 +68,7 @@ def test_negative_numbers_and_booleans_pass_through_the_recipe(tmp_path):
         ("ema_decay: 1.0\n", "ema_decay is 1.0"),
         ("learning_rate: -1\n", "learning_rate is -1.0; it must be 0 or more"),
         ("learning_rate: .nan\n", "learning_rate is nan"),
+        ("seed: '--'\n", "argument --seed: expected a value, not '--'"),
     ],
 )
 def test_wrong_recipes_are_named(tmp_path, text, message):
@@ -84,11 +85,12 @@ def test_missing_and_binary_recipes(tmp_path):
 
 
 def test_wrong_command_lines_leave_with_usage(capsys):
-    for argv in (["--no_such_argument", "1"], ["--learning_rate", "fast"], ["stray"]):
+    for argv in (["--no_such_argument", "1"], ["--learning_rate", "fast"], ["stray"], ["--seed=--"]):
         with pytest.raises(SystemExit):
             parse_arguments(TYPES, None, argv)
     said = capsys.readouterr().err
     assert "invalid float value: 'fast'" in said and "unrecognized arguments: stray" in said
+    assert "argument --seed: expected a value, not '--'" in said
     with pytest.raises(SystemExit):
         parse_arguments(TYPES, None, ["--learning-rat", "1"])
     assert "did you mean --learning-rate?" in capsys.readouterr().err

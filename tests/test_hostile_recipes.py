@@ -51,6 +51,8 @@ VALUES += [
     '"\\0"',
     "@file",
     "-1",
+    "'--'",
+    "--",
 ]
 VALUES += ["1", "16", "0.5", "true", "rope", "owner/name", "wandb", "3e-4"]
 

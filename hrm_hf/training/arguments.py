@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
+from ..command_parser import CommandParser
 from ..configuration_hrm import COMPUTE_DTYPES, HrmConfig
 from ..errors import ArgumentError
 from ..hub_errors import check_repo_id
@@ -285,13 +286,17 @@ def parse_arguments(
     return _parse(dataclass_types, [*from_recipe, *argv], description=description)
 
 
+class _DataclassParser(CommandParser, HfArgumentParser):
+    """The project's parser over dataclasses."""
+
+
 def _parse(
     dataclass_types: tuple[type, ...],
     argv: list[str],
     of_recipe: str | Path | None = None,
     description: str | None = None,
 ) -> tuple:
-    parser = HfArgumentParser(
+    parser = _DataclassParser(
         dataclass_types, allow_abbrev=False, exit_on_error=of_recipe is None, description=description
     )
     try:
