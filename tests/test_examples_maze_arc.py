@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from test_examples import ROOT, run
+from test_examples import ROOT, run, run_here
 from test_two_processes import run as run_processes
 from transformers import pipeline
 
@@ -24,7 +24,7 @@ def scores(said: str) -> dict[str, str]:
 
 def evaluate(checkpoint: Path, data: Path, *options: str) -> dict[str, str]:
     arguments = ["--checkpoint", str(checkpoint), "--data", str(data), *options]
-    return scores(run("examples/evaluate_checkpoint.py", *arguments).stdout)
+    return scores(run_here("examples/evaluate_checkpoint.py", *arguments).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_maze_checkpoint_solves_text_lines(maze_run):
 def test_a_maze_file_is_refused_by_the_sudoku_command(maze_run, tmp_path):
     arguments = ["--data_dir", str(maze_run / "data"), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"]
     arguments += ["--recipe", str(ROOT / "examples" / "recipes" / "sudoku_4x4.yaml")]
-    said = run("examples/train_sudoku.py", *arguments, expect=2).stderr
+    said = run_here("examples/train_sudoku.py", *arguments, expect=2).stderr
     assert "holds the task 'maze', this command trains 'sudoku'" in said and not (tmp_path / "out").exists()
 
 
@@ -147,16 +147,16 @@ def test_a_rebuilt_data_set_is_matched_by_name(arc_run, tmp_path):
     for name in ("upside01", "mirror01"):
         (source / f"{name}.json").write_text(json.dumps(tasks[name]))
     options = ["--num-aug", "3", "--frame-size", "4", "--workers", "1"]
-    run("convert/build_arc.py", "--output-dir", str(tmp_path / "data"), *options, str(tmp_path / "less"))
+    run_here("convert/build_arc.py", "--output-dir", str(tmp_path / "data"), *options, str(tmp_path / "less"))
     checkpoint = arc_run / "run" / "checkpoint-final"
     assert evaluate(checkpoint, tmp_path / "data" / "test.h5")["pass@2"] == "1.0000"
 
     (source / "unseen01.json").write_text(json.dumps(tasks["colour01"]))
-    run("convert/build_arc.py", "--output-dir", str(tmp_path / "more"), *options, str(tmp_path / "less"))
+    run_here("convert/build_arc.py", "--output-dir", str(tmp_path / "more"), *options, str(tmp_path / "less"))
     arguments = ["--checkpoint", str(checkpoint), "--data", str(tmp_path / "more" / "test.h5")]
-    said = run("examples/evaluate_checkpoint.py", *arguments, expect=2).stderr
+    said = run_here("examples/evaluate_checkpoint.py", *arguments, expect=2).stderr
     assert "4 of 12 puzzle identifiers are unknown to the checkpoint (unseen01, " in said
-    said = run("examples/evaluate_checkpoint.py", *arguments, "--unknown-puzzles", "mean").stdout
+    said = run_here("examples/evaluate_checkpoint.py", *arguments, "--unknown-puzzles", "mean").stdout
     assert "4 unknown puzzle identifiers got the mean embedding: unseen01, " in said
     assert 0.66 < float(scores(said)["pass@2"]) <= 1
 
