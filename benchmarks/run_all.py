@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
         results = args.results or (Path(scratch) if args.quick else RESULTS)
         for name in args.only:
             print(f"\n== {name}", flush=True)
+            began = time.perf_counter()
             run(name, args, results)
+            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
         records = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in args.only]
         text = report(records)
         if set(args.only) == set(BENCHMARKS):  # the table is whole

@@ -193,10 +193,16 @@ def machine_line(names: tuple[str, ...] | None = None, facts: dict[str, Any] | N
 
 
 def processor_name() -> str:
-    """The name that Linux gives the processor, elsewhere what Python knows of it."""
+    """What Linux calls the processor, with family and model: a virtual machine often hides the rest. Elsewhere what
+    Python knows of it.
+    """
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in values:
+        return platform.machine()
+    numbers = " ".join(f"{key.split()[-1]} {values[key]}" for key in ("cpu family", "model") if key in values)
+    return f"{values['model name']} ({numbers})" if numbers else values["model name"]
 
 
 def usable_cores() -> int:

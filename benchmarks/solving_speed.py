@@ -4,19 +4,21 @@
     python benchmarks/solving_speed.py --checkpoint DIR --data FILE.h5     a trained model and its test puzzles
     python benchmarks/solving_speed.py --only no-halt                      the published model's size alone
 
-no-halt: 27 M parameters, 16 segments for every puzzle, `model.solve(halt=False)` beside the plain twin. trained: all
-puzzles of a data set through `predict_puzzles(halt=True)`, where every puzzle ends at its own halt, in float32 and in
-bfloat16, beside the plain twin, which runs the published evaluation's 16 segments for each. Exact accuracy of all is
-printed, the mean number of segments, what halting alone allows (16 over that mean), and the puzzles a second. The
-target takes the quicker dtype among those that lose no more than 0.5 points. Without --checkpoint the model is the 4x4
-recipe of examples/, trained here (a minute or two on two cores) to halt within 16 segments, on 1,200 puzzles, and
-solves 1,000 others of which none equals a training puzzle under a symmetry of the game.
+no-halt: 27 M parameters, 16 segments for every puzzle, `model.solve(halt=False)` with compiled blocks beside the plain
+twin, and what the ratio would be if matrix products at their peak were all there is. trained: all puzzles of a data
+set through `predict_puzzles(halt=True)`, where every puzzle ends at its own halt, in float32 and in bfloat16, beside
+the plain twin, which runs the published evaluation's 16 segments for each. Exact accuracy of all is printed, the mean
+number of segments, what halting alone allows (16 over that mean), and the puzzles a second. The target takes the
+quicker dtype among those that lose no more than 0.5 points. Without --checkpoint the model is the 4x4 recipe of
+examples/, trained here (a minute or two on two cores) to halt within 16 segments, on 1,200 puzzles, and solves 1,000
+others of which none equals a training puzzle under a symmetry of the game.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,10 @@ from side_by_side import (
     usable_cores,
 )
 from step_flops import matmul_peak, solving_flops
-from subjects import SIZE_IN_WORDS, SIZES, config_of, device, made_up_batches
+from subjects import SIZE_IN_WORDS, SIZES, add_compile_option, compiles, config_of, device, made_up_batches
 
 from hrm_hf import HrmForPuzzleSolving
+from hrm_hf.compiled import compiled_block
 from hrm_hf.data import load_puzzles
 from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles
 from hrm_hf.training import seeded_model
@@ -77,31 +80,42 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     def plain() -> torch.Tensor:
         return plain_solve(twin, *given, segments=SEGMENTS)[0]
 
-    def fast(compute_dtype: str = args.dtype) -> torch.Tensor:
-        return model.solve(*given, max_segments=SEGMENTS, halt=False, compute_dtype=compute_dtype).sequences
+    run_block = compiled_block(device()) if compiles(args) else None
 
-    # In float32: fresh weights amplify the rounding of bfloat16 over 16 segments, trained ones (see below) do not.
-    plain_answers, fast_answers = plain(), fast("float32")
+    def fast(**how: str | Callable | None) -> torch.Tensor:
+        how = dict(compute_dtype=args.dtype, run_block=run_block) | how
+        return model.solve(*given, max_segments=SEGMENTS, halt=False, **how).sequences
+
+    # In float32, not compiled: over 16 segments fresh weights amplify any other rounding, trained ones (below) do not.
+    plain_answers, fast_answers = plain(), fast(compute_dtype="float32", run_block=None)
     if args.plain_dtype != "float32":
         plain_answers = plain_solve(PlainHrm(config, device=device()).load(model.state_dict()), *given)[0]
     same = (plain_answers == fast_answers).float().mean().item()
-    compared = compare(plain, fast, args.pairs, args.seconds)
-    rate = solving_flops(config, rows, SEGMENTS) / compared.fast.median
+    fast()  # compiles
+    compared = compare(plain, fast, args.pairs, args.seconds, warm_ups=0)
+    work = solving_flops(config, rows, SEGMENTS)
+    rate = work / compared.fast.median
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
-    print(f"{size}, batch {rows}, {SEGMENTS} segments, {args.dtype}: {compared}")
+    limit = compared.plain.median / (work / peak)
+    way = args.dtype + (", compiled" if run_block else "")
+    print(f"{size}, batch {rows}, {SEGMENTS} segments, {way}: {compared}")
     print(
-        f"{100 * same:.1f} % of the cells equal; {100 * rate / peak:.0f} % of {peak / 1e9:.0f} GFLOP/s\n", flush=True
+        f"{100 * same:.1f} % of the cells equal; {100 * rate / peak:.0f} % of {peak / 1e9:.0f} GFLOP/s, "
+        f"all of which would allow {limit:.2f}x\n",
+        flush=True,
     )
     return {
         "size": size,
         "batch": rows,
         "segments": SEGMENTS,
         "dtype": args.dtype,
+        "compiled": run_block is not None,
         "plain_dtype": args.plain_dtype,
         **compared.record(),
         "equal_cells_in_float32_percent": rounded(100 * same),
         "gflop_per_second": rounded(rate / 1e9),
         "peak_gflop_per_second": rounded(peak / 1e9),
+        "peak_alone_allows": rounded(limit),
     }
 
 
@@ -189,7 +203,9 @@ def train_small_model(folder: Path, args: argparse.Namespace) -> tuple[Path, Pat
 
 def no_halt_target(record: dict[str, Any]) -> Target:
     work = f"solving without halting, {SEGMENTS} segments, {SIZE_IN_WORDS[record['size']]}, batch {record['batch']}"
-    return Target(work, 2.5, record["ratio"], note=record["dtype"])
+    note = record["dtype"] + (" compiled" if record["compiled"] else "")
+    note += f"; products at their peak alone would be {record['peak_alone_allows']:.2f}x"
+    return Target(work, 2.5, record["ratio"], note=note)
 
 
 def trained_targets(record: dict[str, Any]) -> list[Target]:
@@ -211,6 +227,7 @@ def trained_targets(record: dict[str, Any]) -> list[Target]:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__, pairs=5, seconds=30)
+    add_compile_option(parser)
     parser.add_argument("--only", choices=["no-halt", "trained"])
     parser.add_argument("--size", choices=list(SIZES), default="27m", help="no-halt: the model (default 27m)")
     parser.add_argument("--batch-size", type=int, default=8, help="no-halt: puzzles of the batch (default 8)")

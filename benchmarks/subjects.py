@@ -12,8 +12,8 @@ import torch
 from plain_twin import PlainHrm, PlainTraining
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving
+from hrm_hf.compiled import check_compiler
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
-from hrm_hf.training.compiled import check_compiler
 
 SIZES: dict[str, dict[str, int]] = {
     "27m": {},

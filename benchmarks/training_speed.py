@@ -188,7 +188,7 @@ def targets(records: list[dict[str, Any]], on_gpu: bool) -> list[Target]:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = benchmark_parser(__doc__, pairs=10, seconds=50)
+    parser = benchmark_parser(__doc__, pairs=8, seconds=40)
     parser.add_argument("--cases", nargs="+", metavar="SIZE:BATCH", help=f"sizes: {', '.join(SIZES)}")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--dtypes", nargs="+", choices=BOTH, help="of the fast side (default: by case)")

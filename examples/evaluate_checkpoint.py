@@ -3,9 +3,9 @@
 Both may be on the Hub: --checkpoint you/model --data you/puzzles takes test.h5 of that data set.
 
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 is quicker depends on the
-machine: the puzzles per second are printed. The first puzzles are then solved in the checkpoint's own dtype too, and
-the number of equal answers is printed.
+puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 and --compile are quicker
+depends on the machine and the number of puzzles: the puzzles per second are printed. The first puzzles are then solved
+without either too, and the number of equal answers is printed.
 
 Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
 and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
@@ -26,6 +26,7 @@ from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.checkpoint_check import load_checkpoint
 from hrm_hf.command_parser import CommandParser
+from hrm_hf.compiled import compiled_block
 from hrm_hf.configuration_hrm import COMPUTE_DTYPES
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.hub import puzzle_file_path
@@ -37,7 +38,7 @@ from hrm_hf.training import HrmTrainingArguments, make_accelerator
 from hrm_hf.training_run import run_as_command
 from hrm_hf.voting import pass_at_k, submission
 
-COMPARED_ROWS = 256  # solved in the checkpoint's own dtype too, when another one is asked for
+COMPARED_ROWS = 256  # solved plainly too, when another dtype or compiling is asked for
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     model = model.to(accelerator.device).eval()
     if args.submission and processor.task != "arc":
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
+    run_block = compiled_block(accelerator.device, any_batch_size=True) if args.compile else None
     started = time.perf_counter()
     how = {"halt": args.halt, "max_segments": args.max_segments}
     predictions = predict_puzzles(
@@ -62,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         dataset,
         batch_size=args.batch_size * accelerator.num_processes,
         compute_dtype=args.compute_dtype,
+        run_block=run_block,
         **how,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
@@ -74,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
         report(args, file, dataset, processor, predictions, seconds)
         print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps))
-        if args.compute_dtype not in (None, model.config.compute_dtype):
+        if args.compile or args.compute_dtype not in (None, model.config.compute_dtype):
             some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
             print(equality_line(predictions, predict_puzzles(model, some, args.batch_size, **how), args, model))
     accelerator.wait_for_everyone()
@@ -120,11 +123,10 @@ def speed_line(predictions: PuzzlePredictions, seconds: float, max_segments: int
 def equality_line(
     predictions: PuzzlePredictions, exact: PuzzlePredictions, args: argparse.Namespace, model: HrmForPuzzleSolving
 ) -> str:
-    """How many answers are those that the checkpoint's own dtype gives."""
+    """How many answers are those of the checkpoint's own dtype, not compiled."""
     same = (predictions.sequences[: len(exact)] == exact.sequences).all(axis=1).sum()
-    return (
-        f"{args.compute_dtype} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
-    )
+    way = (args.compute_dtype or model.config.compute_dtype) + (", compiled," if args.compile else "")
+    return f"{way} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
 
 
 def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
@@ -149,6 +151,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
     )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
     parser.add_argument("--limit", type=int, help="only the first N rows (ARC: of some augmentations then)")
     parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
     parser.add_argument(

@@ -69,6 +69,7 @@ def predict_puzzles(
     num_processes: int = 1,
     gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     compute_dtype: str | None = None,
+    run_block: Callable | None = None,
 ) -> PuzzlePredictions:
     """The model's answer to every row.
 
@@ -85,6 +86,7 @@ def predict_puzzles(
         gather: joins a tensor of all processes along its first axis, in their order (`Accelerator.gather`); needed
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
+        run_block: how a block is run, for instance `hrm_hf.compiled.compiled_block(device, any_batch_size=True)`.
     Returns:
         The same on every process.
     Raises:
@@ -112,6 +114,7 @@ def predict_puzzles(
         max_segments=max_segments,
         halt=halt,
         compute_dtype=compute_dtype,
+        run_block=run_block,
     )
     for place, row in enumerate(solved):
         for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):

@@ -55,7 +55,7 @@ class HrmPrepared(NamedTuple):
     H: list[HrmBlockWeights]
     L: list[HrmBlockWeights]
     rotary: Rotary | None
-    run_block: Callable = nn.Module.__call__  # (block, hidden, weights, rotary) -> hidden
+    run_block: Callable  # (block, hidden, weights, rotary) -> hidden
 
 
 @dataclass
@@ -386,20 +386,21 @@ class HrmModel(HrmPreTrainedModel):
         fresh = self.initial_carry(rows.shape[0])
         return HrmCarry(select_rows(rows, fresh.z_H, carry.z_H), select_rows(rows, fresh.z_L, carry.z_L))
 
-    def prepare(self, device: torch.device | None = None, run_block: Callable = nn.Module.__call__) -> HrmPrepared:
+    def prepare(self, device: torch.device | None = None, run_block: Callable | None = None) -> HrmPrepared:
         """Casts every weight once, for as many segments as the weights stay the same.
 
         Args:
             device: where the states are; None = where the model is.
-            run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance a compiled
-                `HrmBlock.forward`.
+            run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance what
+                `hrm_hf.compiled.compiled_block` gives. None = the block's own forward.
         """
         config, rotary = self.config, None
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
             rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
         dtype = self.compute_dtype
-        return HrmPrepared(self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype), rotary, run_block)
+        levels = (self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype))
+        return HrmPrepared(*levels, rotary, run_block or nn.Module.__call__)
 
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
@@ -660,6 +661,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         max_segments: int | None = None,
         halt: bool = True,
         compute_dtype: str | None = None,
+        run_block: Callable | None = None,
     ) -> HrmSolveOutput:
         """Answers puzzles, all at once, with as many segments as they need; for many there is `solve_queue`.
 
@@ -670,11 +672,12 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
+            run_block: see [`HrmModel.prepare`]; compiled blocks change answers by rounding alone.
         Raises:
             ArgumentError: max_segments that is no integer from 1, or another compute_dtype.
             PuzzleError: input outside what the model knows.
         """
-        slots = PuzzleSlots(self, max_segments, halt, compute_dtype)
+        slots = PuzzleSlots(self, max_segments, halt, compute_dtype, run_block)
         slots.add(range(len(input_ids)), input_ids, puzzle_identifiers)
         sequences = torch.zeros_like(input_ids, dtype=torch.long)
         segments = np.zeros(len(input_ids), dtype=np.int64)
@@ -690,14 +693,14 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         return HrmSolveOutput(sequences=sequences, segments=segments, q_halt_logits=q_halt_logits)
 
     def solve_queue(
-        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | None
+        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | Callable | None
     ) -> Iterator[SolvedRow]:
         """Answers any number of puzzles in their order, `batch_size` at work at a time: see `hrm_hf.solving`.
 
         Args:
             rows: (input_ids (S,) int, puzzle identifier) of each puzzle; at one that is refused, the answers to all
                 before it come first.
-            how: max_segments, halt, compute_dtype, as in `solve`.
+            how: max_segments, halt, compute_dtype, run_block, as in `solve`.
         Raises:
             ArgumentError: a value that is not allowed.
             PuzzleError: a row outside what the model knows, with its number.

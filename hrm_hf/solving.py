@@ -14,7 +14,7 @@ and q_continue are that close may take another segment.
 B slots, F finished puzzles, S cells, T positions, D hidden width.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from itertools import islice
 from numbers import Integral
@@ -60,18 +60,26 @@ class PuzzleSlots:
         max_segments: segments a puzzle gets at the most; None = the model's `halt_max_steps`.
         halt: True: a puzzle is done when the model's rule (`config.halting`) says so; False: after max_segments.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
+        run_block: how a block is run, see `HrmModel.prepare`; None = as it is written.
     Raises:
         ArgumentError: a value that is not allowed.
     """
 
-    def __init__(self, model: Any, max_segments: int | None, halt: bool, compute_dtype: str | None):
+    def __init__(
+        self,
+        model: Any,
+        max_segments: int | None,
+        halt: bool,
+        compute_dtype: str | None,
+        run_block: Callable | None = None,
+    ):
         self.max_segments = model.config.halt_max_steps if max_segments is None else max_segments
         _check_count("max_segments", self.max_segments)
         check_compute_dtype(compute_dtype)
         self._model, self._halt = model, halt
         self._core = _computing_in(model.model, compute_dtype or model.config.compute_dtype)
         with torch.no_grad():
-            self._prepared = self._core.prepare()  # the weights cast once, for all segments
+            self._prepared = self._core.prepare(run_block=run_block)  # the weights cast once, for all segments
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
         self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
@@ -172,6 +180,7 @@ def solve_queue(
     max_segments: int | None = None,
     halt: bool = True,
     compute_dtype: str | None = None,
+    run_block: Callable | None = None,
 ) -> Iterator[SolvedRow]:
     """Answers any number of puzzles, in their order, with `batch_size` slots that are refilled from the queue.
 
@@ -184,13 +193,13 @@ def solve_queue(
     Args:
         rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
         batch_size: slots.
-        model, max_segments, halt, compute_dtype: as `PuzzleSlots` takes them.
+        model, max_segments, halt, compute_dtype, run_block: as `PuzzleSlots` takes them.
     Raises:
         ArgumentError: a value that is not allowed.
         PuzzleError: a row outside what the model knows, with its number in the queue, from 0.
     """
     _check_count("batch_size", batch_size)
-    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype), iter(rows), batch_size, model)
+    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype, run_block), iter(rows), batch_size, model)
 
 
 def _answers(

@@ -27,6 +27,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips the test where torch.compile does not work on the CPU."""
+    from hrm_hf import ArgumentError
+    from hrm_hf.compiled import check_compiler
+
+    try:
+        check_compiler(torch.device("cpu"))
+    except ArgumentError as error:
+        pytest.skip(str(error))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `gpu` where there is no CUDA device."""
     if torch.cuda.is_available():

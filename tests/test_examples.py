@@ -120,6 +120,13 @@ def test_evaluate_checkpoint(trained):
     assert re.search(r"^bfloat16 beside float32: [0-7] of the first 7 answers are equal$", said, re.MULTILINE)
 
 
+def test_evaluate_checkpoint_compiled(trained, compiler):
+    folder, _ = trained
+    arguments = ["--checkpoint", str(folder / "checkpoint-final"), "--data", str(folder / "data" / "test.h5")]
+    said = run_here("examples/evaluate_checkpoint.py", *arguments, "--compile", "--batch-size", "4", "--halt").stdout
+    assert "float32, compiled, beside float32: 10 of the first 10 answers are equal" in said
+
+
 def test_hrm_solve(trained):
     checkpoint = str(trained[0] / "checkpoint-final")
     said = run("hrm_hf.solve_command", "--checkpoint", checkpoint, "1... .... .... ...2").stdout

@@ -17,11 +17,11 @@ from test_trainer import arguments
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hrm_hf import ArgumentError
+from hrm_hf.compiled import check_compiler, compiled_block
 from hrm_hf.halting import ExplorationDraws
 from hrm_hf.modeling_hrm import WRITTEN_OUT_POSITIONS, HrmBlock, attention_function, eager_attention_forward
 from hrm_hf.training import AdamATan2, HrmTrainer
 from hrm_hf.training.adam_atan2 import atan2_right
-from hrm_hf.training.compiled import check_compiler, compiled_block
 from hrm_hf.training.sign_sgd import sum_rows
 
 CPU = torch.device("cpu")
@@ -32,14 +32,6 @@ ARCHITECTURES = [
     {"pos_encodings": "learned", "H_layers": 2, "puzzle_emb_ndim": 70},
     {"puzzle_emb_ndim": 0, "H_layers": 2, "L_layers": 2, "H_cycles": 3, "L_cycles": 1},
 ]
-
-
-@pytest.fixture(scope="module")
-def compiler():
-    try:
-        check_compiler(CPU)
-    except ArgumentError as error:
-        pytest.skip(str(error))
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -125,6 +117,20 @@ def test_a_compiled_block_is_the_plain_one_and_compiled_once(compiler, dtype):
         for run in ("compiled", "again"):
             difference = (found[run][name].float() - want.float()).norm() / want.float().norm()
             assert difference < bound, (run, name, difference)
+
+
+def test_compiled_blocks_solve_the_same_and_are_compiled_for_any_batch_size(compiler):
+    model = perturbed(tiny_model(halt_max_steps=6), seed=5)
+    inputs = some_inputs(24, 4)
+    want = model.solve(inputs)
+    assert len(set(want.segments.tolist())) >= 3  # rows leave, so the batch size changes
+    run_block = compiled_block(CPU, any_batch_size=True)
+    for rows in (24, 23, 9, 2):
+        with torch.compiler.set_stance("default" if rows == 24 else "fail_on_recompile"):
+            got = model.solve(inputs[:rows], run_block=run_block)
+        assert torch.equal(got.sequences, want.sequences[:rows]) and torch.equal(got.segments, want.segments[:rows])
+        # rounding grows over the segments of this restless model
+        torch.testing.assert_close(got.q_halt_logits, want.q_halt_logits[:rows], rtol=0, atol=5e-4)
 
 
 def test_six_recorded_steps_compiled(compiler, monkeypatch):

@@ -29,18 +29,18 @@ from safetensors.torch import load_model
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from ..compiled import compiled_block
 from ..errors import ArgumentError, CheckpointError, DataError, NonFiniteError
 from ..evaluation import PuzzleRows, evaluate_puzzles
 from ..halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..losses import segment_losses
-from ..modeling_hrm import HrmBlock, HrmForPuzzleSolving
+from ..modeling_hrm import HrmForPuzzleSolving
 from ..publishing import push_checkpoint
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .averaging import WeightAverage
 from .batch_stream import BatchStream
 from .best_score import BestScore
-from .compiled import compiled_block
 from .console import Console
 from .finite_watch import FiniteWatch
 from .lost_process import naming_lost_processes
@@ -169,7 +169,7 @@ class HrmTrainer:
         self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
         self.exploration = torch.Generator().manual_seed(args.seed)
 
-        self.run_block = compiled_block(self.accelerator.device) if args.compile else HrmBlock.__call__
+        self.run_block = compiled_block(self.accelerator.device) if args.compile else None
         self.model, self.distributed_model = self._prepare_model(model)
         table = self.model.model.puzzle_embeddings
         dense = [p for p in self.model.parameters() if table is None or p is not table.weight]

@@ -9,15 +9,19 @@ from functools import cache
 
 import torch
 
-from ..errors import ArgumentError
-from ..modeling_hrm import HrmBlock
+from .errors import ArgumentError
+from .modeling_hrm import HrmBlock
 
 
-def compiled_block(device: torch.device) -> Callable:
-    """`HrmBlock.forward` compiled for the shapes of its first call, for `HrmModel.prepare(run_block=...)`.
+def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callable:
+    """`HrmBlock.forward` compiled: a `run_block` for `HrmModel.prepare`, `solve`, `solve_queue` and `predict_puzzles`.
 
-    Nothing is compiled before that call. Another batch size would compile it again: leave evaluation to the plain one.
+    Nothing is compiled before the first call, and that takes seconds.
 
+    Args:
+        device: where the model is.
+        any_batch_size: False: for the shapes of its first call, where another batch size compiles it again: training.
+            True: the second batch size that comes compiles it for all others: solving, where halted rows leave.
     Raises:
         ArgumentError: torch.compile does not work here (on a CPU it needs a C++ compiler, on CUDA Triton).
     """
@@ -25,7 +29,8 @@ def compiled_block(device: torch.device) -> Callable:
     # On a CPU the pattern matcher would put the fused attention back that `attention_function` avoids.
     options = {"pattern_matcher": False} if device.type == "cpu" else None
     # isolated: without it all trainers of a process would share a limit of eight
-    return torch.compile(HrmBlock.forward, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+    dynamic = None if any_batch_size else False
+    return torch.compile(HrmBlock.forward, fullgraph=True, dynamic=dynamic, options=options, isolate_recompiles=True)
 
 
 @cache
