@@ -11,7 +11,8 @@ Sudoku: a baseline is printed beside the model, each blank cell drawn at random 
 and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
 pass@k is the share of tasks with every answer among the first k.
 
-Several processes: accelerate launch --num_processes N examples/evaluate_checkpoint.py ... gives the same numbers.
+Several processes: accelerate launch --num_processes N examples/evaluate_checkpoint.py ... gives the same numbers, with
+--compile up to rounding.
 """
 
 import argparse

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse's parser, the same on every Python: before 3.13 argparse reads `--option=--` as an empty list, whatever
-    the option's type is, and a command would meet that list where it expects a number or a path.
+    """argparse's parser; before Python 3.13 that one reads `--option=--` as an empty list, whatever the option's type
+    is, and a command would meet that list where it expects a number or a path.
     """
 
     def parse_known_args(
@@ -16,8 +16,9 @@ class CommandParser(argparse.ArgumentParser):
         """See argparse; the exit (or argparse.ArgumentError, with exit_on_error=False) is that of a missing value."""
         words = list(sys.argv[1:] if args is None else args)
         for word in words[: words.index("--")] if "--" in words else words:
-            if word.startswith("-") and word.endswith("=--"):
-                error = argparse.ArgumentError(None, f"argument {word[:-3]}: expected a value, not '--'")
+            option, _, value = word.partition("=")
+            if option.startswith("-") and value == "--":
+                error = argparse.ArgumentError(None, f"argument {option}: expected a value, not '--'")
                 if not self.exit_on_error:
                     raise error
                 self.error(str(error))

@@ -16,12 +16,13 @@ from .modeling_hrm import HrmBlock
 def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callable:
     """`HrmBlock.forward` compiled: a `run_block` for `HrmModel.prepare`, `solve`, `solve_queue` and `predict_puzzles`.
 
-    Nothing is compiled before the first call, and that takes seconds.
+    It is compiled when called, which takes seconds, and once for each model shape, dtype and gradient mode. After
+    eight times torch raises, so let each model have its own. Hooks on the blocks are not seen.
 
     Args:
         device: where the model is.
-        any_batch_size: False: for the shapes of its first call, where another batch size compiles it again: training.
-            True: the second batch size that comes compiles it for all others: solving, where halted rows leave.
+        any_batch_size: False: for one batch size, another one compiles it again: training. True: for all, in up to
+            three parts (the first size, all others, a single row): solving, where halted rows leave.
     Raises:
         ArgumentError: torch.compile does not work here (on a CPU it needs a C++ compiler, on CUDA Triton).
     """
@@ -47,6 +48,6 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # whatever the toolchain raises: compilers missing, too old, or without headers
         said = " ".join(str(error).split())[:300]
         raise ArgumentError(
-            f"compile is set, but torch.compile does not work here ({type(error).__name__}: {said}): install a C++ "
+            f"torch.compile does not work here ({type(error).__name__}: {said}): install a C++ "
             "compiler (on CUDA Triton too), or leave compile out"
         ) from error

@@ -392,15 +392,21 @@ class HrmModel(HrmPreTrainedModel):
         Args:
             device: where the states are; None = where the model is.
             run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance what
-                `hrm_hf.compiled.compiled_block` gives. None = the block's own forward.
+                `hrm_hf.compiled.compiled_block` gives. None = the block itself.
+        Raises:
+            ArgumentError: a run_block that cannot be called.
         """
         config, rotary = self.config, None
+        run_block = nn.Module.__call__ if run_block is None else run_block
+        if not callable(run_block):
+            raise ArgumentError(
+                f"run_block is {run_block!r}; allowed: None, or what hrm_hf.compiled.compiled_block gives"
+            )
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
             rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
         dtype = self.compute_dtype
-        levels = (self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype))
-        return HrmPrepared(*levels, rotary, run_block or nn.Module.__call__)
+        return HrmPrepared(self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype), rotary, run_block)
 
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
@@ -674,7 +680,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
             run_block: see [`HrmModel.prepare`]; compiled blocks change answers by rounding alone.
         Raises:
-            ArgumentError: max_segments that is no integer from 1, or another compute_dtype.
+            ArgumentError: max_segments that is no integer from 1, another compute_dtype, or run_block of another kind.
             PuzzleError: input outside what the model knows.
         """
         slots = PuzzleSlots(self, max_segments, halt, compute_dtype, run_block)

@@ -8,8 +8,8 @@ What a puzzle's company may change is rounding alone: a matrix product may add u
 another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
 threads). The q head has one row per puzzle: its product is filled up to more. Every other product has a row per
 position, so a puzzle with 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch,
-order and company. On CUDA kernels change with the shape: q values then agree to rounding, and a puzzle whose q_halt
-and q_continue are that close may take another segment.
+order and company. On CUDA, and in compiled blocks, kernels change with the shape: q values then agree to rounding,
+and a puzzle whose q_halt and q_continue are that close may take another segment.
 
 B slots, F finished puzzles, S cells, T positions, D hidden width.
 """

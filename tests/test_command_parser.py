@@ -33,5 +33,5 @@ def test_the_command_line_is_read_where_no_words_are_given(monkeypatch, capsys):
 
 
 def test_everything_else_is_as_ever():
-    args = parser().parse_args(["--count=3", "--source=a=--b", "x=--", "--", "--count=--"])
-    assert (args.count, args.source, args.words) == (3, "a=--b", ["x=--", "--count=--"])
+    args = parser().parse_args(["--count=3", "--source=a=--", "x=--", "--", "--count=--"])
+    assert (args.count, args.source, args.words) == (3, "a=--", ["x=--", "--count=--"])

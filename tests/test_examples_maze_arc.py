@@ -1,4 +1,4 @@
-"""The commands for mazes and ARC, run as a user runs them: build, train, score in one process and two."""
+"""The commands for mazes and ARC, each once as a user runs it: build, train, score in one process and two."""
 
 import json
 import re

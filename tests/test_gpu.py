@@ -5,6 +5,7 @@ import torch
 from test_modeling import perturbed, some_inputs, tiny_model
 from test_trainer import Rows, arguments, batch
 
+from hrm_hf.compiled import compiled_block
 from hrm_hf.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.run_states import newest_state
@@ -18,6 +19,15 @@ def test_solving_on_the_gpu_gives_the_same_answers():
     got = model.cuda().solve(some_inputs(12).cuda(), halt=False)
     assert torch.equal(got.sequences.cpu(), want.sequences)
     torch.testing.assert_close(got.q_halt_logits.cpu(), want.q_halt_logits, rtol=0, atol=1e-3)
+
+
+def test_compiled_blocks_on_the_gpu_give_the_same_answers():
+    model, inputs = perturbed(tiny_model()).cuda(), some_inputs(12).cuda()
+    want = model.solve(inputs, halt=False)
+    run_block = compiled_block(model.device, any_batch_size=True)
+    for rows in (12, 7):
+        got = model.solve(inputs[:rows], halt=False, run_block=run_block)
+        torch.testing.assert_close(got.q_halt_logits, want.q_halt_logits[:rows], rtol=0, atol=1e-3)
 
 
 def test_training_on_the_gpu_goes_the_same_way():

@@ -146,7 +146,9 @@ class HrmTrainingArguments:
     hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
     compile: bool = field(
         default=False,
-        metadata={"help": "Compile blocks and optimiser with torch.compile; on a CPU it needs a C++ compiler."},
+        metadata={
+            "help": "torch.compile blocks and optimiser; evaluation stays plain. On a CPU it needs a C++ compiler."
+        },
     )
 
     def __post_init__(self):
