@@ -108,6 +108,16 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def profile(work: Callable[[], object]) -> None:
+    """Prints the operations that one call spends most of its time in."""
+    import torch
+
+    with torch.profiler.profile() as recorded:
+        work()
+    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    print(recorded.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
+
+
 def _wait_for_gpu() -> None:
     import torch
 

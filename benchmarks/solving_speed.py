@@ -2,7 +2,8 @@
 
     python benchmarks/solving_speed.py                                     both; trains a 4x4 Sudoku model first
     python benchmarks/solving_speed.py --checkpoint DIR --data FILE.h5     a trained model and its test puzzles
-    python benchmarks/solving_speed.py --only no-halt                      the published model's size alone
+    python benchmarks/solving_speed.py --only no-halt --profile            the published model's size alone, and where
+                                                                           its time goes
 
 no-halt: 27 M parameters, 16 segments for every puzzle, `model.solve(halt=False)` with compiled blocks beside the plain
 twin, and what the ratio would be if matrix products at their peak were all there is. trained: all puzzles of a data
@@ -31,6 +32,7 @@ from side_by_side import (
     benchmark_parser,
     compare,
     finish,
+    profile,
     rounded,
     start,
     take_turns,
@@ -93,6 +95,8 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     same = (plain_answers == fast_answers).float().mean().item()
     fast()  # compiles
     compared = compare(plain, fast, args.pairs, args.seconds, warm_ups=0)
+    if args.profile:
+        profile(fast)
     work = solving_flops(config, rows, SEGMENTS)
     rate = work / compared.fast.median
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
@@ -230,6 +234,7 @@ def trained_targets(record: dict[str, Any]) -> list[Target]:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__, pairs=5, seconds=30)
     add_compile_option(parser)
+    parser.add_argument("--profile", action="store_true", help="no-halt: print where the fast side's time goes")
     parser.add_argument("--only", choices=["no-halt", "trained"])
     parser.add_argument("--size", choices=list(SIZES), default="27m", help="no-halt: the model (default 27m)")
     parser.add_argument("--batch-size", type=int, default=8, help="no-halt: puzzles of the batch (default 8)")

@@ -29,6 +29,7 @@ from side_by_side import (
     finish,
     in_words,
     markdown_table,
+    profile,
     rounded,
     start,
     take_turns,
@@ -114,14 +115,6 @@ def measure(
             }
         )
     return records
-
-
-def profile(step: Any) -> None:
-    """Prints the operations that a step spends most of its time in."""
-    with torch.profiler.profile() as recorded:
-        step()
-    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    print(recorded.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
 
 
 def line(record: dict[str, Any]) -> str:
