@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> None:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
         report(args, file, dataset, processor, predictions, seconds)
-        print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps))
+        included = " (compiling included)" if args.compile else ""
+        print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps) + included)
         if args.compile or args.compute_dtype not in (None, model.config.compute_dtype):
             some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
             print(equality_line(predictions, predict_puzzles(model, some, args.batch_size, **how), args, model))

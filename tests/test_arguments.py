@@ -68,6 +68,7 @@ def test_negative_numbers_and_booleans_pass_through_the_recipe(tmp_path):
         ("ema_decay: 1.0\n", "ema_decay is 1.0"),
         ("learning_rate: -1\n", "learning_rate is -1.0; it must be 0 or more"),
         ("learning_rate: .nan\n", "learning_rate is nan"),
+        ("seed: 1\nmax_steps: 5\nseed: 2\n", "'seed' stands twice"),
         ("seed: '--'\n", "argument --seed: expected a value, not '--'"),
     ],
 )

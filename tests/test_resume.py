@@ -333,7 +333,7 @@ def test_which_folder_a_run_goes_on_in(tmp_path):
     assert choose_run_dir("auto", None, "maze", tmp_path) not in (old, new)  # the newest is finished
     assert choose_run_dir(str(new), None, "maze", tmp_path) == new
     assert choose_run_dir(str(new / "state-00000003"), None, "maze", tmp_path) == new
-    with pytest.raises(ArgumentError, match="allowed: never, auto, or the folder of a run"):
+    with pytest.raises(ArgumentError, match="nothing', and there is no such folder; allowed: never, auto, or"):
         choose_run_dir(str(tmp_path / "nothing"), None, "maze", tmp_path)
     with pytest.raises(ArgumentError, match="not in output_dir"):
         choose_run_dir(str(new), str(old), "maze", tmp_path)

@@ -220,6 +220,22 @@ def test_ctrl_c_finishes_the_step_and_exports(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_ctrl_c_twice_leaves_at_once_and_says_how_to_go_on(tmp_path, capsys):
+    def interrupted_batches():
+        yield batch(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second signal did not end this")
+
+    run_folder = RunFolder(tmp_path / "run")
+    trainer = HrmTrainer(tiny_model(), arguments(max_steps=9), interrupted_batches(), run_folder=run_folder)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trainer.train()
+    assert type(caught.value) is KeyboardInterrupt and not (tmp_path / "run" / "checkpoint-1").exists()
+    said = capsys.readouterr().err
+    assert "left at once at step 1. The last saved state is that of step 0: to go on there, repeat the command" in said
+
+
 def test_tensorboard_through_accelerate(tmp_path):
     args = arguments(report_to=["tensorboard"], logging_steps=1)
     accelerator = make_accelerator(args, str(tmp_path))

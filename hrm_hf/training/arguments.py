@@ -204,13 +204,23 @@ _MAX_BITS = 1024  # of a whole number: more than any argument allows, and few en
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """Plain values without aliases: with those a few lines can stand for more values than fit into memory."""
+    """Plain values without aliases, with which a few lines can stand for more values than fit into memory, and without
+    a key that stands twice, of which PyYAML would take the last.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "a recipe must not have aliases", mark)
         return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, found = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in found:
+                raise yaml.composer.ComposerError(None, None, f"{key.value!r:.200} stands twice", key.start_mark)
+            found.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 def read_recipe(path: str | Path, known: list[str]) -> dict:
@@ -220,8 +230,9 @@ def read_recipe(path: str | Path, known: list[str]) -> dict:
         path: the YAML file.
         known: names that are allowed.
     Raises:
-        ArgumentError: no such file, one of more than 100,000 characters, no mapping, aliases, a key that does not
-            exist (the nearest one is suggested), or a value that is neither a plain one nor a list of those.
+        ArgumentError: no such file, one of more than 100,000 characters, no mapping, aliases, a key that stands
+            twice or does not exist (the nearest one is suggested), or a value that is neither a plain one nor a list
+            of those.
     """
     try:
         with open(path, encoding="utf-8") as file:

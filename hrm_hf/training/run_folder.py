@@ -53,7 +53,10 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
     if resume not in ("never", "auto"):
         path = Path(resume)
         if not path.is_dir():
-            raise ArgumentError(f"resume is {resume!r}; allowed: never, auto, or the folder of a run or of a state")
+            raise ArgumentError(
+                f"resume is {resume!r}, and there is no such folder; allowed: never, auto, or the folder of a run or "
+                "of a state"
+            )
         run_dir = path.absolute().parent if is_state_name(path.name) else path
         if not holds_run(run_dir):
             raise ArgumentError(

@@ -352,6 +352,9 @@ class HrmTrainer:
             except StoppedBySignal as stopped:
                 self._say(f"\nstopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
                 raise
+            except KeyboardInterrupt:
+                self._say(f"\nleft at once at step {self.step}. {self._how_to_go_on()}")
+                raise
             except NonFiniteError as error:
                 words = f"{error}. Nothing of it was saved. {self._how_to_go_on()}; a lower learning_rate than "
                 words += f"{args.learning_rate} may help"
