@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-MODEL_FILES = $(wildcard hrm_hf/configuration_*.py hrm_hf/modeling_*.py hrm_hf/processing_*.py)
+MODEL_FILES = $(wildcard hrm_hf/hrm/configuration_*.py hrm_hf/hrm/modeling_*.py hrm_hf/hrm/processing_*.py)
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
 .PHONY: demo test hostile checks bench

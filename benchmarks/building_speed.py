@@ -96,7 +96,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def build_sudokus(args: argparse.Namespace) -> tuple[float, Any]:
-    from hrm_hf.data.sudoku_builder import build_sudoku, read_csv
+    from hrm_hf.data.build.sudoku_builder import build_sudoku, read_csv
 
     started = time.perf_counter()
     rows = read_csv(args.sudoku_source)
@@ -106,8 +106,8 @@ def build_sudokus(args: argparse.Namespace) -> tuple[float, Any]:
 
 
 def build_tasks(args: argparse.Namespace) -> tuple[float, Any]:
-    from hrm_hf.data.arc_builder import build_arc
-    from hrm_hf.data.arc_tasks import read_collection
+    from hrm_hf.data.build.arc_builder import build_arc
+    from hrm_hf.data.build.arc_tasks import read_collection
 
     started = time.perf_counter()
     tasks = read_collection(args.arc_source).tasks[: args.tasks]
@@ -135,7 +135,7 @@ def write_sudokus(path: Path, count: int) -> str:
 
     Returns what it is, in words.
     """
-    from hrm_hf.sudoku import SudokuSymmetries, generate, to_string
+    from hrm_hf.hrm.sudoku import SudokuSymmetries, generate, to_string
 
     generator = np.random.default_rng(0)
     questions, answers = generate(5, (3, 3), generator, min_givens=30)

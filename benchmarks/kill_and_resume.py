@@ -39,7 +39,7 @@ from pathlib import Path
 
 from hrm_hf import training_run
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.run_states import open_state
+from hrm_hf.training.states.run_states import open_state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 train_sudoku = importlib.import_module("train_sudoku")

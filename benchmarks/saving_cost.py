@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.training import (
     HrmTrainer,
     HrmTrainingArguments,
@@ -34,7 +35,6 @@ from hrm_hf.training import (
     seeded_model,
     share_cpu_cores,
 )
-from hrm_hf.training_run import read_arguments
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))

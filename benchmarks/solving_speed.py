@@ -42,9 +42,9 @@ from step_flops import matmul_peak, solving_flops
 from subjects import SIZE_IN_WORDS, SIZES, add_compile_option, compiles, config_of, device, made_up_batches
 
 from hrm_hf import HrmForPuzzleSolving
-from hrm_hf.compiled import compiled_block
 from hrm_hf.data import load_puzzles
-from hrm_hf.evaluation import PuzzlePredictions, predict_puzzles
+from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.scores.evaluation import PuzzlePredictions, predict_puzzles
 from hrm_hf.training import seeded_model
 
 SEGMENTS = 16  # of the published evaluation

@@ -1,7 +1,7 @@
 """How much arithmetic an HRM needs, and how fast this machine multiplies matrices: a step's share of the peak.
 
 Only matrix products count (two operations for a multiplication and an addition), as the rest is some thousandth of
-them. A backward pass takes twice its forward one. Shapes as in `hrm_hf.modeling_hrm`.
+them. A backward pass takes twice its forward one. Shapes as in `hrm_hf.hrm.modeling_hrm`.
 """
 
 import time

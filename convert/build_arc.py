@@ -20,13 +20,13 @@ from pathlib import Path
 
 import h5py
 
-from hrm_hf.command_parser import CommandParser
-from hrm_hf.data.arc_builder import build_arc
-from hrm_hf.data.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
-from hrm_hf.data.arc_tasks import TRAINING, read_collection
-from hrm_hf.data.build_report import peak_memory
+from hrm_hf.commands.command_parser import CommandParser
+from hrm_hf.data.build.arc_builder import build_arc
+from hrm_hf.data.build.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
+from hrm_hf.data.build.arc_tasks import TRAINING, read_collection
+from hrm_hf.data.build.build_report import peak_memory
 from hrm_hf.data.schema import EXAMPLES, PUZZLES, PuzzleSetInfo
-from hrm_hf.errors import ArgumentError, HrmError
+from hrm_hf.hrm.errors import ArgumentError, HrmError
 
 
 def main(arguments: list[str] | None = None) -> int:

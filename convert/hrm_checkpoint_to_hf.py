@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hrm_hf import HrmProcessor
-from hrm_hf.command_parser import CommandParser
-from hrm_hf.errors import ArgumentError, DataError, HrmError
-from hrm_hf.published_checkpoint import (
+from hrm_hf.commands.command_parser import CommandParser
+from hrm_hf.hrm.errors import ArgumentError, DataError, HrmError
+from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.hrm.shown_value import one_line
+from hrm_hf.original.published_checkpoint import (
     PUBLISHED_TASKS,
     find_cells,
     model_from_published,
     read_published_config,
     read_published_state_dict,
 )
-from hrm_hf.published_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
-from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
-from hrm_hf.shown_value import one_line
+from hrm_hf.original.published_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

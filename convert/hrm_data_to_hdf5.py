@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hrm_hf.command_parser import CommandParser
-from hrm_hf.data.build_report import peak_memory
-from hrm_hf.data.published_folder import TASKS, convert_published_folder
-from hrm_hf.errors import HrmError
+from hrm_hf.commands.command_parser import CommandParser
+from hrm_hf.data.build.build_report import peak_memory
+from hrm_hf.hrm.errors import HrmError
+from hrm_hf.original.published_folder import TASKS, convert_published_folder
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hrm_hf import HrmConfig, HrmProcessor, PuzzleError, PuzzleSolvingPipeline
 from hrm_hf.data import PuzzleSetInfo, PuzzleWriter, load_puzzles, training_batches
-from hrm_hf.puzzle_codecs import CODECS, PuzzleCodec
+from hrm_hf.hrm.puzzle_codecs import CODECS, PuzzleCodec
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
 SHAPE, SYMBOLS = (5, 5), ".ab"  # a grid is (rows, columns) uint8 of 0 empty, 1 stone a, 2 stone b

@@ -10,9 +10,9 @@ The token is that of `hf auth login`, or HF_TOKEN.
 import argparse
 import sys
 
-from hrm_hf.command_parser import CommandParser
-from hrm_hf.data.hub import push_puzzles
-from hrm_hf.errors import HrmError
+from hrm_hf.commands.command_parser import CommandParser
+from hrm_hf.hrm.errors import HrmError
+from hrm_hf.hub.dataset_files import push_puzzles
 
 
 def main(arguments: list[str] | None = None) -> int:

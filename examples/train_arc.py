@@ -13,10 +13,10 @@ import numpy as np
 from datasets import Dataset
 from transformers import pipeline
 
-from hrm_hf.arc import cut, draw
+from hrm_hf.commands.training_run import DataArguments, TrainingTask, run_as_command, run_training
 from hrm_hf.data import PuzzleSetInfo
+from hrm_hf.hrm.arc import cut, draw
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training_run import DataArguments, TrainingTask, run_as_command, run_training
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -14,11 +14,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import pipeline
 
+from hrm_hf.commands.training_run import DataArguments, TrainingTask, run_as_command, run_training
 from hrm_hf.data import PuzzleSetInfo
-from hrm_hf.data.maze_builder import build_maze, generate_rows
-from hrm_hf.maze import decode, draw, to_text
+from hrm_hf.data.build.maze_builder import build_maze, generate_rows
+from hrm_hf.hrm.maze import decode, draw, to_text
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training_run import DataArguments, TrainingTask, run_as_command, run_training
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -16,12 +16,12 @@ import numpy as np
 from datasets import Dataset
 from transformers import pipeline
 
+from hrm_hf.commands.training_run import DataArguments, TrainingTask, run_as_command, run_training
 from hrm_hf.data import PuzzleSetInfo
-from hrm_hf.data.sudoku_builder import build_sudoku, generate_rows
-from hrm_hf.sudoku import decode, draw, to_string
-from hrm_hf.sudoku_units import BOX_SHAPE_OF_SIZE
+from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
+from hrm_hf.hrm.sudoku import decode, draw, to_string
+from hrm_hf.hrm.sudoku_units import BOX_SHAPE_OF_SIZE
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training_run import DataArguments, TrainingTask, run_as_command, run_training
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -7,11 +7,11 @@ light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_hrm import HrmConfig
-from .errors import ArgumentError, CheckpointError, DataError, HrmError, PuzzleError
-from .modeling_hrm import HrmCarry, HrmForPuzzleSolving, HrmModel, HrmOutput, HrmPreTrainedModel, HrmSolveOutput
-from .pipeline_puzzle import PuzzleSolvingPipeline
-from .processing_hrm import HrmProcessor
+from .hrm.configuration_hrm import HrmConfig
+from .hrm.errors import ArgumentError, CheckpointError, DataError, HrmError, PuzzleError
+from .hrm.modeling_hrm import HrmCarry, HrmForPuzzleSolving, HrmModel, HrmOutput, HrmPreTrainedModel, HrmSolveOutput
+from .hrm.pipeline_puzzle import PuzzleSolvingPipeline
+from .hrm.processing_hrm import HrmProcessor
 
 __version__ = "0.1.0"
 

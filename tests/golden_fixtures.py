@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
-from hrm_hf.published_checkpoint import convert_state_dict, published_tensors, read_published_state_dict
+from hrm_hf.original.published_checkpoint import convert_state_dict, published_tensors, read_published_state_dict
 from hrm_hf.training import HrmTrainingArguments
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from hrm_hf.errors import HrmError
+from hrm_hf.hrm.errors import HrmError
 
 T = TypeVar("T")
 tried = 0  # inputs that result_or_documented has seen; conftest.py prints it at the end

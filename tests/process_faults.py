@@ -24,9 +24,9 @@ from test_two_processes import free_port
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hrm_hf import DataError
+from hrm_hf.commands.training_run import run_as_command
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, lost_process, make_accelerator, on_main_process
 from hrm_hf.training import stop_requests as stops
-from hrm_hf.training_run import run_as_command
 
 ENDED_AT_ONCE = ("alone", "stuck")  # faults for which the seconds of patience are shortened
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hrm_hf import arc
-from hrm_hf.arc import ArcAugmentation
-from hrm_hf.errors import PuzzleError
+from hrm_hf.hrm.arc import ArcAugmentation
+from hrm_hf.hrm.errors import PuzzleError
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 CONFIG = json.loads((GOLDEN / "config.json").read_text())

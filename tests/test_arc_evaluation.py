@@ -5,13 +5,13 @@ import pytest
 from made_up_arc import made_up_task
 
 from hrm_hf import DataError
-from hrm_hf.arc import parse_task
-from hrm_hf.arc_evaluation import arc_votes
 from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
-from hrm_hf.data.arc_builder import build_arc
-from hrm_hf.data.arc_tasks import EVALUATION, CollectedTask
-from hrm_hf.evaluation import PuzzlePredictions
-from hrm_hf.voting import pass_at_k
+from hrm_hf.data.build.arc_builder import build_arc
+from hrm_hf.data.build.arc_tasks import EVALUATION, CollectedTask
+from hrm_hf.hrm.arc import parse_task
+from hrm_hf.hrm.voting import pass_at_k
+from hrm_hf.scores.arc_evaluation import arc_votes
+from hrm_hf.scores.evaluation import PuzzlePredictions
 
 
 @pytest.fixture(scope="module")

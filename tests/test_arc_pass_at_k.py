@@ -6,11 +6,11 @@ import evaluate
 import numpy as np
 import pytest
 
-import hrm_hf.arc_pass_at_k
+import hrm_hf.scores.arc_pass_at_k
 from hrm_hf import arc
-from hrm_hf.arc import ArcAugmentation
-from hrm_hf.arc_pass_at_k import ArcPassAtK
-from hrm_hf.errors import ArgumentError
+from hrm_hf.hrm.arc import ArcAugmentation
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.scores.arc_pass_at_k import ArcPassAtK
 
 A, B, C = np.array([[1, 2, 3]]), np.array([[1], [2], [3]]), np.array([[7, 0], [0, 7]])
 SHAPE = (3, 3)
@@ -68,5 +68,5 @@ def test_references_that_disagree_are_refused(tmp_path):
 
 
 def test_metric_by_path(tmp_path):
-    metric = evaluate.load(str(Path(hrm_hf.arc_pass_at_k.__file__)), cache_dir=str(tmp_path))
+    metric = evaluate.load(str(Path(hrm_hf.scores.arc_pass_at_k.__file__)), cache_dir=str(tmp_path))
     assert metric.compute(**inputs(ROWS), ks=[1, 2], frame_shape=SHAPE) == EXPECTED

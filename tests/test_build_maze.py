@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hrm_hf.data.reader import PuzzleFile
-from hrm_hf.maze import WALL, class_keys, decode, to_text
-from hrm_hf.maze_generator import generate_mazes
+from hrm_hf.games.maze_generator import generate_mazes
+from hrm_hf.hrm.maze import WALL, class_keys, decode, to_text
 
 SCRIPT = Path(__file__).parents[1] / "convert" / "build_maze.py"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.sudoku import class_keys, decode, generate, to_string
+from hrm_hf.hrm.sudoku import class_keys, decode, generate, to_string
 
 SCRIPT = Path(__file__).parents[1] / "convert" / "build_sudoku.py"
 

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from hrm_hf.command_parser import CommandParser
+from hrm_hf.commands.command_parser import CommandParser
 
 
 def parser(**kwargs) -> CommandParser:

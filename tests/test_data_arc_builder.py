@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from made_up_arc import made_up_task
 
-from hrm_hf.arc import ArcAugmentation, cut, frame, parse_task
 from hrm_hf.data import PuzzleFile, arc_builder
-from hrm_hf.data.arc_builder import build_arc, draw_variants, pair_cells, variant_names
-from hrm_hf.data.arc_mixture import BOTH
-from hrm_hf.data.arc_tasks import EVALUATION, TRAINING, CollectedTask
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.puzzle_identifiers import BLANK_NAME
+from hrm_hf.data.build.arc_builder import build_arc, draw_variants, pair_cells, variant_names
+from hrm_hf.data.build.arc_mixture import BOTH
+from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, CollectedTask
+from hrm_hf.hrm.arc import ArcAugmentation, cut, frame, parse_task
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 

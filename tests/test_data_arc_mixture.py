@@ -5,10 +5,10 @@ from copy import deepcopy
 import pytest
 from made_up_arc import made_up_task
 
-from hrm_hf.arc import parse_task
-from hrm_hf.data.arc_mixture import BOTH, mix_collections
-from hrm_hf.data.arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
-from hrm_hf.errors import ArgumentError, DataError
+from hrm_hf.data.build.arc_mixture import BOTH, mix_collections
+from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
+from hrm_hf.hrm.arc import parse_task
+from hrm_hf.hrm.errors import ArgumentError, DataError
 
 TASKS = {name: made_up_task(seed) for seed, name in enumerate("abcd")}
 

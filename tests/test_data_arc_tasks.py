@@ -8,8 +8,8 @@ import pytest
 from made_up_arc import kaggle_layout, made_up_task, original_layout, write_folder, write_zip
 
 from hrm_hf.data import arc_tasks
-from hrm_hf.data.arc_tasks import EVALUATION, TRAINING, read_collection
-from hrm_hf.errors import DataError
+from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, read_collection
+from hrm_hf.hrm.errors import DataError
 
 TASKS = {name: made_up_task(seed, num_test=1 + seed % 2) for seed, name in enumerate(["d", "b", "a", "c"])}
 GOOD = json.dumps(TASKS["a"])

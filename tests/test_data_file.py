@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hrm_hf.data import GridExample, PuzzleFile, PuzzleSetInfo, PuzzleWriter
-from hrm_hf.errors import ArgumentError, DataError
-from hrm_hf.symmetry import dihedral
+from hrm_hf.hrm.errors import ArgumentError, DataError
+from hrm_hf.hrm.symmetry import dihedral
 
 SEQ_LEN, VOCAB = 6, 7
 INFO = PuzzleSetInfo(

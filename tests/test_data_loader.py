@@ -24,7 +24,7 @@ from hrm_hf.data import (
     total_steps,
     training_batches,
 )
-from hrm_hf.errors import ArgumentError, DataError
+from hrm_hf.hrm.errors import ArgumentError, DataError
 
 SEQ_LEN, VOCAB = 4, 6
 ARRAYS = {

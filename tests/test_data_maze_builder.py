@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from hrm_hf import maze
-from hrm_hf.data.maze_builder import MazeRows, build_maze, build_split, count_labels, generate_rows, read_csv
+from hrm_hf.data.build.maze_builder import MazeRows, build_maze, build_split, count_labels, generate_rows, read_csv
 from hrm_hf.data.reader import PuzzleFile
-from hrm_hf.errors import ArgumentError, DataError
-from hrm_hf.maze import decode, parse
-from hrm_hf.symmetry import dihedral
+from hrm_hf.hrm.errors import ArgumentError, DataError
+from hrm_hf.hrm.maze import decode, parse
+from hrm_hf.hrm.symmetry import dihedral
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 HEADER = "source,question,answer,rating"
@@ -72,7 +72,7 @@ def test_csv_forms(tmp_path, pack, newline):
 
 
 def test_csv_of_rectangles_and_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.puzzle_csv._PIECE_ROWS", 2)
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 2)
     path = write_csv(tmp_path / "rows.csv", *["a,S    G,SooooG,5"] * 3, "b,G    S,GooooS,6")
     rows = read_csv(path, (1, 6))
     assert rows.grid_shape == (1, 6) and rows.lines.tolist() == [2, 3, 4, 5] and rows.ratings.tolist() == [5, 5, 5, 6]
@@ -127,7 +127,7 @@ def test_labels_are_told_apart(tmp_path):
 
 
 def test_blocks_and_their_metadata(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.maze_builder.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.build.maze_builder.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{OTHER},9")
     info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
     assert (info.num_groups, info.num_puzzles, info.num_rows, info.num_aug) == (10, 10, 10, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hrm_hf.data import GroupSampler
-from hrm_hf.errors import ArgumentError
+from hrm_hf.hrm.errors import ArgumentError
 
 GOLDEN = Path(__file__).parent / "golden" / "G" / "puzzle_dataset.npz"
 ONES = np.ones(10, dtype=np.int64)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.data.puzzle_csv import read_pieces
-from hrm_hf.data.sudoku_builder import SudokuRows, build_split, build_sudoku, generate_rows, hold_out, read_csv
-from hrm_hf.errors import ArgumentError, DataError
-from hrm_hf.sudoku import SudokuSymmetries, are_solutions, class_keys, decode, generate
+from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.sudoku_builder import SudokuRows, build_split, build_sudoku, generate_rows, hold_out, read_csv
+from hrm_hf.hrm.errors import ArgumentError, DataError
+from hrm_hf.hrm.sudoku import SudokuSymmetries, are_solutions, class_keys, decode, generate
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 HEADER = "source,question,answer,rating"
@@ -65,7 +65,7 @@ def test_csv_forms(tmp_path, pack, newline):
 
 
 def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.puzzle_csv._PIECE_ROWS", 3)
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 3)
     path = write_csv(tmp_path / "rows.csv", *[ROW] * 7, f"other,{QUESTION},{ANSWER},9")
     assert [len(piece.questions) for piece in read_pieces(path, [16])] == [3, 3, 2]
     rows = read_csv(path)
@@ -145,7 +145,7 @@ def test_variants_are_valid_and_invert_to_the_original(tmp_path, box_shape):
 
 
 def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.sudoku_builder.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.build.sudoku_builder.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{ANSWER},9")
     info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
     assert (info.num_groups, info.num_puzzles, info.num_rows) == (10, 10, 10)

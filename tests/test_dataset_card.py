@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from hrm_hf.data import GridExample, PuzzleFile, PuzzleSetInfo, PuzzleWriter, dataset_card
-from hrm_hf.errors import ArgumentError
+from hrm_hf.hrm.errors import ArgumentError
 
 STATED = dict(license="cc-by-4.0", source="Made up for a test.")
 

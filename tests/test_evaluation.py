@@ -9,9 +9,9 @@ import torch
 from test_modeling import TINY, perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmProcessor
-from hrm_hf.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
-from hrm_hf.maze import encode, parse
-from hrm_hf.metrics import finish, puzzle_scores
+from hrm_hf.hrm.maze import encode, parse
+from hrm_hf.scores.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
+from hrm_hf.scores.metrics import finish, puzzle_scores
 
 NUM_ROWS = 11
 ROWS = {
@@ -73,8 +73,8 @@ def test_every_row_counts_once_whatever_the_batch_size(batch_size):
 @pytest.mark.parametrize("halt", [True, False])
 @pytest.mark.parametrize(("num_processes", "batch_size"), [(2, 6), (2, 8), (3, 9), (4, 64), (13, 13)])
 def test_several_processes_give_the_same_predictions_on_each(monkeypatch, num_processes, batch_size, halt):
-    monkeypatch.setattr("hrm_hf.evaluation._READ_ROWS", 2)
-    monkeypatch.setattr("hrm_hf.evaluation._GATHERED_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.scores.evaluation._READ_ROWS", 2)
+    monkeypatch.setattr("hrm_hf.scores.evaluation._GATHERED_ROWS", 4)
     model = perturbed(tiny_model())
     alone = predict_puzzles(model, Rows(), batch_size=5, halt=halt)
     assert len(set(alone.segments.tolist())) == (3 if halt else 1)
@@ -103,7 +103,7 @@ def test_several_processes_give_the_same_predictions_on_each(monkeypatch, num_pr
 def test_rows_are_scored_in_pieces_that_do_not_show(monkeypatch):
     model = perturbed(tiny_model())
     whole = evaluate_puzzles(model, Rows())
-    monkeypatch.setattr("hrm_hf.evaluation._SCORED_ROWS", 3)
+    monkeypatch.setattr("hrm_hf.scores.evaluation._SCORED_ROWS", 3)
     assert evaluate_puzzles(model, Rows()) == pytest.approx(whole, rel=1e-14)
 
 

@@ -17,10 +17,10 @@ from huggingface_hub import ModelCard
 from transformers import pipeline
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.compiled import compiled_block
+from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.data import load_puzzles
-from hrm_hf.sudoku import class_keys, decode
-from hrm_hf.training_run import read_arguments
+from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.hrm.sudoku import class_keys, decode
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
@@ -142,7 +142,7 @@ def test_evaluate_checkpoint_compiled(trained, compiler, monkeypatch):
         compiled.append((how, calls))
         return lambda *args: calls.append(1) or block(*args)
 
-    monkeypatch.setattr("hrm_hf.compiled.compiled_block", recorded)
+    monkeypatch.setattr("hrm_hf.hrm.compiled.compiled_block", recorded)
     said = run_here("examples/evaluate_checkpoint.py", *arguments, "--compile", "--batch-size", "4", "--halt").stdout
     assert re.search(
         r"^float32, compiled, beside float32: (9|10) of the first 10 answers are equal$", said, re.MULTILINE
@@ -153,9 +153,9 @@ def test_evaluate_checkpoint_compiled(trained, compiler, monkeypatch):
 
 def test_hrm_solve(trained):
     checkpoint = str(trained[0] / "checkpoint-final")
-    said = run("hrm_hf.solve_command", "--checkpoint", checkpoint, "1... .... .... ...2").stdout
+    said = run("hrm_hf.commands.solve", "--checkpoint", checkpoint, "1... .... .... ...2").stdout
     assert "segment(s), confidence" in said
-    wrong = run("hrm_hf.solve_command", "--checkpoint", checkpoint, "11.. .... .... ....", expect=2)
+    wrong = run("hrm_hf.commands.solve", "--checkpoint", checkpoint, "11.. .... .... ....", expect=2)
     assert "error: the digit 1 stands twice in row 1" in wrong.stderr and "Traceback" not in wrong.stderr
 
 

@@ -11,7 +11,7 @@ from test_examples import ROOT, run, run_here
 from test_two_processes import run as run_processes
 from transformers import pipeline
 
-from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
 
 MAZE = "--height 5 --width 5 --min_steps 4 --num_train 60 --num_test 21 --max_steps 3 --global_batch_size 8"
 SIZES = "--hidden_size 32 --num_attention_heads 2 --H_layers 1 --L_layers 1 --pos_encodings learned --cpu_threads 1"

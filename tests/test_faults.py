@@ -19,12 +19,12 @@ from test_modeling import tiny_model
 from test_trainer import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, HrmForPuzzleSolving
-from hrm_hf.errors import NonFiniteError
+from hrm_hf.hrm.errors import NonFiniteError
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator
-from hrm_hf.training.run_states import newest_state, open_state
+from hrm_hf.training.states.run_states import newest_state, open_state
+from hrm_hf.training.states.trainer_state import save_state
 from hrm_hf.training.stop_requests import StoppedBySignal
 from hrm_hf.training.trackers import Trackers
-from hrm_hf.training.trainer_state import save_state
 
 
 def in_a_child(action: Callable[[], None]) -> None:

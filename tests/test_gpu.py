@@ -5,10 +5,10 @@ import torch
 from test_modeling import perturbed, some_inputs, tiny_model
 from test_trainer import Rows, arguments, batch
 
-from hrm_hf.compiled import compiled_block
-from hrm_hf.evaluation import predict_puzzles
+from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.scores.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.run_states import newest_state
+from hrm_hf.training.states.run_states import newest_state
 
 pytestmark = pytest.mark.gpu
 

@@ -7,7 +7,7 @@ from test_modeling import perturbed, tiny_model
 from test_trainer import arguments, batch
 
 from hrm_hf import HrmForPuzzleSolving
-from hrm_hf.halting import (
+from hrm_hf.hrm.halting import (
     ExplorationDraws,
     draw_exploration,
     exploration_min_steps,

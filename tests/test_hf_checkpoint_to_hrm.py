@@ -13,15 +13,15 @@ from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.errors import ArgumentError
-from hrm_hf.published_checkpoint import (
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.original.published_checkpoint import (
     config_from_published,
     published_settings,
     published_state_dict,
     read_published_config,
     read_published_state_dict,
 )
-from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
 from hrm_hf.training import seeded_model
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_hf.data import PuzzleFile, maze_builder, sudoku_builder
-from hrm_hf.data.maze_builder import build_maze
-from hrm_hf.data.puzzle_csv import read_pieces
-from hrm_hf.data.sudoku_builder import build_sudoku
-from hrm_hf.errors import DataError
+from hrm_hf.data.build.maze_builder import build_maze
+from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.sudoku_builder import build_sudoku
+from hrm_hf.hrm.errors import DataError
 
 HEADER = "source,question,answer,rating\n"
 SUDOKU = HEADER + (

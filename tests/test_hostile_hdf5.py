@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_hf.data import GridExample, PuzzleFile, PuzzleSetInfo, PuzzleWriter, load_puzzles, training_batches
-from hrm_hf.errors import DataError
+from hrm_hf.hrm.errors import DataError
 
 FULL = PuzzleSetInfo("toy", "train", 7, ("PAD", *"abcdef"), (2, 3), num_aug=4, seed=11)
 GRIDS = PuzzleSetInfo(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from made_up_arc import kaggle_layout, made_up_task, original_layout, write_folder, write_zip
 
 from hrm_hf.data import PuzzleFile
-from hrm_hf.data.arc_builder import build_arc
-from hrm_hf.data.arc_mixture import mix_collections
-from hrm_hf.data.arc_tasks import read_collection
-from hrm_hf.errors import DataError, HrmError
+from hrm_hf.data.build.arc_builder import build_arc
+from hrm_hf.data.build.arc_mixture import mix_collections
+from hrm_hf.data.build.arc_tasks import read_collection
+from hrm_hf.hrm.errors import DataError, HrmError
 
 TASKS = {f"task{number}": made_up_task(number, side=3) for number in range(3)}
 ORIGINAL = original_layout({"task0": TASKS["task0"]}, {"task1": TASKS["task1"]})

@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as arrays
 from transformers import pipeline
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.pipeline_puzzle import MAX_SEGMENTS
-from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
-from hrm_hf.puzzle_questions import MAX_TEST_INPUTS
-from hrm_hf.solve_command import main
-from hrm_hf.solve_command import solve as solve_item
+from hrm_hf.commands.solve import main
+from hrm_hf.commands.solve import solve as solve_item
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.pipeline_puzzle import MAX_SEGMENTS
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
+from hrm_hf.hrm.puzzle_questions import MAX_TEST_INPUTS
 
 NAMES = [BLANK_NAME, "aaaa", "aaaa_t1_0123456789", "aaaa_t6_0213456789"]
 PROCESSORS = {
@@ -366,7 +366,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("command")
     (root / "in").mkdir()
     patch = pytest.MonkeyPatch()
-    patch.setattr("hrm_hf.solve_command.load_solver", SOLVERS.__getitem__)
+    patch.setattr("hrm_hf.commands.solve.load_solver", SOLVERS.__getitem__)
     patch.chdir(root / "in")
 
     def run(capsys, task: str, argument: str, *more: str, file: bytes | None = None) -> None:
@@ -417,7 +417,7 @@ class TestCommand:
             run(capsys, task, name, *more, file=content)
 
     def test_an_endless_file(self, run, capsys, tmp_path, monkeypatch):
-        monkeypatch.setattr("hrm_hf.solve_command.MAX_FILE_BYTES", 1000)
+        monkeypatch.setattr("hrm_hf.commands.solve.MAX_FILE_BYTES", 1000)
         run(capsys, "sudoku", "@/dev/zero")
 
 

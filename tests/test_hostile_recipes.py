@@ -5,7 +5,7 @@ from hostile_inputs import TOKENS, examples, mutated, mutated_text, nothing_writ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_hf.errors import ArgumentError, HrmError
+from hrm_hf.hrm.errors import ArgumentError, HrmError
 from hrm_hf.training import HrmModelArguments, HrmTrainingArguments, parse_arguments
 
 TYPES = (HrmModelArguments, HrmTrainingArguments)

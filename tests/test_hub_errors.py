@@ -7,8 +7,8 @@ from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 
 from hrm_hf import HrmForPuzzleSolving
-from hrm_hf.errors import ArgumentError, CheckpointError, DataError, PuzzleError
-from hrm_hf.hub_errors import check_can_push, check_repo_id, clear_hub_errors, is_hub_id
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError, DataError, PuzzleError
+from hrm_hf.hub.hub_errors import check_can_push, check_repo_id, clear_hub_errors, is_hub_id
 
 URL = "https://huggingface.co/api/models/you/name"
 
@@ -108,8 +108,8 @@ def test_a_token_is_never_shown():
 
 
 def test_tokens_are_stripped(monkeypatch):
-    monkeypatch.setattr("hrm_hf.hub_errors.constants.is_offline_mode", lambda: False)
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_stored")
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: "hf_stored")
     assert check_can_push("you/name", " hf_test\n") == "hf_test"
     assert check_can_push("you/name") == "hf_stored"
     with pytest.raises(CheckpointError, match="no token"):
@@ -127,12 +127,12 @@ def test_what_means_a_repository(tmp_path, monkeypatch, ending):
 
 
 def test_what_no_push_could_succeed_with(monkeypatch):
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: None)
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: None)
     with pytest.raises(CheckpointError, match="no token to push to you/name with: log in"):
         check_can_push("you/name")
     with pytest.raises(DataError, match="no token to push to the data set you/name with: log in"):
         check_can_push("you/name", kind=DataError, repo_type="dataset")
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_test")
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: "hf_test")
     with pytest.raises(CheckpointError, match="nothing can be pushed to you/name: HF_HUB_OFFLINE is set"):
         check_can_push("you/name")
     with pytest.raises(ArgumentError, match="'name' is no id"):

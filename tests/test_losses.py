@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_fixtures import golden_json, golden_tensors
 
-from hrm_hf.losses import IGNORE_INDEX, log_stablemax, rows_solved, segment_losses, token_losses
+from hrm_hf.hrm.losses import IGNORE_INDEX, log_stablemax, rows_solved, segment_losses, token_losses
 from hrm_hf.training.step_metrics import segment_sums
 
 KINDS = ["stablemax", "softmax"]

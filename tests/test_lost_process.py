@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from hrm_hf import HrmError
-from hrm_hf.errors import ProcessLostError
+from hrm_hf.hrm.errors import ProcessLostError
 from hrm_hf.training import lost_process
 from hrm_hf.training.lost_process import Loss, _last_words, _Watch, naming_lost_processes
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_hf import maze
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.maze import FREE, GOAL, PATH, START, WALL, parse
-from hrm_hf.maze_generator import generate_mazes
-from hrm_hf.symmetry import dihedral
+from hrm_hf.games.maze_generator import generate_mazes
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.maze import FREE, GOAL, PATH, START, WALL, parse
+from hrm_hf.hrm.symmetry import dihedral
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 QUESTION = "S  #\n # #\n   G"
@@ -457,6 +457,6 @@ def test_the_generator_depends_on_its_random_state_alone():
     ],
 )
 def test_mazes_that_cannot_be_made_are_refused(arguments, message, monkeypatch):
-    monkeypatch.setattr("hrm_hf.maze_generator._PATIENCE_CELLS", 50_000)
+    monkeypatch.setattr("hrm_hf.games.maze_generator._PATIENCE_CELLS", 50_000)
     with pytest.raises(ArgumentError, match=message):
         generate_mazes(**({"num": 3, "grid_shape": (3, 3), "generator": np.random.default_rng(0)} | arguments))

@@ -7,10 +7,10 @@ import evaluate
 import numpy as np
 import pytest
 
-import hrm_hf.maze_path_accuracy
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.maze import encode, parse
-from hrm_hf.maze_path_accuracy import MazePathAccuracy
+import hrm_hf.scores.maze_path_accuracy
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.maze import encode, parse
+from hrm_hf.scores.maze_path_accuracy import MazePathAccuracy
 
 SHAPE = (3, 6)
 QUESTION, LABEL = "S    #   # #G     ", "S    #o  # #G     "
@@ -45,7 +45,7 @@ def test_metric_by_import(tmp_path):
 
 
 def test_metric_by_path_and_in_batches(tmp_path):
-    metric = evaluate.load(str(Path(hrm_hf.maze_path_accuracy.__file__)), cache_dir=str(tmp_path))
+    metric = evaluate.load(str(Path(hrm_hf.scores.maze_path_accuracy.__file__)), cache_dir=str(tmp_path))
     arrays = inputs()
     for rows in (slice(0, 4), slice(4, 6)):
         metric.add_batch(**{name: array[rows] for name, array in arrays.items()})

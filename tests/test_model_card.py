@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hrm_hf import model_card
-from hrm_hf.errors import ArgumentError, CheckpointError
-from hrm_hf.model_card import read_card_values, write_model_card
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError
+from hrm_hf.hub.model_card import read_card_values, write_model_card
 
 FIELDS = dict(
     model_name="tiny-sudoku",

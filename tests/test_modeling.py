@@ -9,7 +9,7 @@ from golden_fixtures import golden_batch, golden_json, golden_model, golden_tens
 from transformers import AutoConfig, AutoModel
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving, HrmModel, PuzzleError
-from hrm_hf.halting import q_continue_targets
+from hrm_hf.hrm.halting import q_continue_targets
 from hrm_hf.training import seeded_model
 
 TINY = dict(vocab_size=6, seq_len=16, hidden_size=32, num_attention_heads=2, H_layers=1, L_layers=1, halt_max_steps=3)
@@ -172,7 +172,7 @@ def test_only_the_last_updates_carry_gradients():
 
     core = model.model
     e = core.embed(inputs)
-    from hrm_hf.modeling_hrm import rotary_tables
+    from hrm_hf.hrm.modeling_hrm import rotary_tables
 
     rotary = rotary_tables(e.shape[1], core.config.head_dim, core.config.rope_theta, e.device)
     weights_H, weights_L = core.H_level.cast_weights(e.dtype), core.L_level.cast_weights(e.dtype)

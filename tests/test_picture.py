@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_hf.errors import ArgumentError
-from hrm_hf.picture import ARC_COLOURS, MAZE_COLOURS, WRONG_COLOUR, save_picture
+from hrm_hf.games.picture import ARC_COLOURS, MAZE_COLOURS, WRONG_COLOUR, save_picture
+from hrm_hf.hrm.errors import ArgumentError
 
 QUESTION = np.array([[1, 0, 0, 4], [0, 0, 1, 0], [0, 1, 0, 0], [4, 0, 0, 1]], np.uint8)
 ANSWER = np.array([[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]], np.uint8)

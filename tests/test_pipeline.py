@@ -12,12 +12,12 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.arc import ArcAugmentation, cut, frame
-from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
-from hrm_hf.modeling_hrm import HrmSolveOutput
-from hrm_hf.pipeline_puzzle import PuzzleSolvingPipeline
-from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
-from hrm_hf.solving import SolvedRow
+from hrm_hf.hrm.arc import ArcAugmentation, cut, frame
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError, PuzzleError
+from hrm_hf.hrm.modeling_hrm import HrmSolveOutput
+from hrm_hf.hrm.pipeline_puzzle import PuzzleSolvingPipeline
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
+from hrm_hf.hrm.solving import SolvedRow
 
 PUZZLE = "1..4..1..1..4..1"
 SOLUTION = "1234341221434321"

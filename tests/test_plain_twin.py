@@ -15,8 +15,8 @@ from golden_fixtures import (
 )
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
-from hrm_hf.halting import ExplorationDraws
-from hrm_hf.published_checkpoint import convert_state_dict, read_published_state_dict
+from hrm_hf.hrm.halting import ExplorationDraws
+from hrm_hf.original.published_checkpoint import convert_state_dict, read_published_state_dict
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

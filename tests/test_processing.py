@@ -9,9 +9,9 @@ import torch
 from transformers import AutoProcessor
 
 from hrm_hf import HrmProcessor
-from hrm_hf.errors import ArgumentError, CheckpointError, PuzzleError
-from hrm_hf.processing_hrm import CODECS, PuzzleCodec
-from hrm_hf.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError, PuzzleError
+from hrm_hf.hrm.processing_hrm import CODECS, PuzzleCodec
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 # A 4x4 Sudoku with boxes of 2x2; token ids: blank 1, digit d is d + 1.
 PUZZLE = "1..4..1..1..4..1"

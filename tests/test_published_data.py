@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hub_server import HubServer
 
-from hrm_hf.arc import ArcAugmentation, frame
 from hrm_hf.data import PuzzleFile, load_puzzles, published_folder
-from hrm_hf.data.published_folder import convert_published_folder
-from hrm_hf.errors import ArgumentError, DataError
+from hrm_hf.hrm.arc import ArcAugmentation, frame
+from hrm_hf.hrm.errors import ArgumentError, DataError
+from hrm_hf.original.published_folder import convert_published_folder
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "G"

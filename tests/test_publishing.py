@@ -19,13 +19,13 @@ from test_modeling import perturbed, tiny_model
 from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
-from hrm_hf.checkpoint_check import check_checkpoint
-from hrm_hf.model_card import write_model_card
-from hrm_hf.publishing import collect, push_checkpoint
-from hrm_hf.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
+from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
+from hrm_hf.hub.checkpoint_check import check_checkpoint
+from hrm_hf.hub.model_card import write_model_card
+from hrm_hf.hub.publishing import collect, push_checkpoint
+from hrm_hf.hub.travelling_code import add_code, code_files
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, on_main_process
 from hrm_hf.training.trainer import make_accelerator
-from hrm_hf.travelling_code import add_code, code_files
 
 ROOT = Path(__file__).parents[1]
 PUZZLES = ["142.23....32..1.", "1..............."]
@@ -366,7 +366,7 @@ def test_wrong_values_are_refused(checkpoint, tmp_path):
 
 
 def test_without_a_token_nothing_begins(checkpoint, monkeypatch):
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: None)
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: None)
     with pytest.raises(CheckpointError, match="no token to push to you/name.*hf auth login"):
         push_checkpoint(checkpoint, "you/name")
 
@@ -379,9 +379,9 @@ PUSHES_AND_LOADS = """
 import hrm_hf, json, sys
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, pipeline
-from hrm_hf.checkpoint_check import check_puzzle_model
-from hrm_hf.errors import HrmError
-from hrm_hf.publishing import push_checkpoint
+from hrm_hf.hub.checkpoint_check import check_puzzle_model
+from hrm_hf.hrm.errors import HrmError
+from hrm_hf.hub.publishing import push_checkpoint
 
 for folder, repo_id, options in json.loads(sys.argv[1]):
     try:
@@ -479,8 +479,8 @@ def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
 
 PUSHES_WITH_TOKENS = """
 import json, sys
-from hrm_hf.errors import HrmError
-from hrm_hf.publishing import push_checkpoint
+from hrm_hf.hrm.errors import HrmError
+from hrm_hf.hub.publishing import push_checkpoint
 
 for token in json.loads(sys.argv[2]):
     try:
@@ -615,8 +615,8 @@ def test_trainer_pushes_its_last_export(tmp_path):
 
 
 def test_failed_push_keeps_the_checkpoint_and_names_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.training_run.check_can_push", lambda repo_id: None)
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: "hf_test")  # HF_HUB_OFFLINE is set: it must fail
+    monkeypatch.setattr("hrm_hf.commands.training_run.check_can_push", lambda repo_id: None)
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: "hf_test")  # HF_HUB_OFFLINE is set: it must fail
     folder = tmp_path / "a run"
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set.* push it with ") as failed:
         train("--output_dir", str(folder), "--push_to_hub", "you/name", "--hub_private")
@@ -627,7 +627,7 @@ def test_failed_push_keeps_the_checkpoint_and_names_the_command(tmp_path, monkey
 
 
 def test_training_refuses_what_could_never_be_pushed(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.hub_errors.get_token", lambda: None)
+    monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: None)
     with pytest.raises(CheckpointError, match="no token to push to you/name"):
         train("--output_dir", str(tmp_path / "run"), "--push_to_hub", "you/name")
     assert not (tmp_path / "run").exists()

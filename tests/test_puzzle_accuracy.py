@@ -6,9 +6,9 @@ import evaluate
 import numpy as np
 import pytest
 
-import hrm_hf.puzzle_accuracy
-from hrm_hf.errors import ArgumentError
-from hrm_hf.puzzle_accuracy import PuzzleAccuracy
+import hrm_hf.scores.puzzle_accuracy
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.scores.puzzle_accuracy import PuzzleAccuracy
 
 # Right; half right; right in its only labelled cell; without labels.
 LABELS = np.array([[2, 3, 4, 5], [2, 3, 4, 5], [-100, -100, 4, -100], [-100, -100, -100, -100]])
@@ -22,7 +22,7 @@ def test_metric_by_import(tmp_path):
 
 
 def test_metric_by_path_in_batches_and_with_halting(tmp_path):
-    metric = evaluate.load(str(Path(hrm_hf.puzzle_accuracy.__file__)), cache_dir=str(tmp_path))
+    metric = evaluate.load(str(Path(hrm_hf.scores.puzzle_accuracy.__file__)), cache_dir=str(tmp_path))
     for rows in (slice(0, 1), slice(1, 4)):
         metric.add_batch(predictions=PREDICTIONS[rows], references=LABELS[rows])
     assert metric.compute(q_halt_logits=Q_HALT) == SHARES | {"q_halt_accuracy": pytest.approx(1 / 3)}

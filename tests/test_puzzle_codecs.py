@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.puzzle_codecs import CODECS, PuzzleCodec
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.puzzle_codecs import CODECS, PuzzleCodec
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 MAZE = "S #\n   \n# G"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hrm_hf.errors import PuzzleError
-from hrm_hf.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
+from hrm_hf.hrm.errors import PuzzleError
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 NAMES = [BLANK_NAME, "007bbfb7", "007bbfb7_t1_0213456789", "", "00d62c1b", "007bbfb7_t0_0321456789", ""]
 

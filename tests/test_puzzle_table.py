@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
-from hrm_hf.errors import ArgumentError
+from hrm_hf.hrm.errors import ArgumentError
 
 CONFIG = dict(
     vocab_size=6,

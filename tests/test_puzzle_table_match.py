@@ -6,8 +6,8 @@ import torch
 
 from hrm_hf import ArgumentError, DataError, HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
-from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
-from hrm_hf.puzzle_table_match import match_puzzle_table
+from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.scores.puzzle_table_match import match_puzzle_table
 
 KNOWN = ("<blank>", "ant", "bee", "cat")
 

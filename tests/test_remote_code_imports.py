@@ -10,7 +10,7 @@ import sys
 import pytest
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
-from hrm_hf.travelling_code import PACKAGE, code_files
+from hrm_hf.hub.travelling_code import PACKAGE, code_files
 
 LIBRARIES = {"huggingface_hub", "numpy", "torch", "transformers"}
 

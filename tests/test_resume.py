@@ -15,12 +15,12 @@ from test_trainer import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, DataError
 from hrm_hf.data import training_batches
-from hrm_hf.data.sudoku_builder import build_sudoku, generate_rows
+from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
 from hrm_hf.training import HrmTrainer, RunFolder
 from hrm_hf.training.batch_stream import BatchStream
 from hrm_hf.training.best_score import BestScore
 from hrm_hf.training.run_folder import choose_run_dir
-from hrm_hf.training.run_states import open_state
+from hrm_hf.training.states.run_states import open_state
 
 CLOCKS = ("seconds", "elapsed_seconds")
 

@@ -20,9 +20,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrm_hf.errors import ArgumentError, CheckpointError
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError
 from hrm_hf.training import run_states, state_files
-from hrm_hf.training.run_states import (
+from hrm_hf.training.states.run_states import (
     drop_partial,
     newest_state,
     open_state,

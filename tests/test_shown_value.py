@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrm_hf.shown_value import one_line, shown
+from hrm_hf.hrm.shown_value import one_line, shown
 
 CYCLE: list = []
 CYCLE.append(CYCLE)

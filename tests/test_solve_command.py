@@ -12,8 +12,8 @@ import torch
 from hub_server import HubServer
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
-from hrm_hf.solve_command import main
+from hrm_hf.commands.solve import main
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 
 ROOT = Path(__file__).parents[1]
 SIZES = dict(
@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_one_line(checkpoints, said, tmp_path):
 
 SOLVES = """
 import json, sys
-from hrm_hf.solve_command import main
+from hrm_hf.commands.solve import main
 for name in json.loads(sys.argv[1]):
     assert main(["--checkpoint", name, "1..............."]) == (0 if name == "you/sudoku" else 2), name
 """

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_modeling import perturbed, plain_solve, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, PuzzleError
-from hrm_hf.configuration_hrm import COMPUTE_DTYPES
-from hrm_hf.solving import PuzzleSlots, solve_queue
+from hrm_hf.hrm.configuration_hrm import COMPUTE_DTYPES
+from hrm_hf.hrm.solving import PuzzleSlots, solve_queue
 from hrm_hf.training import HrmModelArguments
 
 NUM_ROWS = 24

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from hrm_hf.commands.training_run import run_as_command
 from hrm_hf.training.stop_requests import StoppedBySignal, StopRequests
-from hrm_hf.training_run import run_as_command
 
 TESTS = Path(__file__).parent
 ALONE = SimpleNamespace(num_processes=1, is_main_process=True)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_hf import sudoku
-from hrm_hf.errors import PuzzleError
-from hrm_hf.sudoku import SudokuSymmetries
+from hrm_hf.hrm.errors import PuzzleError
+from hrm_hf.hrm.sudoku import SudokuSymmetries
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 QUESTION = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"

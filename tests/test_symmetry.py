@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrm_hf.errors import ArgumentError
-from hrm_hf.symmetry import DIHEDRAL_INVERSE, dihedral, inverse_dihedral
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hrm.symmetry import DIHEDRAL_INVERSE, dihedral, inverse_dihedral
 
 GOLDEN = Path(__file__).parent / "golden" / "G"
 

@@ -12,8 +12,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from test_modeling import perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
-from hrm_hf.evaluation import evaluate_puzzles
-from hrm_hf.halting import ExplorationDraws
+from hrm_hf.hrm.halting import ExplorationDraws
+from hrm_hf.scores.evaluation import evaluate_puzzles
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, RunFolder, make_accelerator, share_cpu_cores
 
 

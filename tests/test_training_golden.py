@@ -11,7 +11,7 @@ from golden_fixtures import (
     recorded_parameters,
 )
 
-from hrm_hf.halting import ExplorationDraws
+from hrm_hf.hrm.halting import ExplorationDraws
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.step_metrics import means
 

@@ -19,8 +19,8 @@ from load_without_package import NAMES, PUZZLE
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 from hrm_hf import CheckpointError, HrmConfig, HrmForPuzzleSolving, HrmProcessor, PuzzleSolvingPipeline
-from hrm_hf.puzzle_identifiers import PuzzleIdentifiers
-from hrm_hf.travelling_code import add_code, code_files
+from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
+from hrm_hf.hub.travelling_code import add_code, code_files
 
 SCRIPT = Path(__file__).with_name("load_without_package.py")
 PUSH = Path(__file__).parents[1] / "examples" / "push_to_hub.py"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hrm_hf import arc
-from hrm_hf.arc import ArcAugmentation
-from hrm_hf.errors import ArgumentError, PuzzleError
-from hrm_hf.voting import pass_at_k, rank_answers, submission, vote
+from hrm_hf.hrm.arc import ArcAugmentation
+from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.voting import pass_at_k, rank_answers, submission, vote
 
 A, B, C = np.array([[1, 2, 3]]), np.array([[1], [2], [3]]), np.array([[7, 0], [0, 7]])
 EMPTY = np.zeros((0, 0), np.uint8)
@@ -210,7 +210,7 @@ def test_chunks_of_rows_are_joined(monkeypatch):
     answers = made_up_tasks(5, np.random.default_rng(6), (5, 5))
     inputs = cast([(name, k[1], grid, 0.5) for k, grid in answers.items() for name in variants(k[0], 4)])
     whole = {key: rows_of(found) for key, found in vote(*inputs).items()}
-    monkeypatch.setattr("hrm_hf.voting._CHUNK_ROWS", 3)
+    monkeypatch.setattr("hrm_hf.hrm.voting._CHUNK_ROWS", 3)
     assert {key: rows_of(found) for key, found in vote(*inputs).items()} == whole
 
 

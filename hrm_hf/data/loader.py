@@ -15,8 +15,8 @@ import pyarrow as pa
 from datasets.fingerprint import Hasher
 from datasets.iterable_dataset import _BaseExamplesIterable
 
-from ..errors import ArgumentError
-from .hub import puzzle_file_path
+from ..hrm.errors import ArgumentError
+from ..hub.dataset_files import puzzle_file_path
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from ..errors import ArgumentError, DataError
-from ..puzzle_identifiers import BLANK_NAME
+from ..hrm.errors import ArgumentError, DataError
+from ..hrm.puzzle_identifiers import BLANK_NAME
 from .frames import frame_pairs, pair_offsets, runs
 from .schema import (
     EXAMPLES,
@@ -40,7 +40,7 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    from ..configuration_hrm import HrmConfig
+    from ..hrm.configuration_hrm import HrmConfig
 
 _SCAN_BYTES = 1 << 24  # rows are checked in pieces of this size
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..hrm.errors import ArgumentError
 
 
 class BatchDraw(NamedTuple):

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..hrm.errors import DataError
 
 FORMAT = "hrm_hf.puzzles"
 VERSION = 1

@@ -13,7 +13,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..errors import ArgumentError, DataError
+from ..hrm.errors import ArgumentError, DataError
 from .schema import (
     EXAMPLES,
     IDENTIFIER,

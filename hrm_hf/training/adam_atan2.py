@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from ..errors import ArgumentError
+from ..hrm.errors import ArgumentError
 
 _COMPILED_FROM = 4096  # elements; below, the plain operations cost nothing, and odd sizes would compile again
 

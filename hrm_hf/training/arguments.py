@@ -11,11 +11,11 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
-from ..command_parser import CommandParser
-from ..configuration_hrm import COMPUTE_DTYPES, HrmConfig
-from ..errors import ArgumentError
-from ..hub_errors import check_repo_id
-from .run_states import MAX_STEP
+from ..commands.command_parser import CommandParser
+from ..hrm.configuration_hrm import COMPUTE_DTYPES, HrmConfig
+from ..hrm.errors import ArgumentError
+from ..hub.hub_errors import check_repo_id
+from .states.run_states import MAX_STEP
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from datasets import IterableDataset
 
-from ..errors import CheckpointError, DataError
+from ..hrm.errors import CheckpointError, DataError
 
 
 class BatchStream(Iterator[dict[str, Any]]):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ArgumentError
+from ..hrm.errors import ArgumentError
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 import torch
 
-from ..errors import NonFiniteError
-from ..modeling_hrm import HrmForPuzzleSolving
+from ..hrm.errors import NonFiniteError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from .slots import ActSlots
 
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from ..errors import HrmError, ProcessLostError
+from ..hrm.errors import HrmError, ProcessLostError
 from .stop_requests import StoppedBySignal
 
 SECONDS_TO_LEAVE = 25.0  # for the code inside the context to end by itself, then again for the process

@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from ..errors import HrmError
+from ..hrm.errors import HrmError
 
 
 def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:

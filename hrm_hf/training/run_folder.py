@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from ..errors import ArgumentError
-from ..modeling_hrm import HrmForPuzzleSolving
-from .run_states import is_state_name, state_steps
+from ..hrm.errors import ArgumentError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from .states.run_states import is_state_name, state_steps
 
 try:
     import fcntl

@@ -2,8 +2,8 @@
 
 import torch
 
-from ..configuration_hrm import HrmConfig
-from ..modeling_hrm import HrmForPuzzleSolving
+from ..hrm.configuration_hrm import HrmConfig
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
 
 
 def seeded_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..halting import select_rows
-from ..modeling_hrm import HrmCarry, HrmForPuzzleSolving
+from ..hrm.halting import select_rows
+from ..hrm.modeling_hrm import HrmCarry, HrmForPuzzleSolving
 
 Batch = dict[str, torch.Tensor]  # input_ids (B, S), labels (B, S), puzzle_identifiers (B,): int64
 

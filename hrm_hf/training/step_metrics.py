@@ -2,7 +2,7 @@
 
 import torch
 
-from ..losses import IGNORE_INDEX, SegmentLosses, rows_solved
+from ..hrm.losses import IGNORE_INDEX, SegmentLosses, rows_solved
 
 LOSS_NAMES = ("lm_loss", "q_halt_loss", "q_continue_loss")
 

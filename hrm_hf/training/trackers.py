@@ -5,7 +5,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..errors import ArgumentError
+from ..hrm.errors import ArgumentError
 
 
 class Trackers:

@@ -29,13 +29,13 @@ from safetensors.torch import load_model
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from ..compiled import compiled_block
-from ..errors import ArgumentError, CheckpointError, DataError, NonFiniteError
-from ..evaluation import PuzzleRows, evaluate_puzzles
-from ..halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
-from ..losses import segment_losses
-from ..modeling_hrm import HrmForPuzzleSolving
-from ..publishing import push_checkpoint
+from ..hrm.compiled import compiled_block
+from ..hrm.errors import ArgumentError, CheckpointError, DataError, NonFiniteError
+from ..hrm.halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
+from ..hrm.losses import segment_losses
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hub.publishing import push_checkpoint
+from ..scores.evaluation import PuzzleRows, evaluate_puzzles
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .averaging import WeightAverage
@@ -46,14 +46,14 @@ from .finite_watch import FiniteWatch
 from .lost_process import naming_lost_processes
 from .main_process import on_main_process
 from .run_folder import RunFolder
-from .run_states import state_steps
 from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
 from .slots import ActSlots, Batch, on_device
+from .states.run_states import state_steps
+from .states.trainer_state import find_state, restore_state, save_state
 from .step_metrics import means, segment_sums
 from .stop_requests import StoppedBySignal, StopRequests
 from .trackers import Trackers
-from .trainer_state import find_state, restore_state, save_state
 
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 

@@ -1,0 +1,1 @@
+"""What the commands do: the scripts in convert/ and examples/ call them. Imports every room."""

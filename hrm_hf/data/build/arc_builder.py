@@ -1,0 +1,277 @@
+"""Builds ARC puzzle files: each task with its augmented variants, as native grids; written with PuzzleWriter.
+
+As in the published builder: a variant is a dihedral transform and a permutation of the colours 1 to 9 of a whole task;
+variant 0 is the original; a variant equal to an earlier one is rejected. The train pairs of all tasks train, and the
+test pairs of training tasks; the test pairs of evaluation tasks are the test split, in every variant. Unlike there the
+draws depend on the seed and the task's name alone, so that neither other tasks, nor the number of workers, nor any
+order change them; and frames are made when a batch is read, since most of a frame is padding.
+
+Workers draw and compare variants; this process makes the rows again from the few bytes of each draw, and writes them.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, ArcAugmentation, ArcTask, vocabulary
+from ...hrm.errors import ArgumentError, PuzzleError
+from ...hrm.symmetry import dihedral
+from .arc_tasks import EVALUATION, TRAINING, CollectedTask
+from ..schema import (
+    IDENTIFIER,
+    MAX_VARIANTS,
+    NAME,
+    ROWS_ARE_VARIANTS,
+    SWAPS_SIDES,
+    TRANSFORM,
+    GridExample,
+    PuzzleSetInfo,
+)
+from ..writer import PuzzleWriter
+
+TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
+_Pair = tuple[np.ndarray, np.ndarray]
+_Variants = tuple[np.ndarray, np.ndarray]  # transforms (rows,) uint8, colours (rows, 10) uint8
+
+
+def build_arc(
+    output_dir: str | os.PathLike,
+    tasks: Sequence[CollectedTask],
+    num_aug: int = 1000,
+    seed: int = 42,
+    num_workers: int | None = None,
+    frame_shape: tuple[int, int] = FRAME_SHAPE,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> tuple[PuzzleSetInfo, PuzzleSetInfo | None]:
+    """Write output_dir/train.h5 and output_dir/test.h5 and return what they hold.
+
+    tasks: as arc_mixture.mix_collections gives them, in any order; with no evaluation task there is no test.h5 (an old
+    one is removed when overwriting) and its facts are None. num_aug: variants beside each original, fewer where a task
+    has no more; num_workers: processes that draw them (None: one per core at hand; 1: this process alone);
+    frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
+    the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
+    Raises ArgumentError for other values, for two tasks of one name, and if a file is there already and `overwrite` is
+    not set; PuzzleError for a grid that is too large or a test pair without output, naming task and pair.
+    """
+    tasks = sorted(tasks, key=lambda task: task.name)
+    num_workers = _num_cores() if num_workers is None else num_workers
+    paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
+    _check_arguments(tasks, num_aug, seed, num_workers, frame_shape)
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
+    with ExitStack() as stack:
+        # The workers start before anything else does: a process with threads or open files is no good one to fork.
+        drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))
+        train = stack.enter_context(PuzzleWriter(paths[0], _info("train", num_aug, seed, frame_shape), overwrite))
+        test = None
+        if any(_is_tested(task) for task in tasks):
+            test = stack.enter_context(PuzzleWriter(paths[1], _info("test", num_aug, seed, frame_shape), overwrite))
+        num_identifiers = 1  # the blank one
+        for task, variants in zip(tqdm(tasks, unit="task", disable=not progress), drawn, strict=True):
+            arrays = _row_arrays(task.name, variants, num_identifiers)
+            num_identifiers += len(arrays[IDENTIFIER])
+            train_pairs = task.task.train + (task.task.test if task.split != EVALUATION else [])
+            _add(train, task, train_pairs, variants, arrays)
+            if _is_tested(task):
+                _add(test, task, task.task.test, variants, arrays)
+        for writer in (train, test):
+            if writer is not None:
+                writer.set_num_puzzle_identifiers(num_identifiers)
+    if test is None:
+        paths[1].unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
+    return train.info, test.info if test is not None else None
+
+
+def draw_variants(task: ArcTask, num_aug: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The original and up to num_aug variants of a task, all different: transforms (rows,) uint8, colours (rows, 10)
+    uint8, where row 0 is the identity. Depends on the task, num_aug and seed alone.
+    """
+    generator = np.random.default_rng([seed, int.from_bytes(sha256(task.name.encode()).digest(), "big")])
+    transforms = [np.zeros(1, np.uint8)]
+    colours = [np.arange(NUM_COLOURS, dtype=np.uint8)[None]]
+    seen = set(_variant_keys(task, transforms[0], colours[0]))
+    for _ in range(TRIES_PER_VARIANT):
+        if len(seen) == num_aug + 1:
+            break
+        drawn = ArcAugmentation.draw(num_aug, generator)
+        chosen = []
+        for row, key in enumerate(_variant_keys(task, *drawn)):
+            if key not in seen and len(seen) <= num_aug:
+                seen.add(key)
+                chosen.append(row)
+        transforms.append(drawn[0][chosen])
+        colours.append(drawn[1][chosen])
+    return np.concatenate(transforms), np.concatenate(colours)
+
+
+def pair_cells(pair: _Pair, transforms: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """(rows, n_in + n_out) uint8 token ids: the two grids of a pair under each row's transform (rows,) and colour map
+    (rows, 10), each grid flattened row by row.
+    """
+    cells = np.empty((len(transforms), sum(grid.size for grid in pair)), np.uint8)
+    tokens = colours + np.uint8(FIRST_COLOUR_ID)  # (rows, 10)
+    for transform in np.unique(transforms):
+        which = np.flatnonzero(transforms == transform)
+        originals = np.concatenate([dihedral(grid, transform).reshape(-1) for grid in pair])
+        cells[which] = tokens[which].take(originals, axis=1)
+    return cells
+
+
+def variant_names(task_name: str, transforms: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """(rows,) fixed-length bytes: what ArcAugmentation.name gives for each row."""
+    start = len(task_name)
+    characters = np.zeros((len(transforms), start + 14), np.uint8)  # '_t', transform, '_', 10 digits
+    characters[:, : start + 4] = np.frombuffer(f"{task_name}_t0_".encode("ascii"), np.uint8)
+    characters[:, start + 2] += transforms
+    characters[:, start + 4 :] = colours + np.uint8(ord("0"))
+    identity = (transforms == 0) & (colours == np.arange(NUM_COLOURS)).all(axis=1)
+    characters[identity, start:] = 0
+    return characters.view(f"S{start + 14}")[:, 0]
+
+
+def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) -> list[tuple[bytes, ...]]:
+    """One key per row, equal where the pairs of the variants are the same, in whatever order: the pairs themselves,
+    their shapes in front, sorted. (A set compares them whole, so that no two hashes can collide.)
+    """
+    swapped = SWAPS_SIDES[transforms].tolist()
+    columns = []
+    for pair in task.train + task.test:
+        content = pair_cells(pair, transforms, colours).tobytes()
+        length = len(content) // len(swapped)
+        plain = b"".join(np.array(grid.shape, "<u2").tobytes() for grid in pair)
+        turned = b"".join(np.array(grid.shape[::-1], "<u2").tobytes() for grid in pair)
+        starts = range(0, len(content), length)
+        columns.append(
+            [
+                (turned if turn else plain) + content[start : start + length]
+                for start, turn in zip(starts, swapped, strict=True)
+            ]
+        )
+    return [tuple(sorted(pairs)) for pairs in zip(*columns, strict=True)]
+
+
+def _add(
+    writer: PuzzleWriter,
+    task: CollectedTask,
+    pairs: Sequence[_Pair],
+    variants: _Variants,
+    arrays: dict[str, np.ndarray],
+) -> None:
+    examples = [GridExample(pair_cells(pair, *variants), pair[0].shape, pair[1].shape) for pair in pairs]
+    attributes = {"source": task.source, "split": task.split, "num_train_pairs": len(task.task.train)}
+    writer.add_puzzle(task.name, examples, ROWS_ARE_VARIANTS, attributes, arrays)
+
+
+def _row_arrays(task_name: str, variants: _Variants, first_identifier: int) -> dict[str, np.ndarray]:
+    transforms, colours = variants
+    return {
+        TRANSFORM: transforms,
+        "colours": colours,
+        IDENTIFIER: np.arange(first_identifier, first_identifier + len(transforms), dtype=np.int32),
+        NAME: variant_names(task_name, transforms, colours),
+    }
+
+
+def _info(split: str, num_aug: int, seed: int, frame_shape: tuple[int, int]) -> PuzzleSetInfo:
+    tokens = tuple(vocabulary())
+    return PuzzleSetInfo(
+        task="arc",
+        split=split,
+        vocab_size=len(tokens),
+        vocabulary=tokens,
+        grid_shape=tuple(frame_shape),
+        num_aug=num_aug,
+        seed=seed,
+        pad_id=PAD_ID,
+        eos_id=EOS_ID,
+    )
+
+
+def _is_tested(task: CollectedTask) -> bool:
+    return task.split != TRAINING
+
+
+def _check_arguments(
+    tasks: Sequence[CollectedTask], num_aug: int, seed: int, num_workers: int, frame_shape: tuple[int, int]
+) -> None:
+    if not tasks:
+        raise ArgumentError("there is no task to build from: at least one is needed")
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1 or min(frame_shape) < 1:
+        raise ArgumentError(
+            f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}, frame_shape {tuple(frame_shape)}: "
+            f"allowed are num_aug from 0 to {MAX_VARIANTS}, seed from 0, num_workers and the sides of the frame from 1"
+        )
+    for first, second in zip(tasks, tasks[1:], strict=False):
+        if first.name == second.name:
+            raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
+    for task in tasks:
+        for part, pairs in (("train", task.task.train), ("test", task.task.test)):
+            for number, pair in enumerate(pairs, start=1):
+                if pair[1] is None:
+                    raise PuzzleError(f"{task.source}: task {task.name}, {part} pair {number} has no output")
+                if (side := max(max(grid.shape) for grid in pair)) > min(frame_shape):
+                    raise PuzzleError(
+                        f"{task.source}: task {task.name}, {part} pair {number} has a grid with a side of {side} "
+                        f"cells, allowed are {min(frame_shape)}: it must fit the frame {tuple(frame_shape)} turned too"
+                    )
+
+
+# The workers
+
+
+@contextmanager
+def _drawn_variants(
+    tasks: Sequence[ArcTask], num_aug: int, seed: int, num_workers: int
+) -> Iterator[Iterator[_Variants]]:
+    """`draw_variants` of each task, in order, by this process or by others, a bounded number of tasks ahead.
+
+    On Linux workers are forked, since one started anew would load this package, and with it torch, once more (about
+    350 MB each). Elsewhere forking is not safe, and the platform's own way is used. The pool is gone after the block,
+    whatever ended it.
+    """
+    if num_workers == 1:
+        yield (draw_variants(task, num_aug, seed) for task in tasks)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    executor = ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_leave_interrupts_to_parent)
+    try:
+        futures = (executor.submit(draw_variants, task, num_aug, seed) for task in tasks)
+        with warnings.catch_warnings():
+            # Python 3.12 warns when a process with threads is forked. Those here are idle ones that numpy and torch
+            # keep for matrix products, of which the workers make none.
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            ahead = deque(islice(futures, 2 * num_workers))  # this starts all workers
+        yield _in_order(ahead, futures)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(ahead: deque, futures: Iterator) -> Iterator[_Variants]:
+    while ahead:
+        variants = ahead.popleft().result()
+        ahead.extend(islice(futures, 1))
+        yield variants
+
+
+def _leave_interrupts_to_parent() -> None:
+    """A terminal sends Ctrl-C to every process; the parent alone ends the build."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,0 +1,165 @@
+"""Puts several ARC collections together: each task once, and no answer of the test split among the training pairs.
+
+Collections overlap: ARC-AGI-2 took over most of ARC-AGI, and has many of its evaluation tasks in its training set. To
+train on them is to have seen the answers that the score asks for.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import numpy as np
+
+from ...hrm.arc import ArcTask
+from ...hrm.errors import ArgumentError, DataError
+from .arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
+
+BOTH = "both"  # the split of a task whose test pairs train and test, which only `leaks="allow"` gives
+LEAK_CHOICES = ("refuse", "drop", "allow")
+
+
+@dataclass(frozen=True)
+class ArcMixture:
+    """Tasks in the order of their names, each name once; one line for each task that was left out, of the collections
+    too; and notes.
+    """
+
+    tasks: tuple[CollectedTask, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """`copy`, a task of collection number `collection`, brings a test pair of `evaluation` into training."""
+
+    evaluation: CollectedTask
+    copy: CollectedTask
+    collection: int
+
+    def __str__(self) -> str:
+        return f"{self.copy.source} trains on test pairs of {self.evaluation.source}"
+
+
+def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False) -> ArcMixture:
+    """All tasks of the collections, each name once.
+
+    Equal copies of a task (the same train pairs and the same test pairs, in any order) count once, the first given.
+    Different tasks of one name: DataError naming both; with `skip_bad` the first given stays and the others are left
+    out and listed. leaks, see `find_leaks`: "refuse" raises DataError with the names; "drop" leaves the copies that
+    train out and lists them; "allow" keeps them and notes it, a task that then trains and tests gets the split BOTH.
+    Raises ArgumentError for another word.
+    """
+    if leaks not in LEAK_CHOICES:
+        raise ArgumentError(f"leaks is {leaks!r}, allowed are {', '.join(LEAK_CHOICES)}")
+    found = find_leaks(collections)
+    left_out = [line for collection in collections for line in collection.left_out]
+    notes = [line for collection in collections for line in collection.notes] + _leaks_as_published(collections)
+    if found and leaks == "refuse":
+        raise DataError(
+            f"{_leaks_in_words(found)}. Drop the tasks that train on them (leaks: drop), or allow it (leaks: allow), "
+            "knowing that the scores then mean little"
+        )
+    if found and leaks == "allow":
+        notes.append(f"allowed: {_leaks_in_words(found)}")
+    dropped = {(leak.collection, leak.copy.source): leak for leak in found} if leaks == "drop" else {}
+    left_out += [f"dropped: {leak}" for leak in dropped.values()]
+    by_name: dict[str, CollectedTask] = {}
+    num_equal = 0
+    for number, collection in enumerate(collections):
+        for task in collection.tasks:
+            if (number, task.source) in dropped:
+                continue
+            first = by_name.setdefault(task.name, task)
+            if first is task:
+                continue
+            if _content(first.task) == _content(task.task):
+                num_equal += 1
+                if first.split != task.split:
+                    by_name[task.name] = replace(first, split=BOTH)
+                continue
+            message = f"task {task.name} of {task.source} differs from that of {first.source}"
+            if not skip_bad:
+                raise DataError(f"{message}: leave one of them out, or ask for bad tasks to be skipped")
+            left_out.append(message)
+    if num_equal:
+        notes.append(f"{num_equal} tasks occur again with equal content and count once")
+    tasks = tuple(by_name[name] for name in sorted(by_name))
+    return ArcMixture(tasks, tuple(left_out), tuple(notes))
+
+
+def find_leaks(collections: Sequence[ArcCollection]) -> list[Leak]:
+    """Every copy through which an evaluation task's test pairs would be trained on, in the order of the collections.
+
+    A copy is a training task of the same name, in any collection, or a task of another collection, whatever its name
+    and split, one of whose training pairs equals one of the test pairs. (Within a collection pairs are not compared:
+    ARC-AGI has one such pair as published.)
+    """
+    evaluation_of_name: dict[str, CollectedTask] = {}
+    tested: dict[bytes, list[tuple[int, CollectedTask]]] = defaultdict(list)  # test pair -> who asks for it
+    for number, collection in enumerate(collections):
+        for task in collection.tasks:
+            if task.split == EVALUATION:
+                evaluation_of_name.setdefault(task.name, task)
+                for key in _pair_keys(task.task.test):
+                    tested[key].append((number, task))
+    found = []
+    for number, collection in enumerate(collections):
+        for task in collection.tasks:
+            asking = evaluation_of_name.get(task.name) if task.split == TRAINING else None
+            asking = asking or _asks_for_pair(number, task, tested)
+            if asking is not None:
+                found.append(Leak(asking, task, number))
+    return found
+
+
+def _asks_for_pair(number: int, task: CollectedTask, tested: dict) -> CollectedTask | None:
+    """The first evaluation task of another collection that asks for a pair which this task trains on."""
+    for key in _training_keys(task):
+        for its_number, evaluation in tested.get(key, ()):
+            equal_copies = task.split == EVALUATION and _content(task.task) == _content(evaluation.task)
+            if its_number != number and not equal_copies:
+                return evaluation
+    return None
+
+
+def _leaks_as_published(collections: Sequence[ArcCollection]) -> list[str]:
+    """A note for each evaluation task one of whose test pairs trains through another task of its own collection."""
+    notes = []
+    for collection in collections:
+        trained = {key: task for task in collection.tasks for key in _training_keys(task)}
+        for task in collection.tasks:
+            copies = [trained.get(key) for key in _pair_keys(task.task.test)] if task.split == EVALUATION else []
+            notes += [
+                f"kept as published: {copy.source} trains on a test pair of {task.source}"
+                for copy in copies
+                if copy is not None and copy.name != task.name
+            ]
+    return notes
+
+
+def _training_keys(task: CollectedTask) -> list[bytes]:
+    return _pair_keys(task.task.train + (task.task.test if task.split == TRAINING else []))
+
+
+def _pair_keys(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[bytes]:
+    """One key per pair, equal for equal grids alone."""
+    return [
+        blake2b(
+            b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair), digest_size=16
+        ).digest()
+        for pair in pairs
+    ]
+
+
+def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
+    """Equal for tasks with the same train pairs and the same test pairs, each in any order."""
+    return sorted(_pair_keys(task.train)), sorted(_pair_keys(task.test))
+
+
+def _leaks_in_words(found: Sequence[Leak]) -> str:
+    names = sorted({leak.evaluation.name for leak in found})
+    return (
+        f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)} (first: {found[0]})"
+    )

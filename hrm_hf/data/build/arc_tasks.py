@@ -1,0 +1,256 @@
+"""Reads collections of ARC tasks from a folder or a zip, in the layout of the original repositories or of Kaggle.
+
+Original: `data/training/*.json`, `data/evaluation/*.json`, and `corpus/<Concept>/*.json` (training), one task a file,
+at any depth. Kaggle: `<set>_challenges.json` and `<set>_solutions.json`, many tasks a file. All other files are left
+alone. Zips are read in memory and never unpacked to disk.
+"""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ...hrm.arc import FRAME_SHAPE, ArcTask, parse_task
+from ...hrm.errors import DataError, PuzzleError
+from ...hrm.puzzle_identifiers import BLANK_NAME
+
+TRAINING, EVALUATION = "training", "evaluation"
+MAX_FILE_BYTES = 16_000_000  # of one JSON file, once unpacked: the largest of the published collections has about 6 MB
+MAX_TOTAL_BYTES = 200_000_000  # of all JSON files of a collection
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that zipfile unpacks in bounded steps
+_CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
+_LAYOUTS = (
+    "data/training/*.json, data/evaluation/*.json, corpus/<Concept>/*.json, or *_challenges.json with *_solutions.json"
+)
+
+
+@dataclass(frozen=True)
+class CollectedTask:
+    """A task, its split, and where it is from: the collection's name and the file (and task) in it.
+
+    split: TRAINING, all of whose pairs train; EVALUATION, whose test pairs are the test split; in a mixture also
+    arc_mixture.BOTH.
+    """
+
+    task: ArcTask
+    split: str
+    collection: str
+    member: str
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def source(self) -> str:
+        return f"{self.collection}: {self.member}"
+
+
+@dataclass(frozen=True)
+class ArcCollection:
+    """What one folder or zip holds: tasks in the order of their names; one line per bad task that was left out; and
+    notes on what was left alone.
+    """
+
+    name: str
+    tasks: tuple[CollectedTask, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A task before it is read; `load` gives its JSON value or raises DataError."""
+
+    name: str
+    split: str
+    member: str
+    load: Callable[[], object]
+
+
+def read_collection(
+    path: str | os.PathLike, frame_shape: tuple[int, int] = FRAME_SHAPE, skip_bad: bool = False
+) -> ArcCollection:
+    """Read and check every task of a folder or a zip.
+
+    frame_shape: the largest grid. Raises DataError naming the file, and for a bad task also the task, the pair and the
+    cell: a path that is neither folder nor zip; in a folder, what is no regular file, or a link that leads out of it;
+    a zip that is damaged or holds an encrypted member or one whose name is absolute or leaves its folder; a file above
+    MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file without its solutions or the reverse; no task at
+    all; a task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs, or
+    with a name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other
+    errors remain.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files, name = _read_folder(path), path.resolve().name
+    elif path.is_file():
+        files, name = _read_zip(path), path.stem
+    else:
+        raise DataError(f"{path}: there is no such file or folder")
+    tasks, left_out, notes = [], [], []
+    for candidate in _candidates(path, files, notes):
+        try:
+            task = parse_task(candidate.name, candidate.load(), max_shape=frame_shape)
+            if not task.train:
+                raise DataError(f"task {task.name} has no train pairs")
+            if "/" in task.name or task.name in (".", BLANK_NAME):
+                raise DataError(f"task {task.name}: a name must not hold '/' nor be '.' or {BLANK_NAME!r}")
+            tasks.append(CollectedTask(task, candidate.split, name, candidate.member))
+        except (DataError, PuzzleError) as error:
+            message = f"{path}: {candidate.member!r}: {error}"
+            if not skip_bad:
+                raise DataError(message) from None
+            left_out.append(message)
+    if not tasks and not left_out and not notes:
+        raise DataError(f"{path} holds no ARC task: looked for {_LAYOUTS}")
+    tasks.sort(key=lambda task: (task.name, task.member))
+    return ArcCollection(name, tuple(tasks), tuple(left_out), tuple(notes))
+
+
+def _read_folder(path: Path) -> dict[str, bytes]:
+    """Member -> content of each file of a known layout, in the order of the members."""
+    root = path.resolve()
+    above = root.parts[-2:]  # so that data/training itself, or corpus, may be given too
+    files = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            member = file.relative_to(path).as_posix()
+            if _is_known(above, member):
+                files[member] = _file_inside(root, path, file, member)
+    _check_sizes(path, {member: file.stat().st_size for member, file in files.items()})
+    return {member: files[member].read_bytes() for member in sorted(files)}
+
+
+def _file_inside(root: Path, path: Path, file: Path, member: str) -> Path:
+    """The file itself, where a link stands for it. Reading from a pipe or a device might never end."""
+    try:
+        target = file.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # links that lead nowhere or in a circle
+        raise DataError(f"{path}: {member!r} is a link that cannot be followed: {error}") from error
+    if not target.is_relative_to(root):
+        raise DataError(f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place")
+    if not target.is_file():
+        raise DataError(f"{path}: {member!r} is no regular file")
+    return target
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    """As `_read_folder`, from the members of a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {}
+            for info in archive.infolist():
+                _check_member(path, info)
+                if _is_known((), info.filename):
+                    if info.filename in members:
+                        raise DataError(f"{path}: the member {info.filename!r} is there twice")
+                    members[info.filename] = info
+            _check_sizes(path, {member: info.file_size for member, info in members.items()})
+            return {member: archive.read(members[member]) for member in sorted(members)}
+    except DataError:
+        raise
+    except Exception as error:  # what zipfile raises for a damaged archive depends on the damage
+        raise DataError(f"{path} is no folder and cannot be read as a zip: {error}") from error
+
+
+def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
+    """Nothing is unpacked to disk; but a zip with such members is not what it claims to be."""
+    name = info.filename.replace("\\", "/")
+    if name.startswith("/") or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{path}: the member {info.filename!r} leaves the folder of the zip")
+    if info.flag_bits & 1:
+        raise DataError(f"{path}: the member {info.filename!r} is encrypted")
+    if info.compress_type not in _COMPRESSIONS and name.endswith(".json"):
+        raise DataError(f"{path}: the member {info.filename!r} is neither stored nor deflated")
+
+
+def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
+    for member, size in sizes.items():
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path}: {member!r} has {size} bytes, allowed are {MAX_FILE_BYTES}")
+    if sum(sizes.values()) > MAX_TOTAL_BYTES:
+        raise DataError(f"{path}: the tasks have {sum(sizes.values())} bytes together, allowed are {MAX_TOTAL_BYTES}")
+
+
+def _is_known(above: Sequence[str], member: str) -> bool:
+    """Whether a file belongs to a layout; hidden files and what macOS adds to zips do not."""
+    parts = PurePosixPath(member).parts
+    if not member.endswith(".json") or "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+        return False
+    folders = (*above, *parts[:-1])
+    return member.endswith((_CHALLENGES, _SOLUTIONS)) or _split_of_folder(folders) is not None
+
+
+def _split_of_folder(folders: Sequence[str]) -> str | None:
+    if tuple(folders[-2:]) in (("data", TRAINING), ("data", EVALUATION)):
+        return folders[-1]
+    return TRAINING if len(folders) >= 2 and folders[-2] == "corpus" else None
+
+
+def _candidates(path: Path, files: dict[str, bytes], notes: list[str]) -> Iterator[_Candidate]:
+    above = path.resolve().parts[-2:] if path.is_dir() else ()
+    for member, content in files.items():
+        if member.endswith(_CHALLENGES):
+            yield from _kaggle_candidates(path, files, member, notes)
+        elif member.endswith(_SOLUTIONS):
+            challenges = member.removesuffix(_SOLUTIONS) + _CHALLENGES
+            if challenges not in files:
+                raise DataError(f"{path}: {member!r} is there without its challenges {challenges!r}")
+        else:
+            pure = PurePosixPath(member)
+            split = _split_of_folder((*above, *pure.parts[:-1]))
+            yield _Candidate(pure.stem, split, member, partial(_load_json, content))
+
+
+def _kaggle_candidates(path: Path, files: dict[str, bytes], member: str, notes: list[str]) -> Iterator[_Candidate]:
+    stem = member.removesuffix(_CHALLENGES)
+    words = re.split(r"[-_. ]", PurePosixPath(stem).name)
+    if stem + _SOLUTIONS not in files:
+        if "test" in words:
+            notes.append(f"{path}: {member!r} has no solutions and is left out")
+            return
+        raise DataError(f"{path}: {member!r} is there without its solutions {stem + _SOLUTIONS!r}")
+    tables = []
+    for name in (member, stem + _SOLUTIONS):
+        try:
+            table = _load_json(files[name])
+        except DataError as error:
+            raise DataError(f"{path}: {name!r} {error}") from None
+        if not isinstance(table, dict):
+            raise DataError(f"{path}: {name!r} holds a {type(table).__name__}, needed is an object of tasks by name")
+        tables.append(table)
+    challenges, solutions = tables
+    if unasked := sorted(set(solutions) - set(challenges)):
+        raise DataError(f"{path}: {stem + _SOLUTIONS!r} has task {unasked[0]!r}, which {member!r} has not")
+    split = EVALUATION if EVALUATION in words or "test" in words else TRAINING
+    for name in sorted(challenges):
+        load = partial(_with_answers, name, challenges[name], solutions.get(name), stem + _SOLUTIONS)
+        yield _Candidate(name, split, f"{member}: {name}", load)
+
+
+def _with_answers(name: str, challenge: object, answers: object, solutions_member: str) -> object:
+    """The task in its original form: the answers put into its test pairs."""
+    questions = challenge.get("test") if isinstance(challenge, dict) else None
+    if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
+        return challenge  # what is wrong with it, parse_task says
+    if not isinstance(answers, list) or len(answers) != len(questions):
+        found = len(answers) if isinstance(answers, list) else "no"
+        raise DataError(
+            f"task {name!r} has {len(questions)} test inputs, but {found} answers in {solutions_member!r}: "
+            "needed is a list of one per test input"
+        )
+    pairs = [question | {"output": answer} for question, answer in zip(questions, answers, strict=True)]
+    return challenge | {"test": pairs}
+
+
+def _load_json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of too many digits
+        raise DataError(f"cannot be read as JSON: {error}") from None

@@ -1,0 +1,136 @@
+"""Pictures of puzzles as PNG files: input, prediction and answer side by side.
+
+Needs matplotlib, the extra `plot`; without it `save_picture` says so. The figure is drawn without pyplot, so nothing
+global changes and no window is needed.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hrm.errors import ArgumentError
+from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ARC_COLOURS = (  # the usual ones, by number
+    *("#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00"),
+    *("#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"),
+)
+MAZE_COLOURS = ("#000000", "#FFFFFF", "#2ECC40", "#FF4136", "#0074D9")  # wall, free, start, goal, path
+WRONG_COLOUR = "#FF4136"
+
+PANEL_INCHES = 3.0
+TITLE_INCHES = 0.4
+
+
+def save_picture(
+    path: str | os.PathLike,
+    grids: Sequence[np.ndarray],
+    titles: Sequence[str],
+    task: str,
+    box_shape: tuple[int, int] | None = None,
+) -> None:
+    """Draws grids side by side into a PNG file.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        grids: (rows, columns) integers each, in the game's own cell numbers: question, prediction and, if it is known,
+            the answer. More grids than titles go into further lines: a multiple of the number of titles. With three
+            titles the digits of a Sudoku's second grid that differ from its third are red.
+        titles: one for each grid of a line.
+        task: "sudoku", "maze" or "arc".
+        box_shape: rows and columns of a Sudoku's boxes; None = the usual ones of its size.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ArgumentError: another task, grids that do not fit the titles, or cells that the task does not have.
+        OSError: the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures are drawn with matplotlib, which is missing: pip install hrm-hf[plot]") from error
+    if task not in _DRAW:
+        raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {', '.join(map(repr, _DRAW))}")
+    if not len(titles) or not len(grids) or len(grids) % len(titles):
+        raise ArgumentError(f"{len(grids)} grids and {len(titles)} titles: give as many grids, or a multiple of it")
+    grids = [_checked(grid, index, task) for index, grid in enumerate(grids)]
+    columns, lines = len(titles), len(grids) // len(titles)
+    figure = Figure(figsize=(columns * PANEL_INCHES, lines * (PANEL_INCHES + TITLE_INCHES)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(lines, columns, squeeze=False)  # (lines, columns) of axes
+    for index, grid in enumerate(grids):
+        line, column = divmod(index, columns)
+        axes = panels[line, column]
+        axes.set_title(titles[column])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if not grid.size:
+            axes.text(0.5, 0.5, "(empty)", ha="center", va="center", transform=axes.transAxes)
+            continue
+        answer = grids[index + 1] if columns == 3 and column == 1 else None
+        _DRAW[task](axes, grid, answer, box_shape)
+    figure.savefig(path, format="png")
+
+
+def _draw_sudoku(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
+    size = len(grid)
+    box_rows, box_columns = box_shape or BOX_SHAPE_OF_SIZE.get(size, (size, size))  # other sizes: no inner boxes
+    axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
+    for line in range(size + 1):
+        axes.axhline(line, color="black", linewidth=0.5 if line % box_rows else 2, clip_on=False)
+        axes.axvline(line, color="black", linewidth=0.5 if line % box_columns else 2, clip_on=False)
+    points = 0.6 * 72 * PANEL_INCHES / size  # height of a digit
+    for row, column in np.ndindex(grid.shape):
+        digit = grid[row, column]
+        wrong = answer is not None and answer.shape == grid.shape and digit != answer[row, column]
+        if digit or wrong:  # a cell left blank shows as a red dot where the answer has a digit
+            axes.text(
+                *(column + 0.5, row + 0.5, SYMBOLS[digit]),
+                color=WRONG_COLOUR if wrong else "black",
+                fontsize=points,
+                ha="center",
+                va="center_baseline",
+            )
+
+
+def _draw_maze(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
+    axes.imshow(_colours(MAZE_COLOURS)[grid], interpolation="nearest")
+
+
+def _draw_arc(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
+    axes.imshow(_colours(ARC_COLOURS)[grid], interpolation="nearest")
+    rows, columns = grid.shape
+    axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#555555", linewidth=0.5)
+    axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#555555", linewidth=0.5)
+
+
+_DRAW: dict[str, Callable] = {"sudoku": _draw_sudoku, "maze": _draw_maze, "arc": _draw_arc}
+_NUM_CELL_NUMBERS = {"sudoku": len(SYMBOLS), "maze": len(MAZE_COLOURS), "arc": len(ARC_COLOURS)}
+
+
+def _colours(hex_colours: Sequence[str]) -> np.ndarray:
+    """(colours, 3) uint8 red, green, blue."""
+    return np.array([list(bytes.fromhex(colour[1:])) for colour in hex_colours], np.uint8)
+
+
+def _checked(grid: np.ndarray, index: int, task: str) -> np.ndarray:
+    grid = np.asarray(grid)
+    if not grid.size and grid.dtype.kind == "f":
+        grid = grid.astype(np.uint8)  # an empty nested list
+    if grid.dtype.kind not in "iu" or grid.size and grid.ndim != 2:
+        raise ArgumentError(f"grid {index} is {grid.dtype} of shape {grid.shape}; allowed: (rows, columns) integers")
+    if grid.size and not 0 <= int(grid.min()) <= int(grid.max()) < _NUM_CELL_NUMBERS[task]:
+        raise ArgumentError(
+            f"grid {index} holds {int(grid.min())} to {int(grid.max())}; cells of the task {task!r} are 0 to "
+            f"{_NUM_CELL_NUMBERS[task] - 1}"
+        )
+    return grid
+
+
+__all__ = ["save_picture"]

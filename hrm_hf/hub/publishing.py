@@ -1,0 +1,286 @@
+"""Pushes a checkpoint folder to the Hub: what is sent, checked and put together without touching the folder.
+
+A push that was interrupted can simply be repeated: what has arrived is not sent again, and the repository changes in
+one commit at the end.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+from ..hrm.configuration_hrm import HrmConfig
+from ..hrm.errors import ArgumentError, CheckpointError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.processing_hrm import HrmProcessor
+from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
+from .checkpoint_check import check_checkpoint
+from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
+from .model_card import REQUIRED, VALUES_NAME, read_card_values, write_model_card
+from .travelling_code import add_code
+
+# What a push replaces as a whole: left over from an earlier one, such files would be loaded with the new ones, or tell
+# of another run.
+REPLACED = (
+    r"model\.safetensors",
+    r"model-\d+-of-\d+\.safetensors",
+    r"model\.safetensors\.index\.json",
+    re.escape(FILE_NAME),
+    r"metrics\.jsonl",
+    r"training_arguments\.json",
+    re.escape(VALUES_NAME),
+)
+
+# The sentence in a card about a puzzle table that was cut; a later cut replaces it.
+_CUT = (
+    "The puzzle table holds {} of the {} rows that it was trained with; the numbers above were measured with all of "
+    "them."
+)
+_CUT_BEFORE = re.compile(re.escape(_CUT).replace(r"\{\}", r"(\d+)"))
+
+# Arguments of a run that say where it ran or what became of it, not how it was trained.
+NOT_SENT = ("output_dir", "push_to_hub", "hub_private", "report_to")
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def push_checkpoint(
+    folder: str | Path,
+    repo_id: str,
+    private: bool = False,
+    dry_run: bool = False,
+    revision: str | None = None,
+    with_code: bool = False,
+    puzzle_table: str | Sequence[str] = "all",
+    max_shard_size: str = "5GB",
+    token: str | None = None,
+    run_dir: str | Path | None = None,
+) -> list[tuple[str, int]]:
+    """Sends a checkpoint with its processor, its model card and the records of its run to a repository on the Hub.
+
+    The card is filled again, from the values measured then, to name the repository; a card that was changed by hand is
+    sent as it is, but for that name. The folder stays as it is.
+
+    Args:
+        folder: the checkpoint, as training exports it.
+        repo_id: "owner/name"; the repository is made if there is none.
+        private: make it a private one.
+        dry_run: send nothing and ask nobody; say only what would be sent.
+        revision: branch to push to, made if there is none; None = main.
+        with_code: send the package's code too, for those who have only transformers (`trust_remote_code=True`); a
+            checkpoint that carries code already is always sent with it, that of this version of the package.
+        puzzle_table: "all" rows, "none" but the blank one, or names of ARC tasks whose rows (all augmentations) are
+            kept beside the blank one.
+        max_shard_size: weights larger than this are cut into several files, for instance "500MB".
+        token: of the Hub; None = the one of `hf auth login` or HF_TOKEN.
+        run_dir: the folder of the training run; None = the one that the checkpoint lies in, if it is one.
+
+    Returns:
+        (path in the repository, bytes) of every file, by path.
+
+    Raises:
+        ArgumentError: a value that is not allowed.
+        CheckpointError: a checkpoint that is not whole, or whatever the Hub refuses, in one line.
+    """
+    folder = Path(folder)
+    check_repo_id(repo_id)
+    if not dry_run:
+        token = check_can_push(repo_id, token)
+    with TemporaryDirectory(prefix="hrm-hf-push-") as made:
+        files = collect(folder, Path(made), repo_id, with_code, puzzle_table, max_shard_size, run_dir)
+        if not dry_run:
+            with clear_hub_errors(repo_id):
+                _send(files, HfApi(token=token), repo_id, private, revision)
+        return [(name, path.stat().st_size) for name, path in sorted(files.items())]
+
+
+def collect(
+    folder: Path,
+    made: Path,
+    location: str,
+    with_code: bool = False,
+    puzzle_table: str | Sequence[str] = "all",
+    max_shard_size: str = "5GB",
+    run_dir: str | Path | None = None,
+) -> dict[str, Path]:
+    """Everything that a repository shall hold; see `push_checkpoint`.
+
+    Args:
+        made: an empty folder for what is not sent as it lies in `folder`: the card, cut weights, code.
+        location: what the card's usage snippet loads.
+    Returns:
+        Name in the repository -> file, in `folder` or in `made`.
+    """
+    limit = _bytes(max_shard_size)
+    weights = check_checkpoint(folder)
+    processor = HrmProcessor.from_pretrained(folder)
+    rows = _kept_rows(processor, puzzle_table)
+    num_rows = HrmConfig.from_pretrained(folder).num_puzzle_identifiers
+    if rows is not None and len(rows) == num_rows:
+        rows = None  # nothing is left out
+    cut = None
+    if rows is not None or any(path.stat().st_size > limit for path in weights):
+        model = HrmForPuzzleSolving.from_pretrained(folder)
+        if rows is not None:
+            cut = (len(rows), num_rows)
+            model.rearrange_puzzle_table(rows)
+            names = processor.puzzle_identifiers
+            if names is not None:
+                processor.puzzle_identifiers = PuzzleIdentifiers([names.names[row] for row in rows])
+        model.save_pretrained(made, max_shard_size=limit)
+        processor.save_pretrained(made)
+    else:
+        for name in ("config.json", "processor_config.json", FILE_NAME):
+            if (folder / name).is_file():
+                shutil.copy(folder / name, made)
+    with_code = with_code or "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if with_code:
+        add_code(made)
+    _write_card(folder, made, location, cut, with_code)
+    _copy_records(folder, made, run_dir)
+    files = {path.name: path for path in sorted(made.iterdir())}
+    if not any(path.suffix == ".safetensors" for path in files.values()):
+        files |= {path.name: path for path in weights}
+    return files
+
+
+def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str]) -> list[int] | None:
+    """Rows of the puzzle table to keep, in their order; None = all.
+
+    Raises:
+        ArgumentError: neither "all" nor "none" nor tasks, or tasks although the rows have no names.
+        PuzzleError: a task that is not in the table; names that are near are listed.
+    """
+    asked = [puzzle_table] if isinstance(puzzle_table, str) else list(puzzle_table)
+    if asked == ["all"]:
+        return None
+    if asked == ["none"]:
+        return [0]
+    if not asked or {"all", "none"} & set(asked):
+        raise ArgumentError(f"puzzle_table is {' '.join(asked)!r}; allowed: all, none, or names of tasks")
+    if processor.puzzle_identifiers is None:
+        raise ArgumentError(
+            f"puzzle_table names tasks ({asked[0]}), but the rows of this checkpoint's puzzle table have no names; "
+            "allowed: all, none"
+        )
+    rows = {0}
+    for task in asked:
+        variants = processor.puzzle_identifiers.variants_of(task)
+        if not variants:
+            processor.find_identifier(task)  # its error lists the names that are near
+            raise ArgumentError(f"puzzle_table names {task!r}, which is no task but a variant of one; name the task")
+        rows |= {row for _, row in variants}
+    return sorted(rows)
+
+
+def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | None, with_code: bool) -> None:
+    """The card for this place, filled from the values measured then; one that somebody wrote or changed as it is.
+
+    Args:
+        cut: rows of the puzzle table that are sent, and that the checkpoint has; None = all are.
+    Raises:
+        CheckpointError: neither values nor a card.
+    """
+    values, card = read_card_values(folder), folder / "README.md"
+    if values is None and not card.is_file():
+        raise CheckpointError(
+            f"{folder} has no model card, and no {VALUES_NAME} to fill one from: write it with "
+            f"hrm_hf.model_card.write_model_card, which needs {', '.join(REQUIRED)}, or put a README.md there"
+        )
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    limitations = [] if values is None else values.get("limitations") or []
+    sentence = None if cut is None else _cut_in_words(*cut, " ".join([*limitations, text or ""]))
+    if values is not None:
+        changed = text not in (None, write_model_card(made, **values).read_text(encoding="utf-8"))
+        if sentence is not None:
+            limitations = [*(each for each in limitations if not _CUT_BEFORE.fullmatch(each)), sentence]
+        here = {"location": location, "with_code": with_code, "limitations": limitations}
+        write_model_card(made, **(values | here))
+        if not changed:
+            return
+        if values.get("location"):
+            text = text.replace(json.dumps(values["location"]), json.dumps(location))
+    if sentence is not None:
+        text, replaced = _CUT_BEFORE.subn(sentence, text)
+        text = text if replaced else f"{text.rstrip()}\n\n{sentence}\n"
+    (made / card.name).write_text(text, encoding="utf-8")
+
+
+def _cut_in_words(num_kept: int, num_rows: int, said: str) -> str:
+    """The sentence about the cut; `said` may hold an earlier one, which knows how many rows there once were."""
+    before = _CUT_BEFORE.search(said)
+    return _CUT.format(num_kept, num_rows if before is None else before[2])
+
+
+def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
+    """training_arguments.json and metrics.jsonl, from the folder of the run or from an earlier push.
+
+    Raises:
+        ArgumentError: run_dir was given and is not the folder of a run.
+        CheckpointError: a damaged run.json.
+    """
+    source = folder.absolute().parent if run_dir is None else Path(run_dir)
+    record = source / "run.json"
+    if record.is_file():
+        try:
+            run = json.loads(record.read_text(encoding="utf-8"))
+            sent = _training_arguments(run)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{record} is no record of a run: {error}") from error
+        (made / "training_arguments.json").write_text(json.dumps(sent, indent=2) + "\n", encoding="utf-8")
+    elif run_dir is not None:
+        raise ArgumentError(f"run_dir is {run_dir}, which holds no run.json; it must be the folder of a training run")
+    else:
+        source = folder  # the records of an earlier push lie beside the weights
+        if (folder / "training_arguments.json").is_file():
+            shutil.copy(folder / "training_arguments.json", made)
+    if (source / "metrics.jsonl").is_file():
+        shutil.copy(source / "metrics.jsonl", made)
+
+
+def _training_arguments(run: dict[str, Any]) -> dict[str, Any]:
+    """What others may know of a run's record: arguments, data, versions and the kind of machine, but no paths."""
+    arguments = {name: _without_folders(value) for name, value in run["arguments"].items() if name not in NOT_SENT}
+    if run.get("data_is_hub_id") is True:  # else it is a folder, even where it looks like owner/name
+        arguments["data_dir"] = run["arguments"]["data_dir"]
+    kept = {name: run[name] for name in ("data", "num_processes", "python", "packages", "machine") if name in run}
+    return {"arguments": arguments} | kept
+
+
+def _without_folders(value: Any) -> Any:
+    """A path's last part; everything else as it is."""
+    if not isinstance(value, str) or not re.search(r"[/\\]", value):
+        return value
+    return PurePosixPath(value.replace("\\", "/")).name
+
+
+def _send(files: dict[str, Path], api: HfApi, repo_id: str, private: bool, revision: str | None) -> None:
+    api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the owner's account has it
+    if private and not api.model_info(repo_id).private:
+        raise CheckpointError(
+            f"the repository {repo_id} exists and is public: nothing was sent; make it private in its settings on the "
+            "Hub first, or choose another name"
+        )
+    if revision is not None:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    there = api.list_repo_files(repo_id, revision=revision)
+    stale = [name for name in there if name not in files and any(re.fullmatch(each, name) for each in REPLACED)]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in sorted(files.items())
+    ]
+    operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
+    api.create_commit(repo_id, operations, commit_message="Push a checkpoint of hrm_hf", revision=revision)
+
+
+def _bytes(size: str) -> int:
+    """A size as people write it, in bytes: "500MB" = 500,000,000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(size).strip(), flags=re.IGNORECASE)
+    number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if number < 1:
+        raise ArgumentError(f"max_shard_size is {size!r}; allowed: a number with KB, MB, GB or TB, such as 500MB")
+    return number

@@ -1,0 +1,96 @@
+"""ARC's pass@k of `voting.py` as a metric of the `evaluate` library.
+
+Use it by import (`from hrm_hf.scores.arc_pass_at_k import ArcPassAtK`) or by path, `evaluate.load` with this
+file; both work without network. `evaluate` copies this file away from the package, hence the absolute imports below.
+It keeps a copy
+of every row: for the millions of rows of a full evaluation call `voting.vote` on arrays instead. Its card is
+metric_cards/arc_pass_at_k.md.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+import numpy as np
+
+from hrm_hf.hrm.arc import FRAME_SHAPE
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hrm.voting import KS, pass_at_k, vote
+
+_DESCRIPTION = """Share of ARC tasks solved within k answers. The predicted grids of all variants of a task vote, after
+their augmentations are undone; a task counts when each of its test inputs has its answer among the k best."""
+
+_CITATION = """@misc{chollet2019measureintelligence,
+  title={On the Measure of Intelligence}, author={Fran{\\c{c}}ois Chollet},
+  year={2019}, eprint={1911.01547}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
+
+
+class ArcPassAtK(evaluate.Metric):
+    """ARC tasks solved within k answers; `compute` takes and gives what stands here, `add_batch` takes the first five
+    (see `voting.pass_at_k`).
+
+    Args:
+        predictions: (N, S) integers, predicted token ids, one row per variant of a test input.
+        references: (N, S) integers, right token ids of the same variant; PAD and EOS may be -100.
+        names: N identifier names, "<task>" or "<task>_t<k>_<10 digits>".
+        test_indices: (N,) integers, which test input of its task a row answers, from 0.
+        confidences: (N,) floats, the sigmoid of q_halt; they rank answers with equal votes.
+        ks: numbers of answers allowed, by default 1, 2, 5, 10, 100, 1000.
+        frame_shape: rows and columns of a frame, by default (30, 30).
+
+    Returns:
+        pass@k for each k: share of the tasks, 0 to 1.
+
+    Raises:
+        ArgumentError: the references of a test input's variants disagree, or the shapes do not fit.
+
+    Examples:
+        >>> from hrm_hf.scores.arc_pass_at_k import ArcPassAtK
+        >>> metric = ArcPassAtK()
+        >>> metric.compute(
+        ...     predictions=[[4, 5, 1, 0], [6, 7, 1, 0]],
+        ...     references=[[4, 5, 1, 0], [4, 5, 1, 0]],
+        ...     names=["task", "task"],
+        ...     test_indices=[0, 0],
+        ...     confidences=[0.4, 0.9],
+        ...     ks=[1, 2],
+        ...     frame_shape=(2, 2),
+        ... )
+        {'pass@1': 0.0, 'pass@2': 1.0}
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        cells = datasets.Sequence(datasets.Value("int64"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description="\n" + inspect.cleandoc(self.__doc__),
+            features=datasets.Features(
+                {
+                    "predictions": cells,
+                    "references": cells,
+                    "names": datasets.Value("string"),
+                    "test_indices": datasets.Value("int64"),
+                    "confidences": datasets.Value("float64"),
+                }
+            ),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+        names: Sequence[str],
+        test_indices: Sequence[int],
+        confidences: Sequence[float],
+        ks: Sequence[int] = KS,
+        frame_shape: tuple[int, int] = FRAME_SHAPE,
+    ) -> dict[str, float]:
+        # The references vote too: where all variants of a test input agree, that is its answer.
+        right = vote(np.asarray(references), np.ones(len(names)), names, test_indices, frame_shape)
+        for (task, test_index), answers in right.items():
+            if len(answers) != 1:
+                raise ArgumentError(f"task {task}, test {test_index}: the references of its variants do not agree")
+        ranked = vote(np.asarray(predictions), confidences, names, test_indices, frame_shape)
+        return pass_at_k(ranked, {key: answers[0].grid for key, answers in right.items()}, ks)

@@ -1,0 +1,70 @@
+"""The scores of `metrics.py` as a metric of the `evaluate` library.
+
+Use it by import (`from hrm_hf.scores.puzzle_accuracy import PuzzleAccuracy`) or by path, `evaluate.load` with
+this file; both work without network. `evaluate` copies this file away from the package, hence the absolute import
+below. Its card is metric_cards/puzzle_accuracy.md.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+
+from hrm_hf.scores.metrics import finish, puzzle_scores
+
+_DESCRIPTION = """Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.
+Cells labelled -100 are not scored, and a puzzle without any labelled cell does not count."""
+
+_CITATION = """@misc{wang2025hierarchicalreasoningmodel,
+  title={Hierarchical Reasoning Model},
+  author={Guan Wang and Jin Li and Yuhao Sun and Xing Chen and Changling Liu and Yue Wu and Meng Lu and Sen Song
+    and Yasin Abbasi Yadkori},
+  year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
+
+
+class PuzzleAccuracy(evaluate.Metric):
+    """Puzzles solved exactly, and right cells; `compute` takes and gives what stands here (see
+    `metrics.puzzle_scores`).
+
+    Args:
+        predictions: (N, S) integers, predicted token ids, one row per puzzle.
+        references: (N, S) integers, right token ids; -100 marks a cell that is not scored.
+        q_halt_logits: optional (N,) floats, the model's halting values.
+        segments: optional (N,) integers, segments that each puzzle took.
+
+    Returns:
+        exact_accuracy: share of puzzles with every labelled cell right, 0 to 1.
+        accuracy: mean over puzzles of the share of right cells, 0 to 1.
+        q_halt_accuracy: only with q_halt_logits; share of puzzles where (q_halt >= 0) says whether the puzzle is
+            right.
+        segments: only with segments; their mean over the puzzles.
+
+    Raises:
+        ArgumentError: shapes that do not fit.
+
+    Examples:
+        >>> from hrm_hf.scores.puzzle_accuracy import PuzzleAccuracy
+        >>> metric = PuzzleAccuracy()
+        >>> metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
+        {'exact_accuracy': 0.5, 'accuracy': 0.75}
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        cells = datasets.Sequence(datasets.Value("int64"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description="\n" + inspect.cleandoc(self.__doc__),
+            features=datasets.Features({"predictions": cells, "references": cells}),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+        q_halt_logits: Sequence[float] | None = None,
+        segments: Sequence[int] | None = None,
+    ) -> dict[str, float]:
+        scores = finish(puzzle_scores(predictions, references, q_halt_logits=q_halt_logits, segments=segments))
+        return {name: scores[name] for name in scores if name != "count"}
