@@ -19,7 +19,7 @@ test: $(VENV)/.installed-test
 
 # Ten times as many damaged inputs as `make test`; the last lines say how many.
 hostile: $(VENV)/.installed-test
-	HRM_HOSTILE_FACTOR=10 HRM_HOSTILE_AT_LEAST=10000 $(BIN)/python -m pytest tests/test_hostile_*.py
+	HRM_HOSTILE_FACTOR=10 HRM_HOSTILE_AT_LEAST=10000 $(BIN)/python -m pytest -k hostile
 
 checks: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hrm_hf import training_run
+from hrm_hf.commands import training_run
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.states.run_states import open_state
 

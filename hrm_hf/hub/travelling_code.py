@@ -10,11 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers.dynamic_module_utils import get_relative_import_files
-
 from ..hrm.errors import CheckpointError
 
-PACKAGE = Path(__file__).parent
+ROOM = Path(__file__).parents[1] / "hrm"
 AUTO_MAPS = {  # file of the checkpoint -> its auto_map: Auto class -> module.class
     "config.json": {
         "AutoConfig": "configuration_hrm.HrmConfig",
@@ -30,13 +28,8 @@ CUSTOM_PIPELINES = {
 
 
 def code_files() -> list[Path]:
-    """The files of the package that travel, by name: those that the JSON files name, and all that they import."""
-    classes = [name for auto_map in AUTO_MAPS.values() for name in auto_map.values()]
-    classes += [entry["impl"] for entry in CUSTOM_PIPELINES.values()]
-    files = {PACKAGE / f"{name.split('.')[0]}.py" for name in classes}
-    for file in list(files):
-        files.update(map(Path, get_relative_import_files(file)))
-    return sorted(files)
+    """The files that travel, by name: the whole room hrm/."""
+    return sorted(file for file in ROOM.glob("*.py") if file.name != "__init__.py")
 
 
 def add_code(folder: str | os.PathLike) -> list[Path]:
@@ -67,7 +60,7 @@ def add_code(folder: str | os.PathLike) -> list[Path]:
 
     written = [folder / file.name for file in code_files()]
     for file in written:
-        _replace(file, (PACKAGE / file.name).read_bytes())
+        _replace(file, (ROOM / file.name).read_bytes())
     settings["config.json"]["custom_pipelines"] = CUSTOM_PIPELINES
     for name, content in settings.items():  # after the code: they name it
         content["auto_map"] = AUTO_MAPS[name]

@@ -1,0 +1,162 @@
+"""The examples, at a size that takes seconds: each once as a user runs it, else within this process."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from paths import ROOT
+from scripts import run, run_here
+from transformers import pipeline
+
+from hrm_hf import HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.data import load_puzzles
+from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.hrm.sudoku import class_keys, decode
+
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, str]:
+    """The main job through `accelerate launch`, small; the run folder and what it printed."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "examples" / "train_sudoku.py")]
+    done = subprocess.run(
+        [*launch, *SMALL.split(), "--ema_decay", "0.9", "--output_dir", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder, done.stdout
+
+
+def test_the_main_job_leaves_a_whole_checkpoint(trained):
+    folder, said = trained
+    checkpoint = folder / "checkpoint-final"
+    assert {path.name for path in checkpoint.iterdir()} == {
+        "README.md",
+        "card_values.json",
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+    }
+    assert "on 10 unseen puzzles: count 10.0000, exact_accuracy" in said
+    assert "loaded back, solves" in said and "segment(s), confidence" in said
+
+    last = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][-1]
+    card = ModelCard.load(checkpoint / "README.md")
+    measured = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert measured["exact_accuracy"] == last["eval/exact_accuracy"]
+    assert measured["blank_accuracy"] == last["eval/blank_accuracy"]
+    run_record = json.loads((folder / "run.json").read_text())
+    assert run_record["arguments"]["max_steps"] == 3 and run_record["data"]["num_groups"] == 40
+
+
+def test_no_test_puzzle_equals_a_training_puzzle(trained):
+    keys = []
+    for split in ("train", "test"):
+        rows = load_puzzles(trained[0] / "data" / f"{split}.h5")[:]
+        originals = rows["input_ids"][rows["variant"] == 0]
+        keys.append(class_keys(decode(originals).reshape(-1, 4, 4), (2, 2)))
+    assert len(keys[0]) == len(set(keys[0])) == 40 and len(set(keys[1])) == 10
+    assert not set(keys[0]) & set(keys[1])
+
+
+def test_the_checkpoint_solves_through_the_pipeline(trained):
+    solver = pipeline("puzzle-solving", model=str(trained[0] / "checkpoint-final"))
+    result = solver("1...|....|....|....".replace("|", ""))
+    assert set(result) == {"solution", "segments", "confidence", "valid"} and len(result["solution"]) == 16
+
+
+def test_evaluate_checkpoint(trained):
+    folder, _ = trained
+    arguments = ["--checkpoint", str(folder / "checkpoint-final"), "--data", str(folder / "data" / "test.h5")]
+    said = run("examples/evaluate_checkpoint.py", *arguments, "--halt", "--batch-size", "4", "--limit", "7").stdout
+    assert ": 7 puzzles in" in said and "blank_accuracy" in said and "guessing" in said
+    assert re.search(r"^[\d.]+ puzzles/s; [\d.]+ of \d+ segments per puzzle, [\d.]+ % saved$", said, re.MULTILINE)
+    said = run_here(
+        "examples/evaluate_checkpoint.py", *arguments, "--compute-dtype", "bfloat16", "--limit", "7"
+    ).stdout
+    assert re.search(r"^bfloat16 beside float32: [0-7] of the first 7 answers are equal$", said, re.MULTILINE)
+
+
+def test_evaluate_checkpoint_compiled(trained, compiler, monkeypatch):
+    folder, _ = trained
+    arguments = ["--checkpoint", str(folder / "checkpoint-final"), "--data", str(folder / "data" / "test.h5")]
+    compiled = []
+
+    def recorded(device, **how):
+        block, calls = compiled_block(device, **how), []
+        compiled.append((how, calls))
+        return lambda *args: calls.append(1) or block(*args)
+
+    monkeypatch.setattr("hrm_hf.hrm.compiled.compiled_block", recorded)
+    said = run_here("examples/evaluate_checkpoint.py", *arguments, "--compile", "--batch-size", "4", "--halt").stdout
+    assert re.search(
+        r"^float32, compiled, beside float32: (9|10) of the first 10 answers are equal$", said, re.MULTILINE
+    )
+    ((how, calls),) = compiled
+    assert how == {"any_batch_size": True} and calls
+
+
+def test_hrm_solve(trained):
+    checkpoint = str(trained[0] / "checkpoint-final")
+    said = run("hrm_hf.commands.solve", "--checkpoint", checkpoint, "1... .... .... ...2").stdout
+    assert "segment(s), confidence" in said
+    wrong = run("hrm_hf.commands.solve", "--checkpoint", checkpoint, "11.. .... .... ....", expect=2)
+    assert "error: the digit 1 stands twice in row 1" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_wrong_use_of_train_sudoku_is_one_line(trained, tmp_path):
+    folder, _ = trained
+    cases = [
+        (["--output_dir", str(folder)], "holds another run"),
+        (["--recipe", str(tmp_path / "no.yaml")], "cannot be read"),
+        (["--data_dir", str(tmp_path)], "there is no such file"),
+        (["--global_batch_size", "7", "--gradient_accumulation_steps", "2"], "7 is not divisible by"),
+    ]
+    for arguments, message in cases:
+        if "--output_dir" not in arguments:
+            arguments += ["--output_dir", str(tmp_path / "out")]
+        said = run_here("examples/train_sudoku.py", *SMALL.split(), *arguments, expect=2).stderr
+        assert message in said and "Traceback" not in said, said
+
+
+def test_a_file_of_another_size_is_refused(trained, tmp_path):
+    other = tmp_path / "other"
+    HrmProcessor(task="sudoku", grid_shape=(6, 6)).save_pretrained(other)
+    config = HrmForPuzzleSolving.from_pretrained(trained[0] / "checkpoint-final").config
+    config.seq_len, config.vocab_size = 36, 8
+    HrmForPuzzleSolving(config).save_pretrained(other)
+    data = str(trained[0] / "data" / "test.h5")
+    said = run_here("examples/evaluate_checkpoint.py", "--checkpoint", str(other), "--data", data, expect=2).stderr
+    assert "vocab_size is 6, the model's is 8" in said
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid(recipe):
+    assert len(RECIPES) == 9
+    task = runpy.run_path(str(ROOT / "examples" / f"train_{recipe.stem.split('_')[0]}.py"))["TASK"]
+    data, model, training = read_arguments(task, ["--recipe", str(recipe), "--data-dir", "somewhere"])
+    assert training.max_steps or training.epochs
+    model.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
+
+
+def test_the_recipe_follows_the_size():
+    task = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["TASK"]
+    assert read_arguments(task, [])[0].size == 4 and read_arguments(task, [])[2].max_steps == 2800
+    for size, hidden_size in ((6, 96), (9, 64)):
+        data, model, _ = read_arguments(task, ["--size", str(size)])
+        assert (data.size, model.hidden_size) == (size, hidden_size)

@@ -1,0 +1,177 @@
+"""The command hrm-solve: text, files and JSON of each task, pictures, and one clear line for what is wrong."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import HubServer
+from paths import ROOT
+
+from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.commands.solve import main
+from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
+
+SIZES = dict(
+    hidden_size=32, num_attention_heads=2, H_layers=1, L_layers=1, num_puzzle_identifiers=3, puzzle_emb_ndim=32
+)
+MAZE = "S# \n   \n# G\n"
+ARC_TASK = {"train": [], "test": [{"input": [[1, 2]]}, {"input": [[3]], "output": [[4]]}]}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A folder with fresh weights for each task."""
+    names = PuzzleIdentifiers([BLANK_NAME, "aaaa", "aaaa_t1_0123456789"])
+    processors = {
+        "sudoku": HrmProcessor(grid_shape=(4, 4)),
+        "maze": HrmProcessor(task="maze", grid_shape=(3, 3)),
+        "arc": HrmProcessor(task="arc", grid_shape=(4, 4), puzzle_identifiers=names),
+    }
+    folders = {}
+    for task, processor in processors.items():
+        folders[task] = str(tmp_path_factory.mktemp(task))
+        torch.manual_seed(0)
+        config = HrmConfig(vocab_size=processor.vocab_size, seq_len=processor.num_cells, halt_max_steps=2, **SIZES)
+        HrmForPuzzleSolving(config).save_pretrained(folders[task])
+        processor.save_pretrained(folders[task])
+    return folders
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs the command and gives what it wrote: stdout after success, stderr's one line after bad input."""
+
+    def run(*arguments, expect: int = 0) -> str:
+        assert main([str(argument) for argument in arguments]) == expect
+        out, err = capsys.readouterr()
+        if expect:
+            assert err.startswith("error: ") and err.count("\n") == 1, err
+        return err if expect else out
+
+    return run
+
+
+def test_sudoku_as_text_and_as_file(checkpoints, said, tmp_path):
+    text = said("--checkpoint", checkpoints["sudoku"], "1... .... .... ...2")
+    assert text.startswith("1 . | . .\n") and "segment(s), confidence" in text and "valid: False" in text
+    file = tmp_path / "puzzle.txt"
+    file.write_text("1...\n....\n....\n...2\n")
+    assert said("--checkpoint", checkpoints["sudoku"], file) == text
+    assert said("--checkpoint", checkpoints["sudoku"], f"@{file}") == text
+    file = tmp_path / "puzzle.json"
+    file.write_text(json.dumps([[1, 0, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 2]]))
+    assert said("--checkpoint", checkpoints["sudoku"], file) == text
+
+
+def test_maze_as_file(checkpoints, said, tmp_path):
+    (tmp_path / "maze.txt").write_text(MAZE)
+    text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")
+    assert "|S# |\n|   |\n|# G|" in text and "valid: False" in text
+
+
+def test_arc_task_as_file(checkpoints, said, tmp_path):
+    (tmp_path / "aaaa.json").write_text(json.dumps(ARC_TASK))
+    text = said("--checkpoint", checkpoints["arc"], tmp_path / "aaaa.json")
+    assert text.startswith("1 2\n") and "test input 1: " in text and "of 2 votes" in text
+    assert text.rstrip().endswith("right: False")  # the second test input has its answer in the file
+    (tmp_path / "challenges.json").write_text(json.dumps({"bbbb": {}, "aaaa": ARC_TASK}))
+    assert said("--checkpoint", checkpoints["arc"], tmp_path / "challenges.json", "--name", "aaaa") == text
+    one = said("--checkpoint", checkpoints["arc"], tmp_path / "aaaa.json", "--num-augmentations", "1")
+    assert "1 of 1 votes" in one
+    (tmp_path / "grid.json").write_text("[[1, 2]]")
+    text = said("--checkpoint", checkpoints["arc"], tmp_path / "grid.json", "--name", "aaaa")
+    assert text.startswith("1 2\n") and "segment(s)" in text and "valid" not in text
+
+
+def test_picture(checkpoints, said, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "aaaa.json").write_text(json.dumps(ARC_TASK))
+    (tmp_path / "maze.txt").write_text(MAZE)
+    for task, puzzle in (("sudoku", "1" + "." * 15), ("maze", tmp_path / "maze.txt"), ("arc", tmp_path / "aaaa.json")):
+        picture = tmp_path / f"{task}.png"
+        said("--checkpoint", checkpoints[task], "--picture", picture, puzzle)
+        assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "named"),
+    [
+        ("sudoku", ["11" + "." * 14], "the digit 1 stands twice"),
+        ("sudoku", ["@nowhere.txt"], "nowhere.txt"),
+        ("maze", ["S#G"], "maze"),
+        ("arc", ["aaaa.json", "--name", "bbbb"], "task bbbb.*not seen in training"),
+        ("arc", ["damaged.json"], "damaged.json is no text, or no JSON"),
+        ("arc", ["challenges.json"], "challenges.json is neither"),
+        ("arc", ["challenges.json", "--name", "bbbb"], "challenges.json holds 1 entries by name.*--name bbbb"),
+        ("sudoku", ["1" + "." * 15, "--num-augmentations", "2"], "num_augmentations is 2, but only whole ARC tasks"),
+        ("arc", ["aaaa.json", "--num-augmentations", "0"], "num_augmentations is 0"),
+    ],
+)
+def test_bad_puzzles_are_one_line(checkpoints, said, tmp_path, monkeypatch, task, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "aaaa.json").write_text(json.dumps(ARC_TASK))
+    (tmp_path / "damaged.json").write_text('{"train": ')
+    (tmp_path / "challenges.json").write_text(json.dumps({"aaaa": ARC_TASK}))
+    line = said("--checkpoint", checkpoints[task], *arguments, expect=2)
+    assert re.search(named, line), line
+
+
+def test_checkpoints_that_are_none_are_one_line(said, tmp_path):
+    missing = tmp_path / "no" / "folder" / "here"
+    assert f"there is no folder {missing}" in said("--checkpoint", missing, "1" * 16, expect=2)
+    assert "has no config.json" in said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert "is no puzzle model" in said("--checkpoint", tmp_path, "1" * 16, expect=2)
+
+
+def test_a_damaged_checkpoint_is_one_line(checkpoints, said, tmp_path):
+    folder = shutil.copytree(checkpoints["sudoku"], tmp_path / "damaged")
+    (folder / "processor_config.json").unlink()
+    assert "processor_config.json" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert f"{weights} is damaged" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
+
+
+SOLVES = """
+import json, sys
+from hrm_hf.commands.solve import main
+for name in json.loads(sys.argv[1]):
+    assert main(["--checkpoint", name, "1..............."]) == (0 if name == "you/sudoku" else 2), name
+"""
+
+
+def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
+    def run(environment: dict, *names: str, before: str = "") -> list[str]:
+        command = [sys.executable, "-c", before + SOLVES, json.dumps(names)]
+        environment = environment | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert not names[0].endswith("sudoku") or done.stdout.startswith("1 . | . .")
+        return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+    with HubServer() as hub:
+        files = {path.name: path.read_bytes() for path in Path(checkpoints["sudoku"]).iterdir()}
+        hub.add("model", "you/sudoku", files)
+        hub.add("model", "you/bert", {"config.json": b'{"model_type": "bert"}'})
+        pickled = {"config.json": files["config.json"], "pytorch_model.bin": b"x"}
+        hub.add("model", "you/pickled", pickled)
+        hub.add("model", "you/cut", files | {"model.safetensors": files["model.safetensors"][:-10]})
+        names = ["you/sudoku", "you/none", "you/bert", "you/pickled", "you/cut"]
+        none, bert, pickled, cut = run(hub.environment(tmp_path / "home"), *names)
+        assert "the model you/none does not exist on" in none
+        assert "you/bert is no puzzle model" in bert
+        assert "the model you/pickled on the Hub has no weights: neither model.safetensors nor" in pickled
+        assert "model.safetensors is damaged or cut short" in cut
+        assert not any(path.endswith("pytorch_model.bin") for _, path in hub.requests)
+        (token,) = run(hub.environment(tmp_path / "other", token="hf_wrong"), "you/none")
+        assert "did not accept the token for the model you/none" in token and "hf_wrong" not in token
+        environment = hub.environment(tmp_path / "third")
+    without_waiting = "import time; time.sleep = lambda seconds: None\n"  # before each of huggingface_hub's retries
+    (network,) = run(environment, "you/none", before=without_waiting)  # nobody listens there any more
+    assert "could not be reached" in network or "out of reach" in network

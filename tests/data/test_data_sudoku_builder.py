@@ -1,0 +1,235 @@
+"""Sudoku files from CSV rows and from grids: content, symmetries that invert, hold-out by class, and bad rows named
+by line.
+"""
+
+import paths
+import gzip
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hrm_hf.data import PuzzleFile, load_puzzles
+from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.sudoku_builder import SudokuRows, build_split, build_sudoku, generate_rows, hold_out, read_csv
+from hrm_hf.hrm.errors import ArgumentError, DataError
+from hrm_hf.hrm.sudoku import SudokuSymmetries, are_solutions, class_keys, decode, generate
+
+GOLDEN = paths.GOLDEN / "G"
+HEADER = "source,question,answer,rating"
+QUESTION, ANSWER = "1.3..4.2.1..4...", "1234341221434321"  # 4x4
+ROW = f"toy,{QUESTION},{ANSWER},7"
+
+
+def write_csv(path, *rows, header=HEADER):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def generated(num, seed=0, box_shape=(2, 2)):
+    return SudokuRows.from_grids(*generate(num, box_shape, np.random.default_rng(seed)), box_shape)
+
+
+def cells_of(path):
+    """(questions, answers), grids (rows, n, n) in stored order."""
+    file = PuzzleFile(path)
+    rows = file.read(*file.locate_rows(np.arange(file.info.num_rows)))
+    return (decode(rows[:, side]).reshape(-1, *file.info.grid_shape) for side in range(2))
+
+
+def test_csv_rows_equal_the_published_builders(tmp_path):
+    config = json.loads((GOLDEN / "config.json").read_text())["sudoku"]
+    rows = read_csv(write_csv(tmp_path / "rows.csv", *(",".join(row) for row in config["csv_rows"])))
+    info = build_split(tmp_path / "rows.h5", rows, "test")
+    golden, puzzles = np.load(GOLDEN / "sudoku.npz"), load_puzzles(tmp_path / "rows.h5")[:]
+    np.testing.assert_array_equal(puzzles["input_ids"], golden["inputs"])
+    np.testing.assert_array_equal(puzzles["labels"], golden["labels"])
+    np.testing.assert_array_equal(puzzles["puzzle_identifiers"], golden["puzzle_identifiers"])
+    published = config["dataset_json"]
+    assert (info.pad_id, info.ignore_label_id, info.blank_identifier_id) == (0, 0, 0)
+    assert (info.vocab_size, info.seq_len, info.num_puzzle_identifiers) == (11, 81, 1)
+    assert (info.num_groups, info.mean_examples) == (published["total_groups"], published["mean_puzzle_examples"])
+    assert info.box_shape == (3, 3) and info.vocabulary[:3] == ("PAD", ".", "1")
+
+
+@pytest.mark.parametrize("pack", [lambda text: text, gzip.compress])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_csv_forms(tmp_path, pack, newline):
+    blank_as_zero = QUESTION.replace(".", "0")
+    text = newline.join(["rating,extra,answer,question,source", f'3,x,{ANSWER},{blank_as_zero},"a,b"'])
+    (tmp_path / "rows.csv").write_bytes(pack(text.encode()))  # the name does not tell the compression
+    rows = read_csv(tmp_path / "rows.csv")
+    assert rows.questions.tolist() == [[[1, 0, 3, 0], [0, 4, 0, 2], [0, 1, 0, 0], [4, 0, 0, 0]]]
+    assert (rows.ratings.tolist(), rows.sources, rows.lines.tolist(), rows.box_shape) == ([3], ("a,b",), [2], (2, 2))
+
+
+def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 3)
+    path = write_csv(tmp_path / "rows.csv", *[ROW] * 7, f"other,{QUESTION},{ANSWER},9")
+    assert [len(piece.questions) for piece in read_pieces(path, [16])] == [3, 3, 2]
+    rows = read_csv(path)
+    assert rows.lines.tolist() == list(range(2, 10))
+    assert [rows.sources[code] for code in rows.source_codes] == ["toy"] * 7 + ["other"]
+    path = write_csv(path, *[ROW] * 7, ROW.replace("1.3", "2.3"))
+    with pytest.raises(DataError, match=r"rows.csv line 9: the answer does not solve the question: .*row 1"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "a header but no rows"),
+        ([ROW, "toy,1.3"], "line 3: 2 columns, the header has 4"),
+        ([ROW, ""], "line 3: 0 columns"),
+        ([ROW, ROW + ",more"], "line 3: 5 columns"),
+        ([ROW.replace(QUESTION, QUESTION[:-1])], "line 2: the question has 15 characters, allowed are 16, 36, 81"),
+        ([ROW, ROW.replace(QUESTION, QUESTION + ".")], "line 3: the question has 17 characters"),
+        ([ROW, ROW.replace(ANSWER, ANSWER[:-1])], "line 3: the answer has 15 characters"),
+        ([f"toy,,{ANSWER},7"], "line 2: the question has 0 characters"),
+        ([ROW, ROW.replace("1.3", "x.3")], "line 3: 'x' at cell 1 of the question, allowed are '.', 0 and 1 to 4"),
+        ([ROW, ROW.replace("1.3", "5.3")], "line 3: '5' at cell 1"),
+        ([ROW, ROW.replace("1.3", "1Ω3")], "line 3: 'ÿ' at cell 2"),
+        ([ROW, ROW.replace(ANSWER, ANSWER[:-1] + ".")], "line 3: the answer does not solve .* not complete"),
+        ([ROW, ROW.replace(ANSWER, ANSWER[:8] * 2)], "line 3: the answer does not solve"),
+        ([ROW, ROW[:-1] + "hard"], "line 3: the rating is 'hard'"),
+        ([ROW, ROW[:-1]], "line 3: the rating is ''"),
+        ([ROW, ROW[:-1] + "-1"], "line 3: the rating is '-1'"),
+        ([ROW, ROW[:-1] + "9" * 5000], "line 3: the rating is '9+'"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(tmp_path, rows, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_csv(write_csv(tmp_path / "rows.csv", *rows))
+    assert "rows.csv" in str(caught.value)
+
+
+def test_files_that_are_no_csv_are_refused(tmp_path):
+    path = tmp_path / "rows.csv.gz"
+    with pytest.raises(DataError, match="no such file"):
+        read_csv(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is empty"):
+        read_csv(path)
+    write_csv(path, ROW, header="source,question,solution,rating")
+    with pytest.raises(DataError, match="line 1: no column answer"):
+        read_csv(path)
+    noisy = "\n".join([HEADER, *(f"{number * 7919 % 10007},{QUESTION},{ANSWER},7" for number in range(2000))])
+    packed = gzip.compress(noisy.encode())
+    for damaged in (packed[: len(packed) // 2], packed[:15], packed[:-4], packed[:200] + b"\0" * 50 + packed[250:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="rows.csv.gz: truncated or damaged"):
+            read_csv(path)
+
+
+@pytest.mark.parametrize("box_shape", [(2, 2), (2, 3), (3, 3)])
+def test_variants_are_valid_and_invert_to_the_original(tmp_path, box_shape):
+    rows = generated(3, box_shape=box_shape)
+    info = build_split(tmp_path / "train.h5", rows, "train", num_aug=20, seed=5)
+    assert (info.num_groups, info.num_puzzles, info.num_rows) == (3, 63, 63)
+    questions, answers = cells_of(tmp_path / "train.h5")
+    assert are_solutions(questions, answers, box_shape).all()
+    with h5py.File(tmp_path / "train.h5") as file:
+        for row, group in enumerate(file["puzzles"].values()):
+            codes = group["metadata/symmetry"][:]
+            assert codes.dtype == np.uint64 and codes[0] == 0
+            assert len(set(codes.tolist())) > 15
+            undo = SudokuSymmetries.from_codes(box_shape, codes).inverse()
+            variants = slice(21 * row, 21 * row + 21)
+            for grids, originals in ((questions, rows.questions), (answers, rows.answers)):
+                np.testing.assert_array_equal(grids[variants][0], originals[row])
+                np.testing.assert_array_equal(undo.apply(grids[variants]), np.stack([originals[row]] * 21))
+            assert (
+                group["metadata"].attrs["source"] == "generated" and group["metadata"].attrs["rows_are"] == "variants"
+            )
+
+
+def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("hrm_hf.data.build.sudoku_builder.BLOCK_ROWS", 4)
+    csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{ANSWER},9")
+    info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
+    assert (info.num_groups, info.num_puzzles, info.num_rows) == (10, 10, 10)
+    with h5py.File(tmp_path / "rows.h5") as file:
+        blocks = list(file["puzzles"].values())
+        assert [len(block["examples/0"]) for block in blocks] == [4, 4, 2]
+        metadata = blocks[2]["metadata"]
+        assert metadata["rating"][:].tolist() == [7, 9] and metadata["line"][:].tolist() == [10, 11]
+        assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["toy", "other"]
+    questions, _ = cells_of(tmp_path / "rows.h5")
+    np.testing.assert_array_equal(questions, read_csv(csv).questions)
+
+
+def test_equal_seeds_give_equal_files_and_others_do_not(tmp_path):
+    train, test = generated(12).select(np.arange(8)), generated(12).select(np.arange(8, 12))
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        build_sudoku(tmp_path / name, train, test, num_aug=3, subsample_size=5, seed=seed)
+    one, two, three = ((tmp_path / name / "train.h5").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+    assert (tmp_path / "one" / "test.h5").read_bytes() == (tmp_path / "two" / "test.h5").read_bytes()
+
+
+def test_only_the_train_split_is_augmented_subsampled_and_both_are_filtered(tmp_path):
+    rows = [f"toy,{QUESTION},{ANSWER},{rating}" for rating in range(10)]
+    all_rows = read_csv(write_csv(tmp_path / "rows.csv", *rows))
+    train, test = build_sudoku(tmp_path, all_rows, all_rows, num_aug=2, subsample_size=4, min_difficulty=3, seed=1)
+    assert (train.split, train.num_groups, train.num_rows, train.num_aug) == ("train", 4, 12, 2)
+    assert (test.split, test.num_groups, test.num_rows, test.num_aug) == ("test", 7, 7, 0)
+    with h5py.File(tmp_path / "train.h5") as file:
+        ratings = [group["metadata"].attrs["rating"] for group in file["puzzles"].values()]
+    assert len(set(ratings)) == 4 and min(ratings) >= 3
+
+
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    rows, large = generated(4), generated(2, box_shape=(2, 3))
+    for change, message in (
+        ({"subsample_size": 5}, "subsample_size is 5, allowed are 1 to 4"),
+        ({"subsample_size": 0}, "subsample_size is 0"),
+        ({"num_aug": -1}, "num_aug is -1"),
+        ({"min_difficulty": 1}, "min_difficulty 1 leaves no training puzzle: the highest rating is 0"),
+        ({"test": large}, r"boxes \(2, 2\), test puzzles \(2, 3\)"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            build_sudoku(**({"output_dir": tmp_path / "new", "train": rows, "test": rows} | change))
+    assert not (tmp_path / "new").exists()
+    build_split(tmp_path / "test.h5", rows, "test")
+    with pytest.raises(ArgumentError, match="test.h5 exists already"):
+        build_sudoku(tmp_path, rows, rows)
+    assert not (tmp_path / "train.h5").exists()
+    build_sudoku(tmp_path, rows, rows, overwrite=True)
+
+
+def test_grids_with_wrong_answers_are_refused():
+    questions, answers = generate(3, (2, 2), np.random.default_rng(0))
+    with pytest.raises(DataError, match="grid 1 of 'mine'"):
+        SudokuRows.from_grids(questions, answers[[0, 0, 2]], (2, 2), source="mine")
+
+
+def test_generated_rows_share_no_class():
+    train, test = generate_rows(30, 10, (2, 2), 8, seed=4)
+    assert (len(train), len(test)) == (30, 10)
+    keys = class_keys(np.concatenate([train.questions, test.questions]), (2, 2))
+    assert len(set(keys)) == 40
+    np.testing.assert_array_equal(generate_rows(30, 10, (2, 2), 8, seed=4)[1].questions, test.questions)
+    with pytest.raises(ArgumentError, match="0 test puzzles"):
+        generate_rows(30, 0, (2, 2), None, seed=4)
+
+
+def test_hold_out_never_tears_a_class_apart():
+    originals = generated(30)
+    copies = SudokuSymmetries.draw((2, 2), 30, np.random.default_rng(1))
+    questions = np.concatenate([originals.questions, copies.apply(originals.questions)[:20]])
+    answers = np.concatenate([originals.answers, copies.apply(originals.answers)[:20]])
+    rows = SudokuRows.from_grids(questions, answers, (2, 2))  # 20 classes of two, 10 of one
+    for num_test in (1, 11, 40):
+        train, test = hold_out(rows, num_test, seed=2)
+        assert (len(train), len(test)) == (50 - num_test, num_test)
+        assert not set(class_keys(train.questions, (2, 2))) & set(class_keys(test.questions, (2, 2)))
+    np.testing.assert_array_equal(hold_out(rows, 11, 2)[1].questions, hold_out(rows, 11, 2)[1].questions)
+    assert (hold_out(rows, 11, 2)[1].questions != hold_out(rows, 11, 3)[1].questions).any()
+    for num_test in (0, 50):
+        with pytest.raises(ArgumentError, match="1 to 49"):
+            hold_out(rows, num_test, seed=0)
+    only_pairs = rows.select(np.r_[0:20, 30:50])
+    with pytest.raises(ArgumentError, match="2 is the nearest"):
+        hold_out(only_pairs, 3, seed=0)

@@ -1,0 +1,123 @@
+"""Puzzle CSV files that are damaged, that lie, or that unpack to far more than they are: rows, or a reason."""
+
+import gzip
+import io
+import zlib
+
+import pytest
+from hostile_inputs import TOKENS, examples, mutated, mutated_text, nothing_written_outside, result_or_documented
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrm_hf.data import PuzzleFile
+from hrm_hf.data.build import maze_builder, sudoku_builder
+from hrm_hf.data.build.maze_builder import build_maze
+from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.sudoku_builder import build_sudoku
+from hrm_hf.hrm.errors import DataError
+
+HEADER = "source,question,answer,rating\n"
+SUDOKU = HEADER + (
+    "toy,1...3.1..1...3.1,1234341221434321,0\n"
+    'toy,"12.434.22143432.",1234341221434321,3\n'
+    "other,................,1234341221434321,12\n"
+)
+MAZE = HEADER + "toy,S G##   #,SoG##   #,2\ntoy,SG  #   #,SG  #   #,1\nother,S  ## ##G,Soo##o##G,4\n"
+CSV_TOKENS = [*TOKENS, ",", '"', '""', ";", "source", "question", "rating", "S", "G", "#", "o", ".", "0", "16", "\r"]
+KINDS = {"sudoku": (sudoku_builder.read_csv, build_sudoku, SUDOKU), "maze": (maze_builder.read_csv, build_maze, MAZE)}
+
+
+def build(kind, path, out):
+    read, build_files, _ = KINDS[kind]
+    rows = read(path)
+    for info in build_files(out, rows, rows, overwrite=True):
+        file = PuzzleFile(out / f"{info.split}.h5")
+        file.check_cells()
+        assert file.info.num_rows == len(rows)
+    return len(rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seeds_themselves_are_built(tmp_path, kind):
+    path = tmp_path / "x.csv"
+    path.write_text(KINDS[kind][2])
+    assert build(kind, path, tmp_path / "out") == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=examples(45))
+@given(data=st.data())
+def test_damaged_texts(tmp_path, kind, data):
+    text = data.draw(mutated_text(KINDS[kind][2], CSV_TOKENS, max_changes=2))
+    (tmp_path / "x.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build(kind, tmp_path / "x.csv", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=examples(30))
+@given(data=st.data())
+def test_damaged_bytes_packed_and_not(tmp_path, kind, data):
+    content = KINDS[kind][2].encode()
+    content = data.draw(
+        st.sampled_from([content, gzip.compress(content, mtime=0)]).flatmap(lambda seed: mutated(seed, 2))
+    )
+    (tmp_path / "x.csv").write_bytes(content)
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build(kind, tmp_path / "x.csv", tmp_path / "out"))
+
+
+@settings(max_examples=examples(15))
+@given(data=st.data())
+def test_mazes_of_a_given_shape_with_bad_ones_left_out(tmp_path, data):
+    (tmp_path / "x.csv").write_bytes(data.draw(mutated_text(MAZE, CSV_TOKENS, 2)).encode("utf-8", "surrogatepass"))
+    shape = data.draw(st.sampled_from([(2, 2), (1, 4), (4, 1), (0, 4), (-2, -2), (10**9, 10**9), (2.5, 2)]))
+    skipped = []
+    rows = result_or_documented(lambda: maze_builder.read_csv(tmp_path / "x.csv", shape, skipped))
+    assert rows is None or rows.grid_shape == shape
+
+
+def write_bomb(path, pieces, repeats):
+    """A gzip of a piece repeated: about a thousandth of its size."""
+    packer = zlib.compressobj(9, wbits=31)
+    with open(path, "wb") as file:
+        for piece in pieces[:-1]:
+            file.write(packer.compress(piece))
+        for _ in range(repeats):
+            file.write(packer.compress(pieces[-1]))
+        file.write(packer.flush())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([HEADER.encode(), b"x" * 1_000_000], "a row has more characters than allowed"),
+        ([HEADER.encode(), b"," * 1_000_000], "a row has more characters than allowed"),
+        ([HEADER.encode(), (b'a,"' + b"," * 1000 + b'\n",') * 1000], "a row has more characters than allowed"),
+        ([HEADER.encode(), b"t,1...3.1..1...3.1,1234341221434321,0\n" * 30_000], "unpacks to more than 100 times"),
+        ([b"\n" * 1_000_000], "unpacks to more than 100 times|no column source"),
+    ],
+    ids=["one line", "one line of columns", "one row of lines", "good rows", "no rows"],
+)
+def test_what_unpacks_to_gigabytes_is_refused_early(tmp_path, pieces, message):
+    write_bomb(tmp_path / "x.csv.gz", pieces, repeats=5)
+
+    def read():
+        with pytest.raises(DataError, match=message):
+            for _ in read_pieces(tmp_path / "x.csv.gz", [16]):
+                pass
+
+    result_or_documented(read)
+
+
+def test_large_mazes_come_in_small_pieces(tmp_path):
+    question = "S" + "#" * 40_000 + "G"
+    buffer = io.StringIO()
+    buffer.write(HEADER)
+    for number in range(250):
+        buffer.write(f"toy,{question},{question},{number}\n")
+    (tmp_path / "x.csv").write_text(buffer.getvalue())
+    pieces = list(read_pieces(tmp_path / "x.csv", range(2, 65_537)))
+    assert max(piece.questions.size for piece in pieces) < 1 << 23
+    ratings = [rating for piece in pieces for rating in piece.ratings.tolist()]
+    assert ratings == list(range(250)) and [line for piece in pieces for line in piece.lines][-1] == 251

@@ -1,0 +1,56 @@
+"""The dihedral transforms: against recorded results, against each other, and what they refuse."""
+
+import json
+
+import numpy as np
+import paths
+import pytest
+
+from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hrm.symmetry import DIHEDRAL_INVERSE, dihedral, inverse_dihedral
+
+GOLDEN = paths.GOLDEN / "G"
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_matches_the_recorded_transforms(k):
+    recorded = np.load(GOLDEN / "dihedral.npz")
+    np.testing.assert_array_equal(dihedral(recorded["input"], k), recorded[f"transform{k}"])
+    np.testing.assert_array_equal(inverse_dihedral(recorded["input"], k), recorded[f"inverse{k}"])
+
+
+def test_inverse_table_matches_the_recorded_one():
+    assert list(DIHEDRAL_INVERSE) == json.loads((GOLDEN / "config.json").read_text())["dihedral_inverse"]
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_inverse_undoes_the_transform_of_a_batch(k):
+    grids = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    changed = dihedral(grids, k)
+    assert changed.shape == ((2, 3, 5, 4) if k in (1, 3, 6, 7) else (2, 3, 4, 5))
+    np.testing.assert_array_equal(inverse_dihedral(changed, k), grids)
+    np.testing.assert_array_equal(changed[1, 2], dihedral(grids[1, 2], k))
+
+
+def test_by_hand():
+    grid = np.array([[1, 2], [3, 4]])
+    assert dihedral(grid, 1).tolist() == [
+        [2, 4],
+        [1, 3],
+    ]  # a quarter turn counter-clockwise: the right column comes up
+    assert dihedral(grid, 4).tolist() == [[2, 1], [4, 3]]
+    assert dihedral(grid, 5).tolist() == [[3, 4], [1, 2]]
+    assert dihedral(grid, 6).tolist() == [[1, 3], [2, 4]]
+    assert len({dihedral(grid, k).tobytes() for k in range(8)}) == 8
+
+
+@pytest.mark.parametrize("k", [-1, 8, 1.0, "1", None, True])
+@pytest.mark.parametrize("transform", [dihedral, inverse_dihedral])
+def test_refuses_unknown_transforms(transform, k):
+    with pytest.raises(ArgumentError, match="0 to 7"):
+        transform(np.zeros((2, 2)), k)
+
+
+def test_refuses_a_grid_without_two_axes():
+    with pytest.raises(ArgumentError, match=r"\(5,\)"):
+        dihedral(np.zeros(5), 1)

@@ -1,0 +1,404 @@
+"""A run that goes on from a saved state: equal to the unbroken one, and refused where it would be another run."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_records import broken_at, log_of, without_clocks
+from safetensors.torch import load_file
+from tiny_models import tiny_model
+from training_parts import Rows, arguments, batch
+
+from hrm_hf import ArgumentError, CheckpointError, DataError
+from hrm_hf.data import training_batches
+from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
+from hrm_hf.training import HrmTrainer, RunFolder
+from hrm_hf.training.batch_stream import BatchStream
+from hrm_hf.training.best_score import BestScore
+from hrm_hf.training.run_folder import choose_run_dir
+from hrm_hf.training.states.run_states import open_state
+
+
+def contents(run: Path) -> set[str]:
+    return {path.name for path in run.iterdir()} - {".lock"}
+
+
+def assert_same_run(run: Path, other: Path, step: int) -> None:
+    """Log, exported weights and every tensor and number of the last state are equal, but for the clocks."""
+    assert log_of(run) == log_of(other)
+    ours, theirs = (open_state(folder / f"state-{step:08d}") for folder in (run, other))
+    assert ours.names() == theirs.names()
+    for name in ours.names():
+        if name.endswith(".safetensors"):
+            a, b = ours.tensors(name), theirs.tensors(name)
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[key], b[key]) for key in a), name
+    a, b = (without_clocks(state.json("state.json")) for state in (ours, theirs))
+    assert a.pop("run_id") and b.pop("run_id")
+    assert a == b
+    a, b = (load_file(folder / "checkpoint-final" / "model.safetensors") for folder in (run, other))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def puzzles(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("puzzles")
+    train, test = generate_rows(6, 2, (2, 2), 8, seed=0)
+    build_sudoku(folder, train, test, num_aug=3, seed=0)
+    return folder
+
+
+def trainer_in(run: Path, puzzles: Path, resume: str = "never", **changes) -> HrmTrainer:
+    """Passes of 3 batches, a log line every 2 steps, an average and two accumulation parts."""
+    settings = {
+        "output_dir": str(run),
+        "max_steps": 9,
+        "learning_rate": 0.01,
+        "lr_min_ratio": 0.1,
+        "warmup_steps": 3,
+        "logging_steps": 2,
+        "eval_steps": 3,
+        "ema_decay": 0.9,
+        "gradient_accumulation_steps": 2,
+        "state_steps": 1,
+        "state_limit": 20,
+        "halt_exploration_prob": 0.5,
+    }
+    args = arguments(**settings | changes, resume=resume)
+    batches = training_batches(puzzles, args.global_batch_size, seed=3, epochs_per_pass=2)
+    facts = {"train": "a checksum"}
+    return HrmTrainer(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
+
+
+@pytest.fixture(scope="module")
+def unbroken(puzzles, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    trainer_in(run, puzzles).train()
+    assert {path.name for path in run.glob("state-*")} == {f"state-{step:08d}" for step in range(10)}
+    return run
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path, step, capsys):
+    run = broken_at(unbroken, step, tmp_path / "run")
+    scores = trainer_in(run, puzzles, "auto").train()
+    assert_same_run(run, unbroken, 9)
+    assert scores == open_state(unbroken / "state-00000009").json("state.json")["scores"]
+    assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().out
+
+
+def test_the_first_state_that_is_whole_is_taken(unbroken, puzzles, tmp_path, capsys):
+    run = broken_at(unbroken, 5, tmp_path / "run")
+    (run / "state-00000005" / "weights.safetensors").unlink()
+    (run / "state-00000004" / "state.json").write_text("{}")
+    trainer_in(run, puzzles, "auto").train()
+    assert_same_run(run, unbroken, 9)
+    said = capsys.readouterr().out
+    assert {path.name for path in run.glob("left-*")} == {"left-state-00000004", "left-state-00000005"}
+    assert "passed over" in said and "weights.safetensors is missing" in said
+    assert "state-00000003 (the newest that is whole), step 3" in said
+
+
+def test_only_damaged_states_are_refused(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 0, tmp_path / "run")
+    log = run / "state-00000000" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes() + b"\n")
+    with pytest.raises(CheckpointError, match="no saved state that is whole: .*metrics.jsonl is damaged"):
+        trainer_in(run, puzzles, "auto").train()
+
+
+def test_a_state_can_be_named(unbroken, puzzles, tmp_path, capsys):
+    run = broken_at(unbroken, 6, tmp_path / "run")
+    trainer_in(run, puzzles, str(run / "state-00000004")).train()
+    assert "state-00000006 is newer and kept as left-state-00000006" in capsys.readouterr().out
+    assert (run / "left-state-00000006").is_dir()
+    assert_same_run(run, unbroken, 9)
+
+
+def test_another_run_is_refused_with_all_differences(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 3, tmp_path / "run")
+    with pytest.raises(ArgumentError) as refused:
+        trainer_in(run, puzzles, "auto", learning_rate=0.02, halt_exploration_prob=0.1, max_steps=10).train()
+    for difference in (
+        "training.learning_rate was 0.01, now it is 0.02",
+        "training.halt_exploration_prob was 0.5, now it is 0.1",
+        "training.max_steps was 9, now it is 10",
+    ):
+        assert difference in str(refused.value)
+    with pytest.raises(ArgumentError, match="model.L_cycles was 2, now it is 3"):
+        trainer = trainer_in(run, puzzles, "auto")
+        trainer.model.config.L_cycles = 3
+        trainer.train()
+    with pytest.raises(ArgumentError, match="data.train was 'a checksum', now it is 'another'"):
+        trainer = trainer_in(run, puzzles, "auto")
+        trainer.data_facts = {"train": "another"}
+        trainer.train()
+    assert {path.name for path in run.glob("state-*")} == {f"state-{step:08d}" for step in range(4)}
+
+
+def test_what_changes_no_result_may_differ(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 4, tmp_path / "run")
+    trainer = trainer_in(run, puzzles, "auto", gradient_accumulation_steps=1, logging_steps=3, eval_steps=None)
+    trainer.train()
+    ours, theirs = (open_state(folder / "state-00000009") for folder in (run, unbroken))
+    for name, tensor in theirs.tensors("weights.safetensors").items():
+        assert torch.allclose(ours.tensors("weights.safetensors")[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_a_constant_rate_may_go_on_longer(puzzles, tmp_path):
+    for name, steps in (("short", 4), ("long", 8)):
+        trainer_in(tmp_path / name, puzzles, max_steps=steps, lr_min_ratio=1.0, eval_steps=2).train()
+    trainer_in(tmp_path / "short", puzzles, "auto", max_steps=8, lr_min_ratio=1.0, eval_steps=2).train()
+    assert_same_run(tmp_path / "short", tmp_path / "long", 8)
+
+
+def test_a_finished_run_only_exports_again(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 9, tmp_path / "run")
+    assert not (run / "checkpoint-final").exists()
+    trainer_in(run, puzzles, "auto").train()
+    assert_same_run(run, unbroken, 9)
+
+
+def test_without_a_state_there_is_nothing_to_go_on_from(unbroken, puzzles, tmp_path, capsys):
+    trainer_in(tmp_path / "new", puzzles, "auto", max_steps=1, eval_steps=None).train()
+    assert "holds no saved state yet: the run starts at its beginning" in capsys.readouterr().out
+    run = broken_at(unbroken, -1, tmp_path / "run")
+    for resume in ("auto", str(run)):
+        with pytest.raises(CheckpointError, match="holds no saved state to go on from"):
+            trainer_in(run, puzzles, resume).train()
+    with pytest.raises(ArgumentError, match="resume is auto, but there is no output_dir"):
+        HrmTrainer(tiny_model(), arguments(resume="auto"), [batch(0)])
+
+
+def test_the_newest_states_and_the_best_are_kept(puzzles, tmp_path):
+    class Scored(HrmTrainer):
+        def evaluate(self, halt=False):
+            return {"eval/exact_accuracy": {3: 0.5, 6: 0.25}.get(self.step, 0.125)}
+
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 9,
+        "eval_steps": 3,
+        "state_steps": 1,
+        "state_limit": 2,
+    }
+    Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows()).train()
+    assert {path.name for path in (tmp_path / "run").glob("state-*")} == {f"state-0000000{n}" for n in (3, 8, 9)}
+    best = load_file(tmp_path / "run" / "checkpoint-best" / "model.safetensors")
+    at_3 = open_state(tmp_path / "run" / "state-00000003").tensors("weights.safetensors")
+    assert all(torch.equal(best[name], at_3[name]) for name in best)
+
+
+def test_early_stopping_ends_with_the_best_weights(tmp_path):
+    class Scored(HrmTrainer):
+        def evaluate(self, halt=False):
+            return {"eval/accuracy": {2: 0.25, 4: 0.5, 6: 0.5, 8: 0.375}.get(self.step, 1.0)}
+
+    settings = {"output_dir": str(tmp_path / "run"), "max_steps": 20, "eval_steps": 2, "ema_decay": 0.9}
+    settings |= {"metric_for_best": "accuracy", "early_stopping_patience": 2, "save_steps": 4}
+    trainer = Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows())
+    scores = trainer.train()
+    assert trainer.step == 8 and scores == {"eval/accuracy": 0.5}
+    final, at_4, at_8 = (
+        load_file(tmp_path / "run" / f"checkpoint-{name}" / "model.safetensors") for name in ("final", "4", "8")
+    )
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(final[name], at_4[name]) and torch.equal(tensor, at_4[name])
+    assert any(not torch.equal(final[name], at_8[name]) for name in final)
+    again = Scored(tiny_model(), arguments(**settings, resume="auto"), [batch(0), batch(1)], eval_dataset=Rows())
+    assert again.train() == scores and again.step == 8  # a run that gave up does not go on
+
+
+def test_the_best_score():
+    best = BestScore("accuracy", patience=2, threshold=0.1)
+    shown = []
+    for step, value in enumerate((0.5, 0.55, 0.7, 0.75, 0.1)):
+        shown.append(best.beaten_by({"eval/accuracy": value}))
+        best.show({"eval/accuracy": value}, step)
+    assert shown == [True, True, True, True, False]
+    assert (best.step, best.scores) == (3, {"eval/accuracy": 0.75})
+    assert (best.progress, best.waited, best.give_up) == (0.7, 2, True)
+    best.show({"eval/accuracy": 0.9}, 5, kept=False)
+    assert (best.step, best.waited) == (3, 0)  # its weights could not be kept
+    best.show({"eval/accuracy": 0.8}, 6)
+    assert (best.step, best.progress, best.waited) == (6, 0.9, 1)
+    other = BestScore("accuracy", patience=3)
+    other.load_state_dict(json.loads(json.dumps(best.state_dict())))
+    assert (other.step, other.progress, other.waited) == (6, 0.9, 1)
+    with pytest.raises(ArgumentError, match="metric_for_best is 'exact'; the evaluation has accuracy, loss"):
+        BestScore("exact").check({"eval/accuracy": 1.0, "eval/loss": 0.0})
+
+
+def test_a_score_of_nothing_is_never_the_best_and_can_be_saved():
+    best = BestScore("accuracy", patience=9)
+    for step, value in enumerate((math.nan, -1.0, math.nan)):
+        best.show({"eval/accuracy": value, "eval/blank": math.nan}, step)
+    assert (best.step, best.waited) == (1, 1)
+    other = BestScore("accuracy")
+    other.load_state_dict(json.loads(json.dumps(best.state_dict(), allow_nan=False)))
+    assert other.scores["eval/accuracy"] == -1.0 and math.isnan(other.scores["eval/blank"])
+
+
+def test_batches_without_a_state_of_their_own_are_drawn_again():
+    batches = [{"number": np.array(i)} for i in range(3)]
+    stream = BatchStream(batches)
+    drawn = [int(next(stream)["number"]) for _ in range(5)]
+    assert drawn == [0, 1, 2, 0, 1]
+    other = BatchStream(batches)
+    other.load_state_dict(json.loads(json.dumps(stream.state_dict())), stream.generator)
+    assert [int(next(other)["number"]) for _ in range(4)] == [2, 0, 1, 2]
+    with pytest.raises(CheckpointError, match="stands after batch 2 of a pass, but .* end after 1"):
+        BatchStream(batches[:1]).load_state_dict(stream.state_dict(), stream.generator)
+    with pytest.raises(CheckpointError, match="batch 2 of the pass is another one than when the state was saved"):
+        BatchStream(batches[1:]).load_state_dict(stream.state_dict(), stream.generator)
+    with pytest.raises(DataError, match="gives no whole batch in a pass"):
+        next(BatchStream([]))
+
+
+def test_a_shuffling_loader_goes_on_in_its_order():
+    rows = [{"number": torch.tensor(i)} for i in range(8)]
+
+    def stream() -> BatchStream:
+        return BatchStream(torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        whole = stream()
+        drawn = [next(whole)["number"].tolist() for _ in range(6)]
+        torch.manual_seed(5)
+        broken = stream()
+        for _ in range(5):
+            next(broken)
+        state, generator = broken.state_dict(), broken.generator
+        torch.manual_seed(6)
+        other = stream()
+        other.load_state_dict(state, generator)
+        assert next(other)["number"].tolist() == drawn[5]
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_batches_with_a_state_go_on_across_passes(puzzles, before):
+    def stream() -> BatchStream:
+        return BatchStream(training_batches(puzzles, 4, seed=3, epochs_per_pass=2))
+
+    whole = stream()
+    rows = [next(whole)["input_ids"] for _ in range(10)]
+    broken = stream()
+    for _ in range(before):
+        next(broken)
+    other = stream()
+    other.load_state_dict(json.loads(json.dumps(broken.state_dict())), broken.generator)
+    for i in range(before, 10):
+        assert np.array_equal(next(other)["input_ids"], rows[i])
+
+
+def test_which_folder_a_run_goes_on_in(tmp_path):
+    old, new = tmp_path / "maze-1", tmp_path / "maze-2"
+    for folder in (old, new):
+        RunFolder(folder).describe()
+        (folder / "state-00000003").mkdir()
+    (old / "run.json").touch()
+    assert choose_run_dir("auto", None, "maze", tmp_path) == old
+    assert choose_run_dir("auto", None, "arc", tmp_path).name.startswith("arc-")
+    assert choose_run_dir("auto", str(new), "maze", tmp_path) == new
+    finished = RunFolder(old, reopen=True)
+    finished.describe()
+    finished.finish()
+    assert choose_run_dir("auto", None, "maze", tmp_path) not in (old, new)  # the newest is finished
+    assert choose_run_dir(str(new), None, "maze", tmp_path) == new
+    assert choose_run_dir(str(new / "state-00000003"), None, "maze", tmp_path) == new
+    with pytest.raises(ArgumentError, match="nothing', and there is no such folder; allowed: never, auto, or"):
+        choose_run_dir(str(tmp_path / "nothing"), None, "maze", tmp_path)
+    with pytest.raises(ArgumentError, match="not in output_dir"):
+        choose_run_dir(str(new), str(old), "maze", tmp_path)
+
+
+def test_what_a_broken_export_left_is_cleared_away(tmp_path):
+    RunFolder(tmp_path / "run").describe()
+    for name in (".checkpoint-best.replaced", ".checkpoint-final.partial", ".checkpoint-7.replaced", "checkpoint-7"):
+        (tmp_path / "run" / name).mkdir()
+    RunFolder(tmp_path / "run", reopen=True)
+    assert contents(tmp_path / "run") == {"run.json", "checkpoint-best", "checkpoint-7"}
+
+
+def test_what_a_broken_save_left_is_cleared_away(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 9, tmp_path / "run")
+    (run / "state-00000001").rename(run / ".state-00000001.partial")
+    trainer_in(run, puzzles, "auto", state_limit=2).train()
+    best = open_state(run / "state-00000009").json("state.json")["best"]["step"]
+    kept = {f"state-{step:08d}" for step in (8, 9, best)}
+    assert contents(run) == kept | {"metrics.jsonl", "checkpoint-final"}
+
+
+def test_a_run_killed_while_it_wrote_its_description_can_start_again(tmp_path):
+    (tmp_path / ".run.json.partial").touch()
+    RunFolder(tmp_path).describe()
+    assert contents(tmp_path) == {"run.json"}
+
+
+def test_a_best_score_whose_weights_could_not_be_exported_is_not_the_best(tmp_path, capsys):
+    class Scored(HrmTrainer):
+        def evaluate(self, halt=False):
+            return {"eval/accuracy": {2: 0.25, 4: 0.5}.get(self.step, 0.125)}
+
+        def export(self, name):
+            if name == "checkpoint-best" and self.step == 4:
+                raise OSError("no room")
+            super().export(name)
+
+    settings = {"output_dir": str(tmp_path / "run"), "max_steps": 6, "eval_steps": 2, "early_stopping_patience": 5}
+    settings |= {"metric_for_best": "accuracy"}
+    trainer = Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows())
+    assert trainer.train() == {"eval/accuracy": 0.25}
+    assert "\nno room\n" in capsys.readouterr().err
+    final, at_2 = (
+        load_file(tmp_path / "run" / f"{name}.safetensors")
+        for name in ("checkpoint-final/model", "state-00000002/weights")
+    )
+    assert all(torch.equal(final[name], at_2[name]) for name in final)
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_the_first_step(tmp_path):
+    args = arguments(output_dir=str(tmp_path / "run"), eval_steps=2, metric_for_best="acuracy")
+    trainer = HrmTrainer(tiny_model(), args, [batch(0)], eval_dataset=Rows())
+    with pytest.raises(ArgumentError, match="metric_for_best is 'acuracy'; the evaluation has count, exact_accuracy"):
+        trainer.train()
+    assert trainer.step == 0
+
+
+def test_facts_that_cannot_be_saved_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="data_facts cannot be saved as JSON"):
+        HrmTrainer(tiny_model(), arguments(), [batch(0)], data_facts={"path": tmp_path})
+
+
+def test_a_state_of_another_folder_is_refused(unbroken, puzzles, tmp_path):
+    with pytest.raises(ArgumentError, match="not in output_dir"):
+        trainer_in(tmp_path / "run", puzzles, str(unbroken)).train()
+
+
+@pytest.mark.parametrize("changes", [{"puzzle_emb_ndim": 0}, {"halt_max_steps": 1}, {"halting": "halt_only"}])
+def test_other_models_go_on_too(tmp_path, changes):
+    def train(run: Path, resume: str = "never") -> None:
+        settings = {"output_dir": str(run), "max_steps": 5, "state_steps": 1, "state_limit": 9, "ema_decay": 0.5}
+        args = arguments(**settings, resume=resume)
+        HrmTrainer(tiny_model(**changes), args, [batch(0), batch(1)]).train()
+
+    train(tmp_path / "run")
+    train(broken_at(tmp_path / "run", 2, tmp_path / "again"), "auto")
+    assert_same_run(tmp_path / "again", tmp_path / "run", 5)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+    held = RunFolder(tmp_path)
+    child = os.fork()  # locks belong to a process
+    if child == 0:
+        try:
+            RunFolder(tmp_path)
+        except ArgumentError as error:
+            os._exit(0 if "is in use: another process trains in it" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0 and held.path == tmp_path

@@ -1,0 +1,779 @@
+"""Saved training states: what was saved comes back; what is torn, damaged or made up is never taken for a state."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import struct
+import time
+import traceback
+import warnings
+from itertools import count
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError
+from hrm_hf.training.states import run_states, state_files
+from hrm_hf.training.states.run_states import (
+    drop_partial,
+    newest_state,
+    open_state,
+    partial_folder,
+    prune_states,
+    seal_state,
+    start_state,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+
+FILES = ("model.safetensors", "note", "rank-0.safetensors", "rank-1.safetensors", "run.json")
+
+
+def save(run_dir, step, rows=30):
+    """A small state whose every file depends on the step; rows: of 4 bytes, in each of three files."""
+
+    def cells(number):
+        generator = torch.Generator().manual_seed(10 * step + number)
+        return torch.randint(1, 128, (rows, 4), dtype=torch.int8, generator=generator)
+
+    folder = start_state(run_dir, step)
+    records = [write_tensors(folder, name, {"cells": cells(i)}) for i, name in enumerate(FILES) if "safe" in name]
+    records.append(write_json(folder, "run.json", {"step": step, "best": 0.1 * step, "places": list(range(40))}))
+    records.append(write_bytes(folder, "note", bytes([step % 255 + 1]) * 100))
+    return seal_state(run_dir, step, records)
+
+
+def manifest_of(body):
+    """A manifest with a checksum that fits, whatever it says."""
+    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return (json.dumps({**body, "sha256": checksum}) + "\n").encode()
+
+
+def body_of(state):
+    body = json.loads((state / "manifest.json").read_bytes())
+    del body["sha256"]
+    return body
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with the states of steps 1 and 2."""
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def kept_state(tmp_path_factory):
+    """A state that tests damage and mend."""
+    return save(tmp_path_factory.mktemp("run"), 7)
+
+
+def refused(run_dir, named):
+    """State 2 is refused in words that name `named`, state 1 taken in its place; without that there is none."""
+    with pytest.raises(CheckpointError) as refusal:
+        open_state(run_dir / "state-00000002")
+    assert named in str(refusal.value)
+    state, passed_over = newest_state(run_dir)
+    assert state.step == 1
+    assert passed_over == [str(refusal.value)]
+    hidden = (run_dir / "state-00000001").rename(run_dir / "hidden")
+    with pytest.raises(CheckpointError, match="no saved state that is whole") as refusal:
+        newest_state(run_dir)
+    assert named in str(refusal.value)
+    hidden.rename(run_dir / "state-00000001")
+    return True
+
+
+# round trips
+
+
+@pytest.mark.parametrize("dtype", state_files.DTYPES, ids=str)
+def test_tensors_come_back_bit_for_bit(tmp_path, dtype):
+    raw = torch.randint(0, 256, (6, 4, dtype.itemsize), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    raw = raw % 2 if dtype is torch.bool else raw
+    table = raw.reshape(6, -1).view(dtype)  # every bit pattern, so also NaN, infinities and -0.0
+    tensors = {
+        "table": table,
+        "across": table.T,
+        "scalar": table[0, 0],
+        "none": table[:, :0],
+        "no row": torch.empty(0, 3, 2, dtype=dtype),
+        "one row": table[3],
+    }
+    folder = start_state(tmp_path, 3)
+    seal_state(tmp_path, 3, [write_tensors(folder, "t.safetensors", tensors)])
+    state = open_state(tmp_path / "state-00000003")
+    found = state.tensors("t.safetensors")
+    shutil.rmtree(state.path)
+    assert list(found) == sorted(tensors)
+    for name, tensor in tensors.items():
+        assert found[name].dtype == dtype
+        assert found[name].shape == tensor.shape
+        same = [each.contiguous().reshape(-1).view(torch.uint8) for each in (found[name], tensor)]
+        assert torch.equal(*same), name
+
+
+def test_tensors_that_share_memory_carry_gradients_or_are_none_at_all(tmp_path):
+    weight = torch.nn.Parameter(torch.arange(12.0).reshape(3, 4))
+    tensors = {"weight": weight, "tied": weight, "part": weight[1:], "wide": weight[:1].expand(5, 4)}
+    folder = start_state(tmp_path, 0)
+    records = [write_tensors(folder, "t.safetensors", tensors), write_tensors(folder, "empty.safetensors", {})]
+    state = open_state(seal_state(tmp_path, 0, records))
+    found = state.tensors("t.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    found["tied"].zero_()
+    assert torch.equal(found["weight"], weight)
+    assert state.tensors("empty.safetensors") == {}
+
+
+def test_json_and_bytes_come_back(tmp_path):
+    value = {
+        "generator": {"state": 2**128 - 1, "inc": -(2**127)},
+        "best": 0.1 + 0.2,
+        "small": 5e-324,
+        "zero": -0.0,
+        "text": 'ü "\\\n\ud800',
+        "list": [None, True, [1, {"a": []}]],
+        "empty": {},
+    }
+    folder = start_state(tmp_path, 99_999_999)
+    records = [
+        write_json(folder, "run.json", value),
+        write_json(folder, "tuple.json", {"betas": (0.9, 0.95)}),
+        write_bytes(folder, "raw", bytes(range(256))),
+        write_bytes(folder, "empty", b""),
+    ]
+    state = open_state(seal_state(tmp_path, 99_999_999, iter(records)))
+    assert str(state.json("run.json")) == str(value)  # str, for 0.0 == -0.0
+    assert state.json("tuple.json") == {"betas": [0.9, 0.95]}
+    assert state.bytes("raw") == bytes(range(256))
+    assert state.bytes("empty") == b""
+    assert state.names() == ["empty", "raw", "run.json", "tuple.json"]
+    assert state.step == 99_999_999
+    assert records[2] == ("raw", 256, hashlib.sha256(bytes(range(256))).hexdigest())
+
+
+def test_a_state_can_be_sent_to_another_process(kept_state):
+    sent = pickle.loads(pickle.dumps(open_state(kept_state)))
+    assert sent.json("run.json")["step"] == 7
+
+
+# what cannot be saved
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({"best": float("nan")}, "best is nan"),
+        ({"best": {"of": [1.0, float("-inf")]}}, r"of\[1\] is -inf"),
+        ({"places": {3: 1}}, "key 3"),
+        ({"step": torch.tensor(3)}, "step is of Tensor"),
+        ({"raw": b""}, "raw is of bytes"),
+        ([1], "not list"),
+    ],
+)
+def test_json_that_would_not_come_back_is_refused(tmp_path, value, named):
+    with pytest.raises(ArgumentError, match=named):
+        write_json(tmp_path, "run.json", value)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("tensors", "named"),
+    [
+        ({"a": [1.0]}, "a is list"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "complex64"),
+        ({"a": torch.eye(2).to_sparse()}, "sparse"),
+        ({"__metadata__": torch.zeros(2)}, "__metadata__"),
+        ({3: torch.zeros(2)}, "3"),
+    ],
+)
+def test_tensors_that_would_not_come_back_are_refused(tmp_path, tensors, named):
+    with pytest.raises(ArgumentError, match=named):
+        write_tensors(tmp_path, "t.safetensors", tensors)
+    assert names_in(tmp_path) == []
+
+
+BAD_NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "/x",
+    ".x",
+    "x.",
+    "a..b",
+    "Model",
+    "manifest.json",
+    "ä",
+    "a\n",
+    "c:x",
+]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "n" * 101])
+def test_names_that_leave_the_folder_or_hide_are_refused(tmp_path, name):
+    for write, value in ((write_tensors, {}), (write_json, {}), (write_bytes, b"")):
+        with pytest.raises(ArgumentError, match="is no name for a file"):
+            write(tmp_path, name, value)
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_is_written_once(tmp_path):
+    record = write_bytes(tmp_path, "note", b"first")
+    for write, value in ((write_tensors, {}), (write_json, {}), (write_bytes, b"second")):
+        with pytest.raises(FileExistsError, match="note"):
+            write(tmp_path, "note", value)
+    assert (tmp_path / record.name).read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("step", [-1, 100_000_000, 1.0, True, "1"])
+def test_steps_that_are_none_are_refused(tmp_path, step):
+    with pytest.raises(ArgumentError, match="is no step"):
+        start_state(tmp_path, step)
+    assert names_in(tmp_path) == []
+
+
+def test_only_what_was_recorded_is_sealed(run_dir):
+    folder = start_state(run_dir, 3)
+    first, second = write_bytes(folder, "first", b"1"), write_bytes(folder, "second", b"2")
+    for records, named in (
+        ([first], "'second', which does not belong"),
+        ([first, second, first], "first is recorded twice"),
+        ([first, second, first._replace(name="third")], "third is missing"),
+        ([first, second._replace(size=2)], "second is damaged"),
+        ([first, second._replace(name="../x")], r"'\.\./x' is not allowed"),
+        ([first, second._replace(sha256="")], "'second' is not allowed"),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            seal_state(run_dir, 3, records)
+        assert newest_state(run_dir)[0].step == 2
+    seal_state(run_dir, 3, [second, first])
+    assert open_state(run_dir / "state-00000003").names() == ["first", "second"]
+
+
+def test_a_manifest_that_could_not_be_read_is_not_written(run_dir, monkeypatch):
+    monkeypatch.setattr(run_states, "MANIFEST_LIMIT", 300)
+    folder = start_state(run_dir, 3)
+    with pytest.raises(CheckpointError, match="2 files are too many"):
+        seal_state(run_dir, 3, [write_bytes(folder, name, b"") for name in ("a", "b")])
+    assert names_in(folder) == ["a", "b"]
+
+
+# which states there are
+
+
+def test_where_no_state_is_there_is_none(tmp_path):
+    assert newest_state(tmp_path / "nowhere") == (None, [])
+    assert newest_state(tmp_path) == (None, [])
+    start_state(tmp_path, 5)
+    for name in (
+        "state-5",
+        "state-000000005",
+        "State-00000005",
+        "state-0000000٥",
+        "state-00000005.old",
+        "checkpoint-5",
+    ):
+        (tmp_path / name).mkdir()
+    assert newest_state(tmp_path) == (None, [])
+
+
+def test_partial_folders_are_never_states(run_dir):
+    shutil.copytree(run_dir / "state-00000002", partial_folder(run_dir, 3))
+    assert newest_state(run_dir)[0].step == 2
+    with pytest.raises(CheckpointError, match="is no saved state"):
+        open_state(partial_folder(run_dir, 3))
+    start_state(run_dir, 4)
+    assert names_in(run_dir) == [".state-00000004.partial", "state-00000001", "state-00000002"]
+    drop_partial(run_dir)
+    assert names_in(run_dir) == ["state-00000001", "state-00000002"]
+
+
+def test_states_are_opened_by_any_path_to_them(run_dir, monkeypatch):
+    monkeypatch.chdir(run_dir / "state-00000002")
+    path = type(run_dir)
+    assert open_state(path(".")).step == open_state(path("../state-00000002")).step == 2
+    with pytest.raises(CheckpointError, match="there is no saved state"):
+        open_state(run_dir / "state-00000003")
+    with pytest.raises(CheckpointError, match="is no saved state"):
+        open_state(run_dir)
+
+
+def test_a_state_of_the_same_step_is_replaced(run_dir):
+    folder = start_state(run_dir, 2)
+    seal_state(run_dir, 2, [write_bytes(folder, "new", b"")])
+    assert open_state(run_dir / "state-00000002").names() == ["new"]
+    assert names_in(run_dir) == ["state-00000001", "state-00000002"]
+
+
+@pytest.mark.parametrize("recover", [newest_state, drop_partial, lambda run_dir: start_state(run_dir, 9)])
+def test_a_state_whose_replacement_was_broken_off_is_put_back(run_dir, recover):
+    (run_dir / "state-00000002").rename(run_dir / ".state-00000002.replaced")
+    recover(run_dir)
+    assert newest_state(run_dir)[0].step == 2
+
+
+def test_the_newest_and_the_named_are_kept(tmp_path):
+    for step in (3, 5, 10, 20, 100):
+        save(tmp_path, step)
+    (tmp_path / "state-00000004").symlink_to(tmp_path / "state-00000100")
+    shutil.copytree(tmp_path / "state-00000003", partial_folder(tmp_path, 5))
+    (tmp_path / "checkpoint-final").mkdir()
+    prune_states(tmp_path, keep=2, also=[3, 77])
+    assert names_in(tmp_path) == ["checkpoint-final", "state-00000003", "state-00000020", "state-00000100"]
+    prune_states(tmp_path, keep=9)
+    assert names_in(tmp_path) == ["checkpoint-final", "state-00000003", "state-00000020", "state-00000100"]
+    prune_states(tmp_path, keep=1)
+    assert names_in(tmp_path) == ["checkpoint-final", "state-00000100"]
+    assert newest_state(tmp_path)[0].step == 100
+    with pytest.raises(ArgumentError, match="0 states"):
+        prune_states(tmp_path, keep=0)
+
+
+# damage
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_every_region_of_every_file(run_dir, name):
+    path = run_dir / "state-00000002" / name
+    data = path.read_bytes()
+    edges = [len(data) * i // 20 for i in range(21)]
+    for start, stop in zip(edges, edges[1:]):
+        assert stop > start
+        for changed in (
+            data[:start] + bytes(each ^ 0xFF for each in data[start:stop]) + data[stop:],  # all bits flipped
+            data[: stop - 1] + bytes([data[stop - 1] ^ 1]) + data[stop:],  # one bit flipped
+            data[:start],  # cut short
+            data[:start] + data[stop:],  # a piece lost
+            data[:start] + bytes(stop - start) + data[stop:],  # zeroed
+            data[:start] + data[start:stop] * 2 + data[stop:],  # doubled
+        ):
+            if changed != data:  # heads of safetensors have zeros of their own
+                path.write_bytes(changed)
+                assert refused(run_dir, name)
+    for changed in (b"", data + b"\n", data + b"\0"):
+        path.write_bytes(changed)
+        assert refused(run_dir, name)
+    path.unlink()
+    assert refused(run_dir, f"{name} is missing")
+    path.write_bytes(data)
+    assert newest_state(run_dir)[0].step == 2
+
+
+def test_files_in_the_wrong_place(run_dir):
+    state, other = run_dir / "state-00000002", run_dir / "state-00000001"
+    ranks = [state / f"rank-{i}.safetensors" for i in (0, 1)]
+    whole = {path.name: path.read_bytes() for path in state.iterdir()}
+
+    def mend():
+        shutil.rmtree(state)
+        state.mkdir()
+        for name, data in whole.items():
+            (state / name).write_bytes(data)
+        assert newest_state(run_dir)[0].step == 2
+
+    for path, data in zip(ranks, [ranks[1].read_bytes(), ranks[0].read_bytes()]):
+        path.write_bytes(data)
+    assert refused(run_dir, "rank-0.safetensors is damaged")
+    mend()
+    for name in whole:  # of the state before, of the same size but for the manifest's step
+        shutil.copy(other / name, state / name)
+        assert refused(run_dir, name)
+        mend()
+    for extra in ("rank-2.safetensors", ".hidden", "Note", "manifest.json~"):
+        (state / extra).write_bytes(b"")
+        assert refused(run_dir, extra)
+        mend()
+    (state / "folder").mkdir()
+    assert refused(run_dir, "folder")
+    mend()
+    (state / "note").rename(state / "NOTE")
+    assert refused(run_dir, "NOTE")
+    mend()
+    for name in whole:
+        (state / name).unlink()
+        (state / name).symlink_to(other / name)
+        assert refused(run_dir, f"{name} is a link")
+        (state / name).unlink()
+        (state / name).mkdir()
+        assert refused(run_dir, f"{name} is a link, a folder")
+        (state / name).rmdir()
+        os.mkfifo(state / name)  # which to open would be to wait for ever
+        assert refused(run_dir, f"{name} is a link, a folder or something else")
+        mend()
+
+
+def test_states_in_the_wrong_place(run_dir):
+    state = run_dir / "state-00000002"
+    shutil.rmtree(state)
+    state.mkdir()
+    assert refused(run_dir, "manifest.json is missing")
+    state.rmdir()
+    state.write_bytes(b"")
+    assert refused(run_dir, "state-00000002 is a link or a file")
+    state.unlink()
+    state.symlink_to(run_dir / "state-00000001")
+    assert refused(run_dir, "state-00000002 is a link or a file")
+    state.unlink()
+    state.symlink_to(run_dir / "nowhere")
+    assert refused(run_dir, "state-00000002 is a link or a file")
+    state.unlink()
+    shutil.copytree(run_dir / "state-00000001", state)
+    assert refused(run_dir, "manifest.json is of step 1")
+
+
+def test_a_disk_that_cannot_read_is_damage(run_dir, monkeypatch):
+    read = hashlib.file_digest
+
+    def failing(file, algorithm):
+        if file.name.endswith("state-00000002/note"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", failing)
+    assert refused(run_dir, "note cannot be read: Input/output error")
+
+
+@given(data=st.data())
+def test_flipped_bytes_are_always_noticed(kept_state, data):
+    path = kept_state / data.draw(st.sampled_from([*FILES, "manifest.json"]))
+    whole = path.read_bytes()
+    flips = st.dictionaries(st.integers(0, len(whole) - 1), st.integers(1, 255), min_size=1, max_size=5)
+    changed = bytearray(whole)
+    for place, bits in data.draw(flips).items():
+        changed[place] ^= bits
+    path.write_bytes(changed)
+    try:
+        with pytest.raises(CheckpointError, match=path.name):
+            open_state(kept_state)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_what_changes_after_it_was_opened_is_not_read(run_dir):
+    state = open_state(run_dir / "state-00000002")
+    for name, read in (("model.safetensors", state.tensors), ("run.json", state.json), ("note", state.bytes)):
+        path = state.path / name
+        data = path.read_bytes()
+        for changed in (data[:-1] + b"?", data[:-1], data + b"?"):
+            path.write_bytes(changed)
+            with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+                read(name)
+        path.unlink()
+        with pytest.raises(CheckpointError, match=f"{name} is missing"):
+            read(name)
+    with pytest.raises(CheckpointError, match="has no file 'other'; it has model.safetensors"):
+        state.bytes("other")
+
+
+# made-up states
+
+
+@pytest.mark.parametrize(
+    ("manifest", "named"),
+    [
+        (b"", "damaged"),
+        (b"[]", "no JSON object"),
+        (b"{}", "checksum"),
+        (b"[" * 100_000, "damaged"),
+        (b'{"step": 1' + b"0" * 5000 + b"}", "damaged"),
+        (b'{"step": NaN}', "NaN"),
+        (b'{"step": -Infinity}', "Infinity"),
+        (b'{"step": 1e999}', "1e999 is too large"),
+        (b'{"step": 1, "step": 1}', "given twice"),
+        (b"\xff\xfe{}", "damaged"),
+        (manifest_of({"format": "other"}), "format 'other'"),
+        (manifest_of({}), "format 'None'"),
+    ],
+)
+def test_manifests_that_are_none(run_dir, manifest, named):
+    (run_dir / "state-00000002" / "manifest.json").write_bytes(manifest)
+    assert refused(run_dir, named)
+
+
+def test_manifests_of_any_depth_are_refused(run_dir):
+    for depth in range(800, 1000):  # where the limit of Python lies
+        manifest = b'{"a": ' * depth + b"{}" + b"}" * depth
+        (run_dir / "state-00000002" / "manifest.json").write_bytes(manifest)
+        with pytest.raises(CheckpointError, match="manifest.json is damaged"):
+            open_state(run_dir / "state-00000002")
+
+
+def test_a_manifest_of_a_gigabyte_is_not_read(run_dir):
+    os.truncate(run_dir / "state-00000002" / "manifest.json", 1 << 30)
+    assert refused(run_dir, "manifest.json has 1073741824 bytes; at most 1048576 are read")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"version": 2}, "of version 2; this package reads version 1"),
+        ({"version": True}, "of version True"),
+        ({"version": 10**4000}, "of version 1000"),
+        ({"step": 3}, "of step 3"),
+        ({"step": 2.0}, "damaged"),
+        ({"step": 10**4000}, "of step 1000"),
+        ({"files": {}}, "damaged"),
+        ({"files": ["note"]}, "name, size and sha256"),
+        ({"files": [{"name": "note"}]}, "name, size and sha256"),
+        ({"files": []}, "which does not belong"),
+        ({"more": 1}, "and no more"),
+    ],
+)
+def test_manifests_that_say_something_else(run_dir, change, named):
+    state = run_dir / "state-00000002"
+    (state / "manifest.json").write_bytes(manifest_of({**body_of(state), **change}))
+    assert refused(run_dir, named)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"name": name} for name in [*BAD_NAMES, "n" * 101, None, 3, ["note"]]),
+        *({"size": size} for size in (-1, 100.0, True, None, 10**4000)),
+        *({"sha256": sha256} for sha256 in ("", "A" * 64, "g" * 64, "0" * 64, None, "0" * 63 + "\n")),
+        {"name": "note", "size": 100, "sha256": "0" * 64},
+    ],
+    ids=lambda change: str(change)[:50],
+)
+def test_records_that_say_something_else(run_dir, change):
+    state = run_dir / "state-00000002"
+    body = body_of(state)
+    body["files"][0] |= change
+    (run_dir / "x").write_bytes((state / "model.safetensors").read_bytes())  # what ../x would reach
+    (state / "manifest.json").write_bytes(manifest_of(body))
+    assert refused(run_dir, "state-00000002")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["name", "size", "sha256"]), inner),
+    max_leaves=5,
+)
+
+
+@given(field=st.sampled_from(["format", "version", "step", "files"]), value=JSON_VALUES, in_record=st.booleans())
+def test_no_manifest_ends_in_another_error(kept_state, field, value, in_record):
+    path = kept_state / "manifest.json"
+    whole, body = path.read_bytes(), body_of(kept_state)
+    if in_record:
+        body["files"][-1] = value
+    elif body[field] != value:
+        body[field] = value
+    else:
+        body["other"] = value
+    path.write_bytes(manifest_of(body))
+    try:
+        with pytest.raises(CheckpointError):
+            open_state(kept_state)
+    finally:
+        path.write_bytes(whole)
+
+
+def safetensors_of(head, data=b""):
+    head = json.dumps(head).encode()
+    return struct.pack("<Q", len(head)) + head + data
+
+
+BAD_TENSORS = [
+    b"",
+    b"\xff" * 8,
+    safetensors_of([]),
+    safetensors_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"1234567"),
+    safetensors_of({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
+    safetensors_of({"a": {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}}),
+    safetensors_of({"a": {"dtype": "F32", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}}),
+    safetensors_of({"a": {"dtype": "F4", "shape": [0], "data_offsets": [0, 0]}}),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD_TENSORS)))
+def test_files_that_are_whole_but_no_tensors_are_refused(tmp_path, number):
+    folder = start_state(tmp_path, 1)
+    state = open_state(seal_state(tmp_path, 1, [write_bytes(folder, "t.safetensors", BAD_TENSORS[number])]))
+    with pytest.raises(CheckpointError, match="t.safetensors is no safetensors file"):
+        state.tensors("t.safetensors")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"3", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000])
+def test_files_that_are_whole_but_no_json_are_refused(tmp_path, data):
+    folder = start_state(tmp_path, 1)
+    state = open_state(seal_state(tmp_path, 1, [write_bytes(folder, "run.json", data)]))
+    with pytest.raises(CheckpointError, match="run.json is damaged"):
+        state.json("run.json")
+
+
+# saves that are broken off
+
+
+class Stopped(BaseException):
+    """The end of the process."""
+
+
+def stop_before(monkeypatch, number):
+    """Ends the process before the given call, counted from 0, of those that change what is on the disk."""
+    calls = count()
+
+    def stopping(call):
+        def counted(*args, **kwargs):
+            if next(calls) == number:
+                raise Stopped
+            return call(*args, **kwargs)
+
+        return counted
+
+    for name in ("mkdir", "rename", "fsync", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, stopping(getattr(os, name)))
+    monkeypatch.setattr(state_files, "save_file", stopping(state_files.save_file))
+
+
+def test_a_save_that_stops_anywhere_loses_nothing(tmp_path, monkeypatch):
+    start = tmp_path / "start"
+    start.mkdir()
+    for step in (1, 2):
+        save(start, step)
+    before = open_state(start / "state-00000002").records
+    shutil.copytree(start / "state-00000001", partial_folder(start, 1))  # a left-over, to be removed
+    seen = set()
+    for number in count():
+        run_dir = tmp_path / str(number)
+        shutil.copytree(start, run_dir)
+        stopped = False
+        with monkeypatch.context() as patched:
+            stop_before(patched, number)
+            try:
+                save(run_dir, 2, rows=40)
+                prune_states(run_dir, 1)
+            except Stopped:
+                stopped = True
+        for partial in run_dir.glob(".state-*.partial"):
+            for path in partial.iterdir():  # what had not come to the disk yet
+                os.truncate(path, path.stat().st_size // 2)
+        state, passed_over = newest_state(run_dir)
+        assert passed_over == []
+        assert state.step == 2
+        for path in run_dir.glob("state-*"):
+            open_state(path)
+        seen.add("old" if state.records == before else "new")
+        assert len(state.tensors("model.safetensors")["cells"]) == (30 if state.records == before else 40)
+        save(run_dir, 3)
+        prune_states(run_dir, 2)
+        assert names_in(run_dir) == ["state-00000002", "state-00000003"]
+        if not stopped:
+            break
+    assert number > 20
+    assert seen == {"old", "new"}
+
+
+def test_all_is_on_the_disk_before_a_state_has_its_name(run_dir, monkeypatch):
+    synced, renamed = set(), []
+    fsync, rename = os.fsync, os.rename
+
+    def noting(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checking(source, target):
+        if target == run_dir / "state-00000003":
+            assert {source.stat().st_ino, *(path.stat().st_ino for path in source.iterdir())} <= synced
+            synced.clear()
+            renamed.append(names_in(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "rename", checking)
+    save(run_dir, 3)
+    assert renamed == [sorted([*FILES, "manifest.json"])]
+    assert synced == {run_dir.stat().st_ino}
+
+
+def forked(work):
+    """The id of a child process that does the work and leaves with 0, or with 1 and a traceback."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads; the child needs none
+        child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def test_a_killed_save_leaves_whole_states(tmp_path):
+    save(tmp_path, 1)
+    generator = random.Random(0)
+    for _ in range(15):
+        begins, tells = os.pipe()
+        first = newest_state(tmp_path)[0].step
+
+        def save_for_ever(first=first, tells=tells):
+            for step in count(first):  # the first is replaced
+                save(tmp_path, step, rows=50_000)
+                os.write(tells, b"1")
+                prune_states(tmp_path, 2)
+
+        child = forked(save_for_ever)
+        time.sleep(generator.uniform(0.0, 0.08))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        os.close(tells)
+        done = 0
+        while os.read(begins, 1):
+            done += 1
+        os.close(begins)
+        state, passed_over = newest_state(tmp_path)
+        assert passed_over == []
+        assert state.step in (first + max(done - 1, 0), first + done)  # sealed, but not told yet
+        assert state.json("run.json")["step"] == state.step
+        assert state.names() == list(FILES)
+    drop_partial(tmp_path)
+    assert all(name.startswith("state-") for name in names_in(tmp_path))
+
+
+def test_a_full_disk_is_told_and_loses_nothing(run_dir):
+    def fill():
+        folder = start_state(run_dir, 2)
+        small = write_bytes(folder, "small", b"1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        for name, write, value in (
+            ("t.safetensors", write_tensors, {"a": torch.zeros(10_000)}),
+            ("v.json", write_json, {"a": [0] * 20_000}),
+            ("v", write_bytes, bytes(30_000)),
+        ):
+            with pytest.raises(OSError, match=name) as failure:
+                write(folder, name, value)
+            assert failure.value.errno == errno.EFBIG
+            assert failure.value.filename == str(folder / name)
+        drop_partial(run_dir)
+        folder = start_state(run_dir, 2)
+        small = write_bytes(folder, "small", b"1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 20_000))
+        with pytest.raises(OSError, match="manifest.json"):
+            seal_state(run_dir, 2, [small])
+        assert open_state(run_dir / "state-00000002").names() == list(FILES)
+        drop_partial(run_dir)
+
+    assert os.waitpid(forked(fill), 0)[1] == 0
+    assert names_in(run_dir) == ["state-00000001", "state-00000002"]
+    assert newest_state(run_dir)[0].names() == list(FILES)

@@ -1,0 +1,158 @@
+"""Two real gloo processes: the recorded steps, and the example's steps beside one process and beside accumulation."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from golden_fixtures import (
+    golden_batch,
+    golden_json,
+    golden_model,
+    golden_tensors,
+    golden_training_arguments,
+    recorded_parameters,
+)
+from paths import FIXTURES, ROOT
+from processes import run
+from run_records import broken_at, log_of
+from safetensors.torch import load_file
+
+from hrm_hf.training import HrmTrainer
+
+TABLE = "model.puzzle_embeddings.weight"
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> None:
+    """The difference is at most `relative` of the tensor's length: single entries near 0 hold rounding only."""
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).norm() <= relative * theirs.norm(), (ours - theirs).norm() / theirs.norm()
+
+
+def test_recorded_two_process_steps(tmp_path):
+    run([str(FIXTURES / "recorded_two_process_steps.py"), str(tmp_path / "out.safetensors")], processes=2)
+    got = load_file(tmp_path / "out.safetensors")
+    assert got["num_processes"].item() == 2
+
+    record = golden_json("F/config.json")
+    args = golden_training_arguments(record["model"], exploration_prob=0.0)
+    alone = HrmTrainer(golden_model(record["model"], "F/train2proc_init.safetensors"), args, [])
+    for step in (1, 2, 3):
+        want = golden_tensors(f"F/train2proc_step{step}.safetensors")
+        for name, value in record["reduced_metrics_on_rank0"][step - 1].items():
+            short = name.removeprefix("train/")
+            if short not in ("count", "lr"):
+                assert got[f"step{step}.mean.{short}"].item() == pytest.approx(value, rel=1e-5), name
+        halted = torch.cat([want["halted_rank0"], want["halted_rank1"]]).bool()
+        assert torch.equal(got[f"step{step}.halted"], halted)
+        assert torch.equal(got[f"step{step}.steps"], torch.cat([want["steps_rank0"], want["steps_rank1"]]))
+
+        # reduced gradients: equal to those of one process on the whole batch, factor included
+        alone.training_step(golden_batch(want))
+        for name, parameter in alone.model.named_parameters():
+            if name == TABLE:
+                identifiers, gradient = alone.puzzle_optimizer.global_gradient()
+                assert torch.equal(got[f"step{step}.identifiers"], identifiers)
+            else:
+                gradient = parameter.grad
+            close(got[f"step{step}.grad.{name}"], gradient)
+        alone.optimizer_step()
+
+        parameters = recorded_parameters(want, alone.model.config, "param")
+        assert bool(parameters) == (step != 2)
+        if "puzzle_weights" in want:
+            parameters = {TABLE: want["puzzle_weights"]}
+        for name, value in parameters.items():
+            bound = 1e-6 if name == TABLE else 1e-5
+            torch.testing.assert_close(got[f"step{step}.param.{name}"], value, rtol=0, atol=bound)
+
+    want, sparse = golden_tensors("F/sparse_signsgd.safetensors"), record["sparse"]
+    for step in range(1, len(sparse["lr"]) + 1):
+        sums = torch.zeros_like(want["weights_0"])
+        for rank in (0, 1):
+            sums.index_add_(0, want[f"step{step}.ids_rank{rank}"].long(), want[f"step{step}.grad_rank{rank}"])
+        assert got[f"sparse{step}.identifiers"].tolist() == sorted({i for ids in sparse["ids"][step - 1] for i in ids})
+        torch.testing.assert_close(got[f"sparse{step}.gradient"], sums[got[f"sparse{step}.identifiers"]])
+        torch.testing.assert_close(got[f"sparse{step}.weights"], want[f"step{step}.weights_after"], rtol=0, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "sudoku"
+    command = [sys.executable, str(ROOT / "convert" / "build_sudoku.py"), "--output-dir", str(folder)]
+    command += ["--train-source", "generate", "--num-puzzles", "60", "--num-test", "8", "--num-aug", "20"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return folder
+
+
+def thirty_steps(
+    data_dir: Path, folder: Path, processes: int = 1, accumulation: int = 1, more: str = ""
+) -> dict[str, torch.Tensor]:
+    """What 30 steps of the example did. Two segments a puzzle: an untrained network amplifies rounding in more."""
+    arguments = "--max_steps 30 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+    arguments += (
+        " --warmup_steps 10 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8 --cpu_threads 1"
+    )
+    arguments += f" --gradient_accumulation_steps {accumulation} {more}"
+    command = [str(FIXTURES / "gradient_recorder.py"), str(folder / "out.safetensors"), "--data_dir", str(data_dir)]
+    run([*command, "--output_dir", str(folder / "run"), *arguments.split()], processes)
+    return load_file(folder / "out.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one_process(data_dir, tmp_path_factory):
+    recorded = thirty_steps(data_dir, tmp_path_factory.mktemp("one"))
+    assert recorded["num_processes"].item() == 1
+    return recorded
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (1, 2), (2, 2)])
+def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, accumulation):
+    got = thirty_steps(data_dir, tmp_path, processes, accumulation)
+    assert got["num_processes"].item() == processes
+    assert got.keys() == one_process.keys() and "step30.sum.lm_loss" in got
+    for name, value in one_process.items():
+        if name.endswith("halted"):
+            assert torch.equal(got[name], value), name
+        elif name != "num_processes":
+            close(got[name], value)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_compiled_steps_of_two_processes_in_parts(data_dir, one_process, tmp_path):
+    got = thirty_steps(data_dir, tmp_path, processes=2, accumulation=2, more="--compile true")
+    assert got["num_processes"].item() == 2
+    for name, value in one_process.items():
+        if name.endswith("halted"):
+            assert torch.equal(got[name], value), name
+        elif name != "num_processes":
+            close(got[name], value, relative=1e-3)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
+    """2 processes, then 1 from step 3, then 2 again from step 5, against 2 all the way."""
+
+    def train(run_dir: Path, processes: int) -> dict[str, torch.Tensor]:
+        arguments = "--max_steps 8 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+        arguments += " --warmup_steps 4 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8"
+        arguments += " --cpu_threads 1 --logging_steps 2 --state_steps 1 --state_limit 9 --ema_decay 0.9 --resume auto"
+        command = [str(ROOT / "examples" / "train_sudoku.py"), "--data_dir", str(data_dir)]
+        run([*command, "--output_dir", str(run_dir), *arguments.split()], processes)
+        assert json.loads((run_dir / "run.json").read_text())["num_processes"] == processes
+        return load_file(run_dir / "checkpoint-final" / "model.safetensors")
+
+    unbroken = train(tmp_path / "run", 2)
+    last = tmp_path / "run"
+    for processes, step in ((1, 3), (2, 5)):
+        last = broken_at(last, step, tmp_path / f"from-{step}")
+        weights = train(last, processes)
+        assert json.loads((last / "state-00000008" / "state.json").read_text())["num_processes"] == processes
+        for name, value in unbroken.items():
+            close(weights[name], value)
+        for ours, theirs in zip(log_of(last), log_of(tmp_path / "run"), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
