@@ -24,6 +24,7 @@ hostile: $(VENV)/.installed-test
 checks: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python .ci/lint_model_files.py $(MODEL_FILES)
 
 bench: $(VENV)/.installed

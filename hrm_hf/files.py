@@ -1,0 +1,85 @@
+"""Files in one way for every room: JSON read within limits, a file written whole or not at all, nothing overwritten
+unasked.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .hrm.errors import ArgumentError, HrmError
+from .hrm.shown_value import one_line
+
+MAX_JSON_BYTES = 16 * 2**20
+
+
+def read_json(
+    path: str | os.PathLike, error: type[HrmError], kind: type = dict, max_bytes: int = MAX_JSON_BYTES
+) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        error: what to raise for a file that is missing, too large, not JSON, or holds another type than `kind`.
+        kind: dict or list; object for any.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as reason:
+        raise error(f"{path} cannot be read: {reason.strerror or reason}") from reason
+    if len(content) > max_bytes:
+        raise error(f"{path} has more than {max_bytes} bytes")
+    return parse_json(content, path, error, kind)
+
+
+def parse_json(content: bytes | str, name: object, error: type[HrmError], kind: type = dict) -> Any:
+    """As `read_json`, for content that is at hand; `name` says in the message where it is from."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as reason:  # ValueError: not JSON, not UTF-8, a number of too many digits
+        raise error(f"{name} is not valid JSON: {one_line(reason)}") from reason
+    if not isinstance(value, kind):
+        raise error(f"{name} holds a JSON {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once the block has ended without an error.
+
+    A reader sees the old file or the new one, also after a power cut, and a link is replaced, not written through.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file as `written_whole` does; a str as UTF-8, its line ends as they are."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def refuse_existing(*paths: str | os.PathLike, how: str = "choose another folder, or pass --overwrite") -> None:
+    """Raises ArgumentError if one of the paths exists."""
+    for path in map(Path, paths):
+        if path.exists():
+            raise ArgumentError(f"{path} already exists: {how}")
+
+
+def sync(path: Path) -> None:
+    """Brings a file or folder to the disk, so that a rename never arrives there before what it renames."""
+    if path.is_dir() and os.name == "nt":  # opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
