@@ -27,16 +27,16 @@ from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, HrmError
 from hrm_hf.hrm.shown_value import one_line
-from hrm_hf.hub.checkpoint_check import load_checkpoint
+from hrm_hf.hub.checkpoints import load_checkpoint
 from hrm_hf.hub.hub_errors import clear_hub_errors
-from hrm_hf.original.published_checkpoint import (
+from hrm_hf.original.checkpoints import (
     INIT_VECTORS,
     PUBLISHED_PREFIX,
     published_settings,
     published_state_dict,
     read_published_config,
 )
-from hrm_hf.original.published_files import CHECKPOINT_FILE, IDENTIFIERS_FILE, SETTINGS_FILE
+from hrm_hf.original.find_files import CHECKPOINT_FILE, IDENTIFIERS_FILE, SETTINGS_FILE
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

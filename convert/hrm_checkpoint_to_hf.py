@@ -20,14 +20,14 @@ from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.hrm.errors import ArgumentError, DataError, HrmError
 from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
 from hrm_hf.hrm.shown_value import one_line
-from hrm_hf.original.published_checkpoint import (
+from hrm_hf.original.checkpoints import (
     PUBLISHED_TASKS,
     find_cells,
     model_from_published,
     read_published_config,
     read_published_state_dict,
 )
-from hrm_hf.original.published_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
+from hrm_hf.original.find_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from pathlib import Path
 from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.data.build.build_report import peak_memory
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.original.published_folder import TASKS, convert_published_folder
+from hrm_hf.original.data_folders import TASKS, convert_published_folder
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -31,8 +31,8 @@ from hrm_hf.hrm.compiled import compiled_block
 from hrm_hf.hrm.configuration_hrm import COMPUTE_DTYPES
 from hrm_hf.hrm.sudoku import BLANK_ID, decode, encode, guess_among_candidates
 from hrm_hf.hrm.voting import pass_at_k, submission
-from hrm_hf.hub.checkpoint_check import load_checkpoint
-from hrm_hf.hub.dataset_files import puzzle_file_path
+from hrm_hf.hub.checkpoints import load_checkpoint
+from hrm_hf.hub.downloads import puzzle_file_path
 from hrm_hf.scores.arc_evaluation import arc_votes
 from hrm_hf.scores.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
 from hrm_hf.scores.metrics import finish, puzzle_scores

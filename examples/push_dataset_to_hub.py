@@ -12,7 +12,7 @@ import sys
 
 from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.dataset_files import push_puzzles
+from hrm_hf.hub.downloads import push_puzzles
 
 
 def main(arguments: list[str] | None = None) -> int:

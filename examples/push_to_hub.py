@@ -11,7 +11,7 @@ import argparse
 
 from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.commands.training_run import run_as_command
-from hrm_hf.hub.publishing import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:

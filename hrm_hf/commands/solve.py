@@ -19,7 +19,7 @@ from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.games.picture import save_picture
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
 from hrm_hf.hrm.shown_value import one_line
-from hrm_hf.hub.checkpoint_check import load_checkpoint
+from hrm_hf.hub.checkpoints import load_checkpoint
 from hrm_hf.hub.hub_errors import clear_hub_errors
 
 MAX_FILE_BYTES = 64 << 20  # of a puzzle's file; all tasks of an ARC collection are a few millions

@@ -21,7 +21,7 @@ from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError, Pr
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
 from ..hrm.shown_value import one_line
-from ..hub.dataset_files import is_hub_id, puzzle_file_path
+from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..training import (

@@ -16,7 +16,7 @@ from datasets.fingerprint import Hasher
 from datasets.iterable_dataset import _BaseExamplesIterable
 
 from ..hrm.errors import ArgumentError
-from ..hub.dataset_files import puzzle_file_path
+from ..hub.downloads import puzzle_file_path
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo

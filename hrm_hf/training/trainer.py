@@ -34,7 +34,7 @@ from ..hrm.errors import ArgumentError, CheckpointError, DataError, NonFiniteErr
 from ..hrm.halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..hrm.losses import segment_losses
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
-from ..hub.publishing import push_checkpoint
+from ..hub.push import push_checkpoint
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
@@ -562,7 +562,7 @@ class HrmTrainer:
 
         Args:
             repo_id: "owner/name".
-            options: as `hrm_hf.publishing.push_checkpoint` takes them: private, dry_run, with_code and so on.
+            options: as `hrm_hf.hub.push.push_checkpoint` takes them: private, dry_run, with_code and so on.
         Returns:
             What was sent, paths and bytes; None on other processes than the main one.
         Raises:

@@ -15,7 +15,7 @@ from plain_twin import TABLE, PlainHrm, PlainTraining, plain_solve, token_losses
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
 from hrm_hf.hrm.halting import ExplorationDraws
-from hrm_hf.original.published_checkpoint import convert_state_dict, read_published_state_dict
+from hrm_hf.original.checkpoints import convert_state_dict, read_published_state_dict
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
 D_RECORD = golden_json("D/config.json")

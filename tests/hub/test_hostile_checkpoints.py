@@ -27,15 +27,15 @@ from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.solve import main as solve
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
-from hrm_hf.hub.checkpoint_check import REFUSED_SETTINGS, check_checkpoint, check_puzzle_model, load_checkpoint
-from hrm_hf.original.published_checkpoint import (
+from hrm_hf.hub.checkpoints import REFUSED_SETTINGS, check_checkpoint, check_puzzle_model, load_checkpoint
+from hrm_hf.original.checkpoints import (
     load_published,
     published_settings,
     published_state_dict,
     read_published_config,
     read_published_state_dict,
 )
-from hrm_hf.original.published_files import read_identifier_names
+from hrm_hf.original.find_files import read_identifier_names
 
 NAMES = [BLANK_NAME, "aaaa", "aaaa_t1_0123456789"]
 PUZZLE = "1..4..1..1..4..1"

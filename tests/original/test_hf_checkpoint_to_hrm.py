@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
-from hrm_hf.original.published_checkpoint import (
+from hrm_hf.original.checkpoints import (
     config_from_published,
     published_settings,
     published_state_dict,

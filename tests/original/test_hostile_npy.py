@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hrm_hf.data import PuzzleFile
 from hrm_hf.hrm.arc import frame
 from hrm_hf.hrm.errors import DataError
-from hrm_hf.original.published_folder import convert_published_folder
+from hrm_hf.original.data_folders import convert_published_folder
 
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
 FACTS = {"pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0, "sets": ["all"], "mean_puzzle_examples": 1.0}

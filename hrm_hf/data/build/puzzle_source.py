@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...hrm.errors import DataError
-from ...hub.dataset_files import fetch_dataset_file, is_hub_id
+from ...hub.downloads import fetch_dataset_file, is_hub_id
 
 GENERATE = "generate"  # the source that is neither
 

@@ -42,7 +42,7 @@ from ..hrm import arc, maze, sudoku
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
 from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
-from .published_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
+from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
 SOURCE = "published folder"
 TASKS = ("sudoku", "maze", "arc")

@@ -19,7 +19,7 @@ from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from .checkpoint_check import check_checkpoint
+from .checkpoints import check_checkpoint
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import REQUIRED, VALUES_NAME, read_card_values, write_model_card
 from .travelling_code import add_code
@@ -190,7 +190,7 @@ def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | 
     if values is None and not card.is_file():
         raise CheckpointError(
             f"{folder} has no model card, and no {VALUES_NAME} to fill one from: write it with "
-            f"hrm_hf.model_card.write_model_card, which needs {', '.join(REQUIRED)}, or put a README.md there"
+            f"hrm_hf.hub.model_card.write_model_card, which needs {', '.join(REQUIRED)}, or put a README.md there"
         )
     text = card.read_text(encoding="utf-8") if card.is_file() else None
     limitations = [] if values is None else values.get("limitations") or []

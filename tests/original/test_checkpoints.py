@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError
-from hrm_hf.original.published_checkpoint import (
+from hrm_hf.original.checkpoints import (
     DROPPED_TENSORS,
     config_from_published,
     convert_state_dict,

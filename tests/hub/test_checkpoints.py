@@ -11,7 +11,7 @@ from tiny_models import perturbed, tiny_model
 from transformers.utils.logging import is_progress_bar_enabled
 
 from hrm_hf import CheckpointError
-from hrm_hf.hub.checkpoint_check import check_checkpoint, load_checkpoint
+from hrm_hf.hub.checkpoints import check_checkpoint, load_checkpoint
 
 
 class Malicious:

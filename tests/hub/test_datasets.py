@@ -17,7 +17,7 @@ from paths import ROOT
 from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
 from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
 from hrm_hf.hrm.errors import ArgumentError, DataError
-from hrm_hf.hub.dataset_files import push_puzzles, puzzle_file_path
+from hrm_hf.hub.downloads import push_puzzles, puzzle_file_path
 
 STATED = dict(license="mit", source="Generated for a test.")
 
@@ -57,7 +57,7 @@ def test_files_and_folders_of_this_machine(data_dir, tmp_path, monkeypatch):
 )
 def test_a_path_that_is_not_there_is_no_question_to_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hrm_hf.hub.dataset_files.hf_hub_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("hrm_hf.hub.downloads.hf_hub_download", lambda *_, **__: pytest.fail("the Hub was asked"))
     with pytest.raises(DataError, match="no such file or folder"):
         puzzle_file_path(name)
     (tmp_path / "folder").mkdir()
@@ -144,7 +144,7 @@ CLIENT = """
 import json, runpy, sys
 import numpy as np
 from hrm_hf.data import PuzzleFile, load_puzzles, training_batches
-from hrm_hf.hub.dataset_files import puzzle_file_path, push_puzzles
+from hrm_hf.hub.downloads import puzzle_file_path, push_puzzles
 from hrm_hf.hrm.errors import HrmError
 
 def arrays(name):

@@ -21,9 +21,9 @@ from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from hrm_hf.hub.checkpoint_check import check_checkpoint
+from hrm_hf.hub.checkpoints import check_checkpoint
 from hrm_hf.hub.model_card import write_model_card
-from hrm_hf.hub.publishing import collect, push_checkpoint
+from hrm_hf.hub.push import collect, push_checkpoint
 from hrm_hf.hub.travelling_code import add_code, code_files
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, on_main_process
 from hrm_hf.training.trainer import make_accelerator
@@ -379,9 +379,9 @@ PUSHES_AND_LOADS = """
 import hrm_hf, json, sys
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, pipeline
-from hrm_hf.hub.checkpoint_check import check_puzzle_model
+from hrm_hf.hub.checkpoints import check_puzzle_model
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.publishing import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint
 
 for folder, repo_id, options in json.loads(sys.argv[1]):
     try:
@@ -480,7 +480,7 @@ def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
 PUSHES_WITH_TOKENS = """
 import json, sys
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.publishing import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint
 
 for token in json.loads(sys.argv[2]):
     try:
