@@ -11,8 +11,8 @@ import argparse
 import sys
 
 from hrm_hf.commands.command_parser import CommandParser
+from hrm_hf.data.push import push_puzzles
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.downloads import push_puzzles
 
 
 def main(arguments: list[str] | None = None) -> int:

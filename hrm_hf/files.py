@@ -24,6 +24,8 @@ def read_json(
         error: what to raise for a file that is missing, too large, not JSON, or holds another type than `kind`.
         kind: dict or list; object for any.
     """
+    if not os.path.isfile(path):  # a pipe or a device, whose content may never end, is none either
+        raise error(f"{path}: there is no such file")
     try:
         with open(path, "rb") as file:
             content = file.read(max_bytes + 1)

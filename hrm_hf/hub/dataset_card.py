@@ -1,16 +1,16 @@
 """The card of a puzzle data set, filled from what its files say and measure.
 
 `dataset_card.md` beside this file is the template. Only the licence and the origin of the puzzles come from the
-caller, for no file knows them; without them no card is written. No network.
+caller, because no file knows them; without them no card is written. No network.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from ..data.reader import PuzzleFile
 from ..hrm.errors import ArgumentError
 
 TEMPLATE = Path(__file__).with_name("dataset_card.md")
@@ -27,13 +27,14 @@ _SIZES = {
 }
 
 
-def dataset_card(files: Sequence[PuzzleFile], repo_id: str, *, license: str, source: str) -> str:
+def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: str) -> str:
     """The text of README.md, with the metadata that the Hub reads at its head.
 
     Args:
-        files: the splits of one data set; what they share (task, cells, layout) is read from the first.
+        files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s; what they share (task, cells, layout)
+            is read from the first.
         repo_id: owner/name, under which the card says how to load them.
-        license: identifier of the licence in the Hub's spelling, as who publishes the data states it.
+        license: identifier of the licence in the Hub's spelling.
         source: where the puzzles are from, in words.
 
     Raises:
@@ -57,7 +58,7 @@ def dataset_card(files: Sequence[PuzzleFile], repo_id: str, *, license: str, sou
         splits=[
             {"info": file.info, "filename": file.path.name, "num_bytes": file.path.stat().st_size} for file in files
         ],
-        vocabulary=[_table_cell(json.dumps(name, ensure_ascii=False)) for name in info.vocabulary],
+        vocabulary=[json.dumps(name, ensure_ascii=False).replace("|", "\\|") for name in info.vocabulary],
         named=any(file.has_names.any() for file in files),
         num_puzzle_identifiers=max(file.info.num_puzzle_identifiers for file in files),
         license=license,
@@ -69,8 +70,3 @@ def dataset_card(files: Sequence[PuzzleFile], repo_id: str, *, license: str, sou
 def size_category(num_rows: int) -> str:
     """What the Hub calls a data set of so many rows."""
     return next((name for limit, name in _SIZES.items() if num_rows < limit), "n>1B")
-
-
-def _table_cell(text: str) -> str:
-    """A text inside a Markdown table."""
-    return text.replace("|", "\\|")

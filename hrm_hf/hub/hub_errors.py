@@ -1,14 +1,13 @@
-"""One clear line for what can go wrong between this machine and the Hub: no token, no network, no such repository.
+"""One line for what can go wrong between this machine and the Hub, and what counts as an id of the Hub.
 
-huggingface_hub and transformers each have many exceptions for that, some with whole paragraphs; `clear_hub_errors`
-turns them into the exceptions of this package. What counts as an id of the Hub is said here too.
+huggingface_hub and transformers say what went wrong; `clear_hub_errors` puts that on one line and adds what only we
+know: which repository it was about and what to do next.
 """
 
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
@@ -26,9 +25,31 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
+from ..hrm.shown_value import one_line, shown
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-MAX_REASON = 300  # characters of what the Hub said
+
+# What to do after an error, by its class and, where it matters, the HTTP status; "" where we know nothing to do. The
+# first entry that fits counts: several classes derive from others.
+_NEXT_STEPS = (
+    (HFValidationError, None, "expected owner/name"),
+    (LocalTokenNotFoundError, None, LOG_IN),
+    (OfflineModeIsEnabled, None, "while it is set, only the cache serves"),
+    (LocalEntryNotFoundError, None, "fetch it once with HF_HUB_OFFLINE unset; after that the cache serves"),
+    (GatedRepoError, None, f"ask for access at {{page}}, and {LOG_IN}"),
+    (RepositoryNotFoundError, None, f"check the name; if the repository is private, {LOG_IN}"),
+    (RevisionNotFoundError, None, "see {page} for its branches and tags"),
+    (EntryNotFoundError, None, "see {page} for its files"),
+    (HfHubHTTPError, 401, LOG_IN),
+    (HfHubHTTPError, 403, f"{LOG_IN}, with a token that may write there"),
+    (HfHubHTTPError, None, ""),
+    (
+        (HTTPError, ConnectionError, TimeoutError),
+        None,
+        f"the Hub ({constants.ENDPOINT}) could not be reached; with HF_HUB_OFFLINE=1 the cache serves",
+    ),
+)
+_MAX_REASON = 300  # characters of what a library said
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _FILE_ENDINGS = (".csv", ".gz", ".h5", ".safetensors")
@@ -43,20 +64,13 @@ def is_hub_id(name: str) -> bool:
 
 
 def check_repo_id(repo_id: str, kind: type[HrmError] = ArgumentError) -> None:
-    """Refuses what cannot be the id of a repository on the Hub.
-
-    Args:
-        repo_id: "owner/name".
-        kind: the exception to raise.
-    Raises:
-        HrmError: of that kind, naming what is allowed.
-    """
+    """Raises an error of that kind unless a name can be the id of a repository on the Hub, owner/name."""
     try:
         validate_repo_id(repo_id)
-        if not re.fullmatch(r"[^/]+/[^/]+", repo_id):
-            raise HFValidationError("no owner")
+        if "/" not in repo_id:
+            raise HFValidationError("it names no owner")
     except HFValidationError as error:
-        raise kind(_bad_repo_id(repo_id)) from error
+        raise kind(f"{shown(repo_id)} is no repository id, expected owner/name: {one_line(error)}") from error
 
 
 def check_can_push(
@@ -72,18 +86,16 @@ def check_can_push(
     Returns:
         The token to push with, without white space around it.
     Raises:
-        ArgumentError: the id is none, or the token cannot be one; the message does not show it.
+        ArgumentError: a bad id, or a token with characters that no token has; the message does not show it.
         HrmError: of that kind: there is no token, or HF_HUB_OFFLINE is set.
     """
     check_repo_id(repo_id)
-    where = f"the data set {repo_id}" if repo_type == "dataset" else repo_id
+    where = _in_words(repo_id, repo_type)
     token = ((get_token() if token is None else token) or "").strip()
     if not token:
         raise kind(f"there is no token to push to {where} with: {LOG_IN} (a token that may write)")
     if not re.fullmatch(r"[!-~]+", token):  # the HTTP library would refuse it, and print it
-        raise ArgumentError(
-            f"the token to push to {where} with holds white space or other characters that no token has: {LOG_IN}"
-        )
+        raise ArgumentError(f"the token to push to {where} with holds white space or other odd characters: {LOG_IN}")
     if constants.is_offline_mode():
         raise kind(f"nothing can be pushed to {where}: HF_HUB_OFFLINE is set; unset it")
     return token
@@ -91,14 +103,12 @@ def check_can_push(
 
 @contextmanager
 def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_type: str = "model") -> Iterator[None]:
-    """Inside, an error that comes from the Hub is raised as one line; other errors pass unchanged.
+    """Raises an error that comes from the Hub as one line; other errors pass unchanged.
 
     Args:
-        repo_id: the repository in question, named in the line.
+        repo_id: the repository that the line names.
         kind: the exception to raise, CheckpointError or DataError.
         repo_type: "model" or "dataset".
-    Raises:
-        HrmError: of that kind.
     """
     try:
         yield
@@ -117,76 +127,31 @@ def hub_message(error: BaseException, repo_id: str, repo_type: str = "model") ->
     Libraries wrap the errors of the Hub in others (transformers in OSError, uploads in RuntimeError), so causes are
     looked through too.
     """
-    what = f"the {'data set' if repo_type == 'dataset' else repo_type} {repo_id}"
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or current.__context__
-    # the first that says something: "not in the cache" hides, behind it, why it could not be fetched
-    told = [each for each in chain if not isinstance(each, LocalEntryNotFoundError)]
-    for each in told:
-        message = _message(each, repo_id, what, outermost=error)
-        if message is not None:
-            return message
-    if len(told) < len(chain):
-        return (
-            f"{what} is neither in the cache nor could it be fetched: the Hub ({constants.ENDPOINT}) is out of reach"
-        )
+    what = _in_words(repo_id, repo_type)
+    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    # "not in the cache" comes last: behind it stands why it could not be fetched
+    for each in sorted(chain, key=lambda each: isinstance(each, LocalEntryNotFoundError)):
+        for kind, status, next_step in _NEXT_STEPS:
+            if isinstance(each, kind) and (status is None or each.response.status_code == status):
+                if not next_step:
+                    return f"{what}: {one_line(' '.join(_lines(error))[:_MAX_REASON])}"
+                lines = _lines(each)  # the first may be the status alone, "404 Client Error."
+                reason = next((line for line in lines if not re.match(r"\d{3} ", line)), lines[0])
+                reason = getattr(each, "server_message", None) or reason
+                return f"{what}: {one_line(reason).rstrip('.')}; {next_step.format(page=page)}"
     return None
 
 
-def _message(error: BaseException, repo_id: str, what: str, outermost: BaseException) -> str | None:
-    """The line for one exception of the chain; the order matters, several derive from each other."""
-    if isinstance(error, HFValidationError):
-        return _bad_repo_id(repo_id)
-    if isinstance(error, LocalTokenNotFoundError):
-        return f"there is no token for {what}: {LOG_IN}"
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"{what} is out of reach: HF_HUB_OFFLINE is set; unset it"
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{what} is open only to those who were granted access: ask for it on {_page(repo_id, what)}, and {LOG_IN}"
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{what} does not exist on {constants.ENDPOINT}, or it is private: check the name, or {LOG_IN}"
-    if isinstance(error, RevisionNotFoundError):
-        return f"{what} has no such revision (branch, tag or commit); see {_page(repo_id, what)}"
-    if isinstance(error, EntryNotFoundError):
-        return f"{what} lacks a file that is needed: {_first_line(error)}"
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        if status == 401:
-            return f"the Hub did not accept the token for {what}: {LOG_IN}"
-        if status == 403:
-            return f"this token may not do that with {what}: {LOG_IN}, with a token that may write there"
-        return f"the Hub answered {status} for {what}: {_one_line(outermost)}"
-    if isinstance(error, (HTTPError, ConnectionError, TimeoutError)):
-        return f"the Hub ({constants.ENDPOINT}) could not be reached for {what}: {_first_line(error)}"
-    return None
+def _in_words(repo_id: str, repo_type: str) -> str:
+    return f"the {'data set' if repo_type == 'dataset' else repo_type} {repo_id}"
 
 
-def _bad_repo_id(repo_id: Any) -> str:
-    return (
-        f"{repo_id!r} is no id of a repository on the Hub; allowed: owner/name, of letters, digits, '-', '_' and '.', "
-        "96 characters at most, without '--' and '..', '-' or '.' at an end, or '.git' at the end"
-    )
-
-
-def _page(repo_id: str, what: str) -> str:
-    folder = "datasets/" if what.startswith("the data set") else ""
-    return f"{constants.ENDPOINT}/{folder}{repo_id}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in _without_token(str(error)).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(_without_token(str(error)).split())[:MAX_REASON] or type(error).__name__
-
-
-def _without_token(text: str) -> str:
-    """What an Authorization header says, up to the quote that ends it, as the HTTP library may show it."""
-    return re.sub(r"Bearer [^'\"]*", "Bearer ***", text)
+def _lines(error: BaseException) -> list[str]:
+    """What a library said, without the token that the HTTP library shows when it refuses a header."""
+    text = re.sub(r"Bearer [^'\"]*", "Bearer ***", str(error))
+    return [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]

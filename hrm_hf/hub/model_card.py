@@ -2,13 +2,14 @@
 
 `model_card.md` beside this file is the template. Every value comes from the caller, who has it from a run; a value
 that is missing or is no number is an error, so that no card claims what nobody measured. The values stay beside the
-card (card_values.json), so that it can be written again for another place, as publishing does. No network.
+card (card_values.json), so that a push can write it again for the repository. No network.
 """
 
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -16,14 +17,12 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..files import read_json, write_whole
 from ..hrm.errors import ArgumentError, CheckpointError
+from ..hrm.shown_value import shown
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 VALUES_NAME = "card_values.json"
-
-# What a card is not written without; the names of write_model_card's arguments.
-REQUIRED = ("model_name", "task", "train_dataset", "dataset", "metrics", "recipe", "hardware", "seed", "steps")
-OPTIONAL = ("dataset_id", "location", "example", "limitations", "with_code")
 
 METRIC_MEANINGS = {
     "exact_accuracy": "share of puzzles with every cell right",
@@ -88,30 +87,19 @@ def write_model_card(
         ArgumentError: a value that is empty or None, a metric that is no finite number, or a folder that does not
             exist.
     """
+    values = {name: value for name, value in locals().items() if name != "folder"}  # all arguments that fill the card
     folder = Path(folder)
-    values: dict[str, Any] = {
-        "model_name": model_name,
-        "task": task,
-        "train_dataset": train_dataset,
-        "dataset": dataset,
-        "metrics": metrics,
-        "recipe": recipe,
-        "hardware": hardware,
-        "seed": seed,
-        "steps": steps,
-    }
-    for name, value in values.items():
-        if value is None or value == "" or value == {}:
-            raise ArgumentError(f"the model card's {name} is {value!r}; a card is only written complete")
+    for name in REQUIRED:
+        if values[name] in (None, "", {}):
+            raise ArgumentError(f"the model card's {name} is {values[name]!r}; a card is only written complete")
     for name, value in metrics.items():
         if not isinstance(value, Real) or not math.isfinite(value):
             raise ArgumentError(f"the model card's metric {name!r} is {value!r}; allowed: a finite measured number")
     if not folder.is_dir():
         raise ArgumentError(f"the model card's folder {str(folder)!r} does not exist; save the checkpoint there first")
 
-    values |= {"metrics": {name: float(value) for name, value in metrics.items()}}
-    values |= {"dataset_id": dataset_id, "location": location or model_name, "example": example}
-    values |= {"limitations": list(limitations), "with_code": with_code}
+    values["metrics"] = {name: float(value) for name, value in metrics.items()}
+    values |= {"location": location or model_name, "limitations": list(limitations)}
     scores = {name: value for name, value in values["metrics"].items() if name != "count"}
     card_data = ModelCardData(
         model_name=model_name,
@@ -124,7 +112,8 @@ def write_model_card(
             EvalResult(
                 task_type="puzzle-solving",
                 task_name=f"Puzzle solving ({task})",
-                dataset_type=dataset_id or _slug(dataset),
+                # the model-index wants lower case, words joined by hyphens
+                dataset_type=dataset_id or re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-"),
                 dataset_name=dataset,
                 metric_type=name,
                 metric_name=name,
@@ -133,36 +122,32 @@ def write_model_card(
             for name, value in scores.items()
         ],
     )
-    card = ModelCard.from_template(
-        card_data,
-        template_path=str(TEMPLATE),
-        model_name=model_name,
-        task=task,
-        dataset=dataset,
-        count=int(metrics["count"]) if "count" in metrics else None,
-        results=[
+    shown_values = {
+        "count": int(metrics["count"]) if "count" in metrics else None,
+        "results": [
             {"name": name, "value": f"{value:.4f}", "meaning": METRIC_MEANINGS.get(name, "")}
             for name, value in scores.items()
         ],
-        train_dataset=train_dataset,
-        hardware=hardware,
-        seed=seed,
-        steps=steps,
-        settings=[{"name": name, "value": _table_cell(value)} for name, value in recipe.items()],
-        location=values["location"],
-        example=example,
-        limitations=[*LIMITATIONS, *limitations],
-        with_code=with_code,
-    )
-    text = json.dumps(values, indent=2, default=str) + "\n"
-    (folder / VALUES_NAME).write_text(text, encoding="utf-8")
+        "settings": [
+            {"name": name, "value": " ".join(str(value).split()).replace("|", "\\|")}  # one line of a table
+            for name, value in recipe.items()
+        ],
+        "limitations": [*LIMITATIONS, *limitations],
+    }
+    card = ModelCard.from_template(card_data, template_path=str(TEMPLATE), **(values | shown_values))
+    write_whole(folder / VALUES_NAME, json.dumps(values, indent=2, default=str) + "\n")
     path = folder / "README.md"
     card.save(path)
     return path
 
 
+# What a card is not written without, and what it may be filled with beside that.
+_PARAMETERS = {name: each for name, each in signature(write_model_card).parameters.items() if name != "folder"}
+REQUIRED = tuple(name for name, each in _PARAMETERS.items() if each.default is each.empty)
+
+
 def read_card_values(folder: str | PathLike) -> dict[str, Any] | None:
-    """What the card of a checkpoint was filled with, as arguments of `write_model_card`; None where nobody kept it.
+    """What the card of a checkpoint was filled with, as arguments of `write_model_card`; None if it was not kept.
 
     Raises:
         CheckpointError: a damaged card_values.json, or one that lacks fields or has others; all are named.
@@ -170,32 +155,12 @@ def read_card_values(folder: str | PathLike) -> dict[str, Any] | None:
     path = Path(folder) / VALUES_NAME
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold one object with the fields of a model card")
+    values = read_json(path, CheckpointError)
     if missing := [name for name in REQUIRED if values.get(name) in (None, "", {})]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; a card is only written complete")
-    if unknown := sorted(set(values) - {*REQUIRED, *OPTIONAL}):
-        raise CheckpointError(
-            f"{path} has the unknown field {unknown[0]!r}; allowed: {', '.join(REQUIRED + OPTIONAL)}"
-        )
-    for name in ("metrics", "recipe"):
-        if not isinstance(values[name], dict):
-            raise CheckpointError(f"{path}: {name} must be an object of names and values, not {values[name]!r}")
-    limitations = values.get("limitations") or []
-    if not isinstance(limitations, list) or not all(isinstance(each, str) for each in limitations):
-        raise CheckpointError(f"{path}: limitations must be a list of sentences, not {limitations!r}")
+    if unknown := sorted(set(values) - set(_PARAMETERS)):
+        raise CheckpointError(f"{path} has the unknown field {unknown[0]!r}; allowed: {', '.join(_PARAMETERS)}")
+    for name, kind in (("metrics", dict), ("recipe", dict), ("limitations", list)):
+        if not isinstance(values.get(name) or kind(), kind):
+            raise CheckpointError(f"{path}: {name} is {shown(values[name])}, expected a {kind.__name__}")
     return values
-
-
-def _slug(name: str) -> str:
-    """A name as the model-index wants it: lower case, words joined by hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _table_cell(value: Any) -> str:
-    """A value on one line of a Markdown table."""
-    return " ".join(str(value).split()).replace("|", "\\|")

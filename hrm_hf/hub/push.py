@@ -8,33 +8,24 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import HfApi
 
-from ..hrm.configuration_hrm import HrmConfig
-from ..hrm.errors import ArgumentError, CheckpointError
-from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..files import read_json
+from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from .checkpoints import check_checkpoint
+from .checkpoints import WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import REQUIRED, VALUES_NAME, read_card_values, write_model_card
 from .travelling_code import add_code
 
 # What a push replaces as a whole: left over from an earlier one, such files would be loaded with the new ones, or tell
 # of another run.
-REPLACED = (
-    r"model\.safetensors",
-    r"model-\d+-of-\d+\.safetensors",
-    r"model\.safetensors\.index\.json",
-    re.escape(FILE_NAME),
-    r"metrics\.jsonl",
-    r"training_arguments\.json",
-    re.escape(VALUES_NAME),
-)
+REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
 
 # The sentence in a card about a puzzle table that was cut; a later cut replaces it.
 _CUT = (
@@ -87,16 +78,69 @@ def push_checkpoint(
         ArgumentError: a value that is not allowed.
         CheckpointError: a checkpoint that is not whole, or whatever the Hub refuses, in one line.
     """
-    folder = Path(folder)
     check_repo_id(repo_id)
     if not dry_run:
         token = check_can_push(repo_id, token)
     with TemporaryDirectory(prefix="hrm-hf-push-") as made:
-        files = collect(folder, Path(made), repo_id, with_code, puzzle_table, max_shard_size, run_dir)
+        files = collect(Path(folder), Path(made), repo_id, with_code, puzzle_table, max_shard_size, run_dir)
         if not dry_run:
-            with clear_hub_errors(repo_id):
-                _send(files, HfApi(token=token), repo_id, private, revision)
-        return [(name, path.stat().st_size) for name, path in sorted(files.items())]
+            message = "Push a checkpoint of hrm_hf"
+            upload(made, repo_id, token, message, replaces=REPLACED, private=private, revision=revision)
+        return [(path.name, path.stat().st_size) for path in files]
+
+
+def upload(
+    folder: str | Path,
+    repo_id: str,
+    token: str,
+    message: str,
+    *,
+    replaces: Sequence[str] = (),
+    private: bool = False,
+    revision: str | None = None,
+    repo_type: str = "model",
+    kind: type[HrmError] = CheckpointError,
+) -> None:
+    """Sends all files of a folder in one commit.
+
+    Args:
+        message: of the commit.
+        replaces: patterns of files that the commit takes out of the repository where the folder has none of the name.
+        private: make the repository private if it is new.
+        revision: branch to push to, made if there is none; None = main.
+        repo_type: "model" or "dataset".
+    Raises:
+        HrmError: of that kind: what the Hub refuses, or `private` for a repository that is public already.
+    """
+    api = HfApi(token=token)
+    with clear_hub_errors(repo_id, kind, repo_type):
+        # private=None: a new one is as the owner's account has it
+        api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+            raise kind(
+                f"the repository {repo_id} exists and is public: nothing was sent; make it private in its settings on "
+                "the Hub first, or choose another name"
+            )
+        if revision is not None:
+            api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            repo_type=repo_type,
+            revision=revision,
+            commit_message=message,
+            delete_patterns=list(replaces),
+        )
+
+
+def place(path: Path, folder: Path) -> None:
+    """Puts a file, if it exists, into a folder that is to be sent: as a link, or a copy where there are no links."""
+    if not path.is_file():
+        return
+    try:
+        (folder / path.name).symlink_to(path.resolve())
+    except OSError:
+        shutil.copy(path, folder)
 
 
 def collect(
@@ -107,27 +151,23 @@ def collect(
     puzzle_table: str | Sequence[str] = "all",
     max_shard_size: str = "5GB",
     run_dir: str | Path | None = None,
-) -> dict[str, Path]:
-    """Everything that a repository shall hold; see `push_checkpoint`.
+) -> list[Path]:
+    """Puts everything that a repository shall hold into `made`, an empty folder; see `push_checkpoint`.
 
     Args:
-        made: an empty folder for what is not sent as it lies in `folder`: the card, cut weights, code.
         location: what the card's usage snippet loads.
     Returns:
-        Name in the repository -> file, in `folder` or in `made`.
+        The files in `made`, by name.
     """
     limit = _bytes(max_shard_size)
     weights = check_checkpoint(folder)
     processor = HrmProcessor.from_pretrained(folder)
-    rows = _kept_rows(processor, puzzle_table)
-    num_rows = HrmConfig.from_pretrained(folder).num_puzzle_identifiers
-    if rows is not None and len(rows) == num_rows:
-        rows = None  # nothing is left out
-    cut = None
-    if rows is not None or any(path.stat().st_size > limit for path in weights):
-        model = HrmForPuzzleSolving.from_pretrained(folder)
-        if rows is not None:
-            cut = (len(rows), num_rows)
+    num_rows = read_config(folder).num_puzzle_identifiers
+    rows = _kept_rows(processor, puzzle_table, num_rows)
+    cut = (len(rows), num_rows) if len(rows) < num_rows else None
+    if cut is not None or any(path.stat().st_size > limit for path in weights):
+        model = load_checkpoint(folder)
+        if cut is not None:
             model.rearrange_puzzle_table(rows)
             names = processor.puzzle_identifiers
             if names is not None:
@@ -135,22 +175,17 @@ def collect(
         model.save_pretrained(made, max_shard_size=limit)
         processor.save_pretrained(made)
     else:
-        for name in ("config.json", "processor_config.json", FILE_NAME):
-            if (folder / name).is_file():
-                shutil.copy(folder / name, made)
-    with_code = with_code or "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if with_code:
+        for path in (*weights, *(folder / name for name in ("config.json", "processor_config.json", FILE_NAME))):
+            place(path, made)
+    if with_code := with_code or "auto_map" in read_json(folder / "config.json", CheckpointError):
         add_code(made)
     _write_card(folder, made, location, cut, with_code)
     _copy_records(folder, made, run_dir)
-    files = {path.name: path for path in sorted(made.iterdir())}
-    if not any(path.suffix == ".safetensors" for path in files.values()):
-        files |= {path.name: path for path in weights}
-    return files
+    return sorted(made.iterdir())
 
 
-def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str]) -> list[int] | None:
-    """Rows of the puzzle table to keep, in their order; None = all.
+def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str], num_rows: int) -> list[int]:
+    """Rows of the puzzle table to keep, in their order.
 
     Raises:
         ArgumentError: neither "all" nor "none" nor tasks, or tasks although the rows have no names.
@@ -158,7 +193,7 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str]) -> li
     """
     asked = [puzzle_table] if isinstance(puzzle_table, str) else list(puzzle_table)
     if asked == ["all"]:
-        return None
+        return list(range(num_rows))
     if asked == ["none"]:
         return [0]
     if not asked or {"all", "none"} & set(asked):
@@ -187,18 +222,20 @@ def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | 
         CheckpointError: neither values nor a card.
     """
     values, card = read_card_values(folder), folder / "README.md"
-    if values is None and not card.is_file():
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    if values is None and text is None:
         raise CheckpointError(
             f"{folder} has no model card, and no {VALUES_NAME} to fill one from: write it with "
             f"hrm_hf.hub.model_card.write_model_card, which needs {', '.join(REQUIRED)}, or put a README.md there"
         )
-    text = card.read_text(encoding="utf-8") if card.is_file() else None
-    limitations = [] if values is None else values.get("limitations") or []
-    sentence = None if cut is None else _cut_in_words(*cut, " ".join([*limitations, text or ""]))
+    limitations = [] if values is None else [str(each) for each in values.get("limitations") or ()]
+    sentence = None
+    if cut is not None:
+        before = _CUT_BEFORE.search(" ".join([*limitations, text or ""]))  # tells how many rows there once were
+        sentence = _CUT.format(cut[0], cut[1] if before is None else before[2])
+        limitations = [*(each for each in limitations if not _CUT_BEFORE.fullmatch(each)), sentence]
     if values is not None:
         changed = text not in (None, write_model_card(made, **values).read_text(encoding="utf-8"))
-        if sentence is not None:
-            limitations = [*(each for each in limitations if not _CUT_BEFORE.fullmatch(each)), sentence]
         here = {"location": location, "with_code": with_code, "limitations": limitations}
         write_model_card(made, **(values | here))
         if not changed:
@@ -209,12 +246,6 @@ def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | 
         text, replaced = _CUT_BEFORE.subn(sentence, text)
         text = text if replaced else f"{text.rstrip()}\n\n{sentence}\n"
     (made / card.name).write_text(text, encoding="utf-8")
-
-
-def _cut_in_words(num_kept: int, num_rows: int, said: str) -> str:
-    """The sentence about the cut; `said` may hold an earlier one, which knows how many rows there once were."""
-    before = _CUT_BEFORE.search(said)
-    return _CUT.format(num_kept, num_rows if before is None else before[2])
 
 
 def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
@@ -228,53 +259,27 @@ def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
     record = source / "run.json"
     if record.is_file():
         try:
-            run = json.loads(record.read_text(encoding="utf-8"))
-            sent = _training_arguments(run)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{record} is no record of a run: {error}") from error
+            sent = _training_arguments(read_json(record, CheckpointError))
+        except (KeyError, AttributeError) as error:
+            raise CheckpointError(f"{record} is no record of a run: it has no arguments") from error
         (made / "training_arguments.json").write_text(json.dumps(sent, indent=2) + "\n", encoding="utf-8")
     elif run_dir is not None:
-        raise ArgumentError(f"run_dir is {run_dir}, which holds no run.json; it must be the folder of a training run")
+        raise ArgumentError(f"run_dir is {run_dir}, which holds no run.json; name the folder of a training run")
     else:
         source = folder  # the records of an earlier push lie beside the weights
-        if (folder / "training_arguments.json").is_file():
-            shutil.copy(folder / "training_arguments.json", made)
-    if (source / "metrics.jsonl").is_file():
-        shutil.copy(source / "metrics.jsonl", made)
+        place(folder / "training_arguments.json", made)
+    place(source / "metrics.jsonl", made)
 
 
 def _training_arguments(run: dict[str, Any]) -> dict[str, Any]:
     """What others may know of a run's record: arguments, data, versions and the kind of machine, but no paths."""
-    arguments = {name: _without_folders(value) for name, value in run["arguments"].items() if name not in NOT_SENT}
-    if run.get("data_is_hub_id") is True:  # else it is a folder, even where it looks like owner/name
-        arguments["data_dir"] = run["arguments"]["data_dir"]
+    arguments = {name: value for name, value in run["arguments"].items() if name not in NOT_SENT}
+    for name, value in arguments.items():
+        # data_dir may be an id of the Hub; a folder is no id, even where it looks like one
+        if isinstance(value, str) and not (name == "data_dir" and run.get("data_is_hub_id") is True):
+            arguments[name] = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     kept = {name: run[name] for name in ("data", "num_processes", "python", "packages", "machine") if name in run}
     return {"arguments": arguments} | kept
-
-
-def _without_folders(value: Any) -> Any:
-    """A path's last part; everything else as it is."""
-    if not isinstance(value, str) or not re.search(r"[/\\]", value):
-        return value
-    return PurePosixPath(value.replace("\\", "/")).name
-
-
-def _send(files: dict[str, Path], api: HfApi, repo_id: str, private: bool, revision: str | None) -> None:
-    api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the owner's account has it
-    if private and not api.model_info(repo_id).private:
-        raise CheckpointError(
-            f"the repository {repo_id} exists and is public: nothing was sent; make it private in its settings on the "
-            "Hub first, or choose another name"
-        )
-    if revision is not None:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    there = api.list_repo_files(repo_id, revision=revision)
-    stale = [name for name in there if name not in files and any(re.fullmatch(each, name) for each in REPLACED)]
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in sorted(files.items())
-    ]
-    operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
-    api.create_commit(repo_id, operations, commit_message="Push a checkpoint of hrm_hf", revision=revision)
 
 
 def _bytes(size: str) -> int:

@@ -8,9 +8,10 @@ imported its own classes are taken and nobody is asked.
 import json
 import os
 from pathlib import Path
-from typing import Any
 
+from ..files import read_json, write_whole
 from ..hrm.errors import CheckpointError
+from ..hrm.shown_value import shown
 
 ROOM = Path(__file__).parents[1] / "hrm"
 AUTO_MAPS = {  # file of the checkpoint -> its auto_map: Auto class -> module.class
@@ -49,40 +50,20 @@ def add_code(folder: str | os.PathLike) -> list[Path]:
             written then.
     """
     folder = Path(folder)
-    settings = {"config.json": _read_json(folder / "config.json")}
-    if settings["config.json"].get("model_type") != "hrm":
+    settings = {"config.json": read_json(folder / "config.json", CheckpointError)}
+    found = settings["config.json"].get("model_type")
+    if found != "hrm":
         raise CheckpointError(
-            f"{folder / 'config.json'} has the model_type {settings['config.json'].get('model_type')!r}; code can be "
-            "added to checkpoints of the model_type 'hrm'"
+            f"{folder / 'config.json'} has the model_type {shown(found)}; code is added to 'hrm' alone"
         )
     if (folder / "processor_config.json").exists():
-        settings["processor_config.json"] = _read_json(folder / "processor_config.json")
+        settings["processor_config.json"] = read_json(folder / "processor_config.json", CheckpointError)
 
     written = [folder / file.name for file in code_files()]
     for file in written:
-        _replace(file, (ROOM / file.name).read_bytes())
+        write_whole(file, (ROOM / file.name).read_bytes())  # never through a link: the Hub's cache shares files
     settings["config.json"]["custom_pipelines"] = CUSTOM_PIPELINES
     for name, content in settings.items():  # after the code: they name it
         content["auto_map"] = AUTO_MAPS[name]
-        _replace(folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        write_whole(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
     return written
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # a UnicodeDecodeError and a JSONDecodeError are ValueErrors
-        raise CheckpointError(f"{path} cannot be read: {error}; code is added to a saved checkpoint") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a JSON object of settings")
-    return content
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing, and never through a link: in the Hub's cache files are links to shared ones."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -164,13 +164,13 @@ def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
         hub.add("model", "you/cut", files | {"model.safetensors": files["model.safetensors"][:-10]})
         names = ["you/sudoku", "you/none", "you/bert", "you/pickled", "you/cut"]
         none, bert, pickled, cut = run(hub.environment(tmp_path / "home"), *names)
-        assert "the model you/none does not exist on" in none
+        assert "the model you/none: Repository not found; check the name" in none
         assert "you/bert is no puzzle model" in bert
-        assert "the model you/pickled on the Hub has no weights: neither model.safetensors nor" in pickled
+        assert "you/pickled has no weights: neither model.safetensors nor" in pickled
         assert "model.safetensors is damaged or cut short" in cut
         assert not any(path.endswith("pytorch_model.bin") for _, path in hub.requests)
         (token,) = run(hub.environment(tmp_path / "other", token="hf_wrong"), "you/none")
-        assert "did not accept the token for the model you/none" in token and "hf_wrong" not in token
+        assert "the model you/none: Invalid credentials" in token and "hf_wrong" not in token
         environment = hub.environment(tmp_path / "third")
     without_waiting = "import time; time.sleep = lambda seconds: None\n"  # before each of huggingface_hub's retries
     (network,) = run(environment, "you/none", before=without_waiting)  # nobody listens there any more

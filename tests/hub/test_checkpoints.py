@@ -11,7 +11,7 @@ from tiny_models import perturbed, tiny_model
 from transformers.utils.logging import is_progress_bar_enabled
 
 from hrm_hf import CheckpointError
-from hrm_hf.hub.checkpoints import check_checkpoint, load_checkpoint
+from hrm_hf.hub.checkpoints import load_checkpoint
 
 
 class Malicious:
@@ -87,8 +87,6 @@ def test_they_are_not_read_beside_others_either(folder, tmp_path):
     torch.save({"more": Malicious(marker)}, folder / "pytorch_model.bin")
     load_checkpoint(folder)
     assert not marker.exists()
-    with pytest.raises(CheckpointError, match="holds pytorch_model.bin"):  # but they are not passed on
-        check_checkpoint(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 200, -50])
@@ -110,7 +108,7 @@ def test_a_missing_tensor(folder, refused):
 
 def test_an_unknown_tensor(folder, refused):
     with_one_file(folder, lambda tensors: tensors.update(more=torch.zeros(2)))
-    refused("holds the tensor more, which the model of its config.json has not")
+    refused("holds the tensor more, which the model of its config.json lacks")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ def test_an_unknown_tensor(folder, refused):
     [
         (None, "has no weight_map of tensors to files"),
         ({"lm_head.weight": 7}, "names 7; allowed: safetensors files that lie beside it"),
-        ({"lm_head.weight": ["a"]}, "has no weight_map of tensors to files"),
+        ({"lm_head.weight": ["a"]}, "names ['a']; allowed: safetensors files that lie beside it"),
         ({"lm_head.weight": "../other/model.safetensors"}, "names '../other/model.safetensors'; allowed"),
         ({"lm_head.weight": "pytorch_model.bin"}, "names 'pytorch_model.bin'; allowed"),
         ({"lm_head.weight": "gone.safetensors"}, "lacks gone.safetensors"),
@@ -133,7 +131,7 @@ def test_no_checkpoint_at_all(tmp_path):
     for name, words in (
         (str(tmp_path / "nowhere"), "there is no folder .*nowhere, and it is no owner/name of the Hub"),
         ("nowhere", "there is no folder nowhere"),
-        ("you/name", "the model you/name is (out of reach|neither in the cache)"),
+        ("you/name", "the model you/name: Cannot reach .*only the cache serves"),
         (tmp_path, "has no config.json"),
     ):
         with pytest.raises(CheckpointError, match=words):

@@ -16,8 +16,9 @@ from paths import ROOT
 
 from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
 from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
+from hrm_hf.data.push import push_puzzles
 from hrm_hf.hrm.errors import ArgumentError, DataError
-from hrm_hf.hub.downloads import push_puzzles, puzzle_file_path
+from hrm_hf.hub.downloads import puzzle_file_path
 
 STATED = dict(license="mit", source="Generated for a test.")
 
@@ -67,7 +68,7 @@ def test_a_path_that_is_not_there_is_no_question_to_the_hub(name, tmp_path, monk
 
 def test_an_id_that_cannot_be_fetched_names_both_ways(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="no file or folder 'you/name' here, and on the Hub: train.h5 could not"):
+    with pytest.raises(DataError, match="no file or folder 'you/name' here, .* the data set you/name: Cannot reach"):
         puzzle_file_path("you/name")  # the tests run with HF_HUB_OFFLINE=1
 
 
@@ -103,7 +104,7 @@ def test_dry_run_lists_what_would_be_sent(data_dir, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"repo_id": "puzzles"}, "'puzzles' is no id of a repository"),
+        ({"repo_id": "puzzles"}, "'puzzles' is no repository id"),
         ({"license": ""}, "card's license is ''"),
         ({"source": "  "}, "card's source is '  '"),
     ],
@@ -144,7 +145,8 @@ CLIENT = """
 import json, runpy, sys
 import numpy as np
 from hrm_hf.data import PuzzleFile, load_puzzles, training_batches
-from hrm_hf.hub.downloads import puzzle_file_path, push_puzzles
+from hrm_hf.data.push import push_puzzles
+from hrm_hf.hub.downloads import puzzle_file_path
 from hrm_hf.hrm.errors import HrmError
 
 def arrays(name):
@@ -278,12 +280,12 @@ def test_a_checkpoint_is_scored_on_a_data_set_of_the_hub(pushed):
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("unknown", ["no file or folder 'user/nothing'", "does not exist"]),
+        ("unknown", ["no file or folder 'user/nothing'", "Repository not found; check the name"]),
         ("other", ["no file or folder 'user/other'", "has no file test.h5"]),
         ("damaged", ["train.h5", "truncated"]),
-        ("id", ["'user/na..me' is no id of a repository"]),
+        ("id", ["Cannot have -- or .. in repo_id: 'user/na..me'", "expected owner/name"]),
         ("public", ["user/other", "is public", "nothing was sent"]),
-        ("token", ["did not accept the token for the data set user/mine"]),
+        ("token", ["the data set user/mine: Invalid"]),
     ],
 )
 def test_what_goes_wrong_is_one_line_that_names_it(pushed, case, words):

@@ -27,7 +27,7 @@ from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.solve import main as solve
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
-from hrm_hf.hub.checkpoints import REFUSED_SETTINGS, check_checkpoint, check_puzzle_model, load_checkpoint
+from hrm_hf.hub.checkpoints import check_checkpoint, check_puzzle_model, load_checkpoint
 from hrm_hf.original.checkpoints import (
     load_published,
     published_settings,
@@ -39,6 +39,13 @@ from hrm_hf.original.find_files import read_identifier_names
 
 NAMES = [BLANK_NAME, "aaaa", "aaaa_t1_0123456789"]
 PUZZLE = "1..4..1..1..4..1"
+# Entries of a config.json that transformers follows when it loads a model: to other files, to code on the Hub, to
+# other kinds of weights.
+LEADS_ELSEWHERE = (
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
+    *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
+    *("configuration_files", "quantization_config", "auto_map"),
+)
 VALUES = st.one_of(
     st.integers(-2, 20),
     st.floats(),
@@ -163,7 +170,7 @@ class TestOurs:
         content = json.loads(ours[name])
         keys = [
             *content,
-            *REFUSED_SETTINGS,
+            *LEADS_ELSEWHERE,
             "dtype",
             "torch_dtype",
             "auto_map",
@@ -256,13 +263,15 @@ class TestOurs:
         with pytest.raises(CheckpointError, match="lm_head.weight has the dtype I32; allowed: F64"):
             load_checkpoint(folder)
 
-    @pytest.mark.parametrize("entry", REFUSED_SETTINGS)
-    def test_settings_that_lead_elsewhere(self, ours, tmp_path, entry):
+    @pytest.mark.parametrize("entry", LEADS_ELSEWHERE)
+    @pytest.mark.parametrize("value", ["kernels-community/elsewhere", ["elsewhere.json"], {"quant_method": "gptq"}])
+    def test_settings_that_lead_elsewhere_are_not_followed(self, ours, model, tmp_path, entry, value):
         folder = write(tmp_path / "folder", ours)
-        settings = json.loads(ours["config.json"]) | {entry: "someone/elsewhere"}
-        (folder / "config.json").write_text(json.dumps(settings))
-        with pytest.raises(CheckpointError, match=f"config.json has {entry} 'someone/elsewhere'"):
-            load_checkpoint(folder)
+        (folder / "config.json").write_text(json.dumps(json.loads(ours["config.json"]) | {entry: value}))
+        loaded = load_checkpoint(folder)
+        assert loaded.config._attn_implementation == model.config._attn_implementation
+        assert not hasattr(loaded.config, "quantization_config") and not hasattr(loaded.config, "auto_map")
+        assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), model.parameters()))
 
     def test_the_processor_fetches_nothing_else(self, ours, tmp_path):
         settings = json.loads(ours["processor_config.json"])

@@ -21,9 +21,10 @@ from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
+from hrm_hf.hub import push
 from hrm_hf.hub.checkpoints import check_checkpoint
 from hrm_hf.hub.model_card import write_model_card
-from hrm_hf.hub.push import collect, push_checkpoint
+from hrm_hf.hub.push import push_checkpoint
 from hrm_hf.hub.travelling_code import add_code, code_files
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, on_main_process
 from hrm_hf.training.trainer import make_accelerator
@@ -90,6 +91,13 @@ def made(tmp_path: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
+
+
+def collect(checkpoint: Path, made: Path, location: str, **options) -> dict[str, Path]:
+    """What a push puts together, by the name that it gets in the repository."""
+    files = push.collect(checkpoint, made, location, **options)
+    assert files == sorted(made.iterdir())
+    return {path.name: path for path in files}
 
 
 def run(command: list[str], cwd: Path, environment: dict[str, str]) -> list[str]:
@@ -209,6 +217,15 @@ def test_large_weights_are_sharded_and_equal(checkpoint, tmp_path):
     assert {name for name in files if name.endswith(".safetensors")} == set(shards)
 
 
+def test_files_that_can_run_code_are_not_sent(checkpoint, tmp_path):
+    (checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (checkpoint / "setup.py").write_text("raise SystemExit")
+    assert set(collect(checkpoint, made(tmp_path), "you/name")) == {
+        *("README.md", "card_values.json", "config.json", "metrics.jsonl", "model.safetensors"),
+        *("processor_config.json", "training_arguments.json"),
+    }
+
+
 @pytest.mark.parametrize(
     ("asked", "rows"), [("none", [0]), (["bb"], [0, 3, 4]), (["cc", "aa"], [0, 1, 2, 5]), ("all", list(range(6)))]
 )
@@ -325,21 +342,21 @@ DAMAGES = {
     "sizes": (lambda f: rewrite(f / "config.json", num_attention_heads=5), r"32 is not divisible by .* 5"),
     "other model": (lambda f: rewrite(f / "config.json", model_type="bert"), r"no puzzle model.*'bert', not 'hrm'"),
     "no config": (lambda f: (f / "config.json").unlink(), r"has no config.json"),
-    "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"config.json cannot be read as JSON"),
+    "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"config.json is not valid JSON"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"has no weights: neither model.safetensors nor"),
     "cut short": (lambda f: cut_short(f / "model.safetensors"), r"model.safetensors is damaged or cut short"),
     "shard missing": (lose_a_shard, r"lacks model-00002-of-\d+.safetensors"),
-    "pickle": (lambda f: (f / "pytorch_model.bin").write_bytes(b"\x80\x04."), r"holds pytorch_model.bin.*run code"),
     "no processor": (lambda f: (f / "processor_config.json").unlink(), r"no processor_config.json that names a task"),
     "processor": (lambda f: rewrite(f / "processor_config.json", grid_shape=[9, 9], box_shape=[3, 3]), r"81 cells"),
     "names": (lambda f: (f / FILE_NAME).write_text("<blank>\naa\n"), r"has 2 names, but the puzzle table 1 rows"),
     "card": (lambda f: rewrite(f / "card_values.json", seed=None, task=""), r"card_values.json lacks task, seed"),
     "limitations": (
         lambda f: rewrite(f / "card_values.json", limitations="few"),
-        r"limitations must be a list .*'few'",
+        r"limitations is 'few', expected a list",
     ),
     "index": (lambda f: with_index(f, {"lm_head.weight": 7}), r"index.json names 7; allowed: safetensors files"),
-    "run": (lambda f: (f.parent / "run.json").write_text("[]"), r"run.json is no record of a run"),
+    "run": (lambda f: (f.parent / "run.json").write_text("[]"), r"run.json holds a JSON list"),
+    "run without arguments": (lambda f: (f.parent / "run.json").write_text("{}"), r"run.json is no record of a run"),
 }
 
 
@@ -358,7 +375,7 @@ def test_wrong_values_are_refused(checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="there is no folder .*nowhere"):
         push_checkpoint(tmp_path / "nowhere", "you/name", dry_run=True)
     for repo_id in ("name", "a/b/c", "you/na me", "you/-x"):
-        with pytest.raises(ArgumentError, match=rf"{re.escape(repr(repo_id))} is no id.*allowed: owner/name"):
+        with pytest.raises(ArgumentError, match=rf"{re.escape(repr(repo_id))} is no repository id, expected"):
             push_checkpoint(checkpoint, repo_id, dry_run=True)
     for size in ("big", "0GB", "-1MB"):
         with pytest.raises(ArgumentError, match=f"max_shard_size is '{size}'; allowed"):
@@ -367,7 +384,7 @@ def test_wrong_values_are_refused(checkpoint, tmp_path):
 
 def test_without_a_token_nothing_begins(checkpoint, monkeypatch):
     monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: None)
-    with pytest.raises(CheckpointError, match="no token to push to you/name.*hf auth login"):
+    with pytest.raises(CheckpointError, match="no token to push to the model you/name.*hf auth login"):
         push_checkpoint(checkpoint, "you/name")
 
 
@@ -444,7 +461,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert {*json.loads(sharded), "notes.txt"} == set(hub.repos["model", "you/sharded"].files)
         assert {FILE_NAME, "model.safetensors"} <= set(json.loads(cut))
         assert hub.repos["model", "you/cut"].private and hub.repos["model", "you/cut"].files == {}  # nothing on main
-        assert broken[0].startswith("CheckpointError: this token may not do that with the model you/broken: log in")
+        assert broken[0].startswith("CheckpointError: the model you/broken: asked for by the test; log in")
         assert {*json.loads(bare), "notes.txt"} == set(hub.repos["model", "you/alone"].files)
         assert "metrics.jsonl" not in bare and "card_values.json" not in bare  # nor those of the earlier run
         assert json.loads(broken[1]) == json.loads(broken[2]) == sorted(repo.files)
@@ -456,7 +473,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert hub.repos["model", "you/broken"].files["model.safetensors"] == weights
         assert public.startswith("CheckpointError: the repository you/public exists and is public: nothing was sent")
         assert hub.repos["model", "you/public"].files == {"x": b"x"}
-        assert odd.startswith("CheckpointError: the Hub answered 400 for the model you/odd")
+        assert odd.startswith("CheckpointError: the model you/odd: ") and "asked for by the test" in odd
     original = load_file(checkpoint / "model.safetensors")
     for name in ("hrm-sudoku-4x4", "sharded"):
         loaded = load_file(tmp_path / f"{name}.safetensors")
@@ -464,9 +481,9 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert all(torch.equal(loaded[key], tensor) for key, tensor in original.items())
     assert json.loads(solved) == pipeline("puzzle-solving", model=str(checkpoint))(PUZZLES)
     assert json.loads(names) == ["<blank>", "bb", "bb_t2_0123456789"]
-    assert "you/none does not exist on" in none
+    assert "the model you/none: Repository not found; check the name" in none
     assert bert == "you/bert is no puzzle model: its config.json has the model_type 'bert', not 'hrm'"
-    assert no_id.startswith("'you' is no id of a repository on the Hub")
+    assert no_id == "there is no folder you, and it is no owner/name of the Hub"
 
 
 def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
@@ -499,8 +516,8 @@ def test_a_token_appears_nowhere(checkpoint, tmp_path):
         files = hub.repos["model", "you/name"].files
     assert done.returncode == 0, done.stderr
     wrong, lines = done.stdout.splitlines()
-    assert wrong.startswith("CheckpointError: the Hub did not accept the token for the model you/name")
-    assert lines.startswith("ArgumentError: the token to push to you/name with holds white space")
+    assert wrong.startswith("CheckpointError: the model you/name: Invalid credentials")
+    assert lines.startswith("ArgumentError: the token to push to the model you/name with holds white space")
     for token in ("secret", "hf_test"):
         assert token not in done.stdout + done.stderr
         assert not any(token.encode() in content for content in files.values())
@@ -559,7 +576,7 @@ def test_failed_push_of_two_processes_ends(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert hub.failures == [] and hub.repos["model", "you/name"].files == {}
     assert done.returncode != 0
-    assert "this token may not do that with the model you/name" in done.stderr
+    assert "the model you/name: asked for by the test; log in" in done.stderr
     assert "push it with python examples/push_to_hub.py --checkpoint" in done.stderr
     assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
 
@@ -628,10 +645,10 @@ def test_failed_push_keeps_the_checkpoint_and_names_the_command(tmp_path, monkey
 
 def test_training_refuses_what_could_never_be_pushed(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.hub.hub_errors.get_token", lambda: None)
-    with pytest.raises(CheckpointError, match="no token to push to you/name"):
+    with pytest.raises(CheckpointError, match="no token to push to the model you/name"):
         train("--output_dir", str(tmp_path / "run"), "--push_to_hub", "you/name")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ArgumentError, match="'name' is no id of a repository"):
+    with pytest.raises(ArgumentError, match="'name' is no repository id"):
         HrmTrainingArguments(push_to_hub="name")
     with pytest.raises(ArgumentError, match="hub_private is set, but push_to_hub"):
         HrmTrainingArguments(hub_private=True)

@@ -190,11 +190,11 @@ def test_add_code_does_not_write_through_links(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "config.json cannot be read"),
-        ({"config.json": "{"}, "config.json cannot be read"),
-        ({"config.json": "[]"}, "config.json holds a list"),
+        ({}, "config.json: there is no such file"),
+        ({"config.json": "{"}, "config.json is not valid JSON"),
+        ({"config.json": "[]"}, "config.json holds a JSON list"),
         ({"config.json": '{"model_type": "bert"}'}, "model_type 'bert'"),
-        ({"config.json": '{"model_type": "hrm"}', "processor_config.json": "\x00"}, "processor_config.json cannot be"),
+        ({"config.json": '{"model_type": "hrm"}', "processor_config.json": "\x00"}, "processor_config.json is not"),
     ],
 )
 def test_add_code_refuses(tmp_path, files, message):

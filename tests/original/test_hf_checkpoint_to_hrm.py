@@ -304,7 +304,7 @@ def test_names_that_are_no_checkpoint_and_folders_in_use(tmp_path, capsys):
     for name, part in (
         (str(tmp_path / "nowhere"), "there is no folder"),
         ("nowhere", "there is no folder nowhere, and it is no owner/name of the Hub"),
-        ("owner/name", "the model owner/name is neither in the cache nor could it be fetched"),
+        ("owner/name", "the model owner/name: Cannot reach"),
     ):
         assert to_hrm([f"--checkpoint={name}", *arguments]) == 2
         assert part in capsys.readouterr().err
