@@ -24,16 +24,19 @@ def read_json(
         error: what to raise for a file that is missing, too large, not JSON, or holds another type than `kind`.
         kind: dict or list; object for any.
     """
-    if not os.path.isfile(path):  # a pipe or a device, whose content may never end, is none either
-        raise error(f"{path}: there is no such file")
+    return parse_json(read_within(path, error, max_bytes), path, error, kind)
+
+
+def read_within(path: str | os.PathLike, error: type[HrmError], max_bytes: int) -> bytes:
+    """The content of a file; `error` if it is missing, larger, or a pipe or device, whose content may never end."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(max_bytes + 1)
+        if not os.path.isfile(path):
+            raise error(f"{path}: there is no such file")
+        if os.path.getsize(path) > max_bytes:
+            raise error(f"{path} has more than {max_bytes} bytes")
+        return Path(path).read_bytes()
     except OSError as reason:
         raise error(f"{path} cannot be read: {reason.strerror or reason}") from reason
-    if len(content) > max_bytes:
-        raise error(f"{path} has more than {max_bytes} bytes")
-    return parse_json(content, path, error, kind)
 
 
 def parse_json(content: bytes | str, name: object, error: type[HrmError], kind: type = dict) -> Any:

@@ -30,7 +30,7 @@ WEIGHT_FILES = (
     "model-*-of-*.safetensors",
     SAFE_WEIGHTS_INDEX_NAME,
 )  # as save_pretrained names them
-WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors files name them
+WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # floating, as safetensors files name them
 
 
 def load_checkpoint(
@@ -46,8 +46,7 @@ def load_checkpoint(
         The model on the CPU, ready to answer.
     Raises:
         CheckpointError: there is none, it is no puzzle model, its weights are missing, damaged or only there as files
-            that can run code, or a tensor is missing, unknown, of another shape than config.json asks for, of no
-            floating dtype, or holds values that are not finite.
+            that can run code, they do not fit config.json, or a tensor holds NaN or infinity.
     """
     name = str(name)
     folder = check_puzzle_model(name, **hub_arguments)
@@ -72,10 +71,8 @@ def load_checkpoint(
 
 
 def check_checkpoint(folder: str | Path) -> list[Path]:
-    """Refuses a checkpoint that would not load, or not safely.
+    """Refuses a folder whose config.json, weights (as safetensors) and processor_config.json do not make a checkpoint.
 
-    Args:
-        folder: with config.json, the weights as safetensors and processor_config.json.
     Returns:
         The weight files in order, and their index where there are several.
     Raises:
@@ -182,17 +179,17 @@ def weight_files(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def check_weights(folder: Path, config: HrmConfig, name: str | None = None) -> list[Path]:
-    """As `weight_files`; raises CheckpointError too for a tensor that is missing, unknown, of another shape than the
-    configuration's, or of no floating dtype.
+    """As `weight_files`; raises CheckpointError too unless they hold the tensors of the configuration's model, each of
+    its shape and of a floating dtype.
     """
     files = weight_files(folder, name)
     name = name or str(folder)
     try:
         with torch.device("meta"):
-            expected = {key: tuple(tensor.shape) for key, tensor in HrmForPuzzleSolving(config).state_dict().items()}
+            asked = {key: tuple(tensor.shape) for key, tensor in HrmForPuzzleSolving(config).state_dict().items()}
     except Exception as error:  # sizes that no tensor can have
         raise CheckpointError(f"{name}: config.json: {one_line(error)}") from error
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    found: dict[str, tuple[int, ...] | str] = {}
     for path in files:
         if path.suffix != ".safetensors":  # the index
             continue
@@ -200,23 +197,16 @@ def check_weights(folder: Path, config: HrmConfig, name: str | None = None) -> l
             with safe_open(path, framework="pt") as opened:
                 for key in opened.keys():  # noqa: SIM118
                     part = opened.get_slice(key)
-                    found[key] = (tuple(part.get_shape()), str(part.get_dtype()))
+                    shape, dtype = tuple(part.get_shape()), str(part.get_dtype())
+                    found[key] = shape if dtype in WEIGHT_DTYPES else f"{dtype} {shape}"
         except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
             raise CheckpointError(
                 f"{path} is damaged or cut short ({one_line(error)}): fetch or save it again"
             ) from error
-    for key, asked in expected.items():
-        if key not in found:
-            raise CheckpointError(f"{name} lacks the tensor {key} of shape {asked}, which its config.json asks for")
-        shape, dtype = found[key]
-        if shape != asked:
-            raise CheckpointError(f"{name}: the tensor {key} has the shape {shape}, but config.json asks for {asked}")
-        if dtype not in WEIGHT_DTYPES:
+    for key in (*asked, *sorted(found)):
+        held, wanted = found.get(key, "nothing"), asked.get(key, "nothing")
+        if held != wanted:
             raise CheckpointError(
-                f"{name}: the tensor {key} has the dtype {dtype}; allowed: {', '.join(WEIGHT_DTYPES)}"
+                f"{name}: of the tensor {one_line(key)} the weights hold {held}, but config.json asks for {wanted}"
             )
-    if unknown := sorted(set(found) - set(expected)):
-        raise CheckpointError(
-            f"{name} holds the tensor {one_line(unknown[0])}, which the model of its config.json lacks"
-        )
     return files

@@ -56,10 +56,7 @@ _FILE_ENDINGS = (".csv", ".gz", ".h5", ".safetensors")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name means owner/name on the Hub: of that form, without a file's ending, and not to be found here.
-
-    Whether it may be the id of a repository at all is for `check_repo_id` and the Hub to say.
-    """
+    """Whether a name means owner/name on the Hub: of that form, without a file's ending, and not to be found here."""
     return bool(_HUB_ID.fullmatch(name)) and not name.endswith(_FILE_ENDINGS) and not os.path.exists(name)
 
 
@@ -79,9 +76,7 @@ def check_can_push(
     """Refuses, without any network, what no push could succeed with: a bad id, no token, or offline mode.
 
     Args:
-        repo_id: "owner/name".
         token: of the Hub; None = the one that is logged in.
-        kind: the exception where there is no token or no network.
         repo_type: "model" or "dataset".
     Returns:
         The token to push with, without white space around it.
@@ -103,11 +98,9 @@ def check_can_push(
 
 @contextmanager
 def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_type: str = "model") -> Iterator[None]:
-    """Raises an error that comes from the Hub as one line; other errors pass unchanged.
+    """Raises an error that comes from the Hub as one line, of the given kind; other errors pass unchanged.
 
     Args:
-        repo_id: the repository that the line names.
-        kind: the exception to raise, CheckpointError or DataError.
         repo_type: "model" or "dataset".
     """
     try:
@@ -115,19 +108,15 @@ def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_
     except HrmError:
         raise
     except Exception as error:
-        message = hub_message(error, repo_id, repo_type)
+        message = _message(error, repo_id, repo_type)
         if message is None:
             raise
         raise kind(message) from error
 
 
-def hub_message(error: BaseException, repo_id: str, repo_type: str = "model") -> str | None:
-    """One line that says what went wrong and what to do; None for an error that does not come from the Hub.
-
-    Libraries wrap the errors of the Hub in others (transformers in OSError, uploads in RuntimeError), so causes are
-    looked through too.
-    """
-    chain: list[BaseException] = []
+def _message(error: Exception, repo_id: str, repo_type: str) -> str | None:
+    """What went wrong and what to do; None for an error that does not come from the Hub."""
+    chain: list[BaseException] = []  # libraries wrap errors: transformers in OSError, uploads in RuntimeError
     current: BaseException | None = error
     while current is not None and current not in chain:
         chain.append(current)

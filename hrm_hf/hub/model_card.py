@@ -24,6 +24,9 @@ from ..hrm.shown_value import shown
 TEMPLATE = Path(__file__).with_name("model_card.md")
 VALUES_NAME = "card_values.json"
 
+# Arguments of write_model_card without which no card is written.
+REQUIRED = ("model_name", "task", "train_dataset", "dataset", "metrics", "recipe", "hardware", "seed", "steps")
+
 METRIC_MEANINGS = {
     "exact_accuracy": "share of puzzles with every cell right",
     "accuracy": "mean over puzzles of the share of right cells, givens included",
@@ -60,7 +63,7 @@ def write_model_card(
     limitations: Sequence[str] = (),
     with_code: bool = False,
 ) -> Path:
-    """Write `README.md`, the model card, into a checkpoint folder, and card_values.json, what it was filled with.
+    """Writes `README.md`, the model card, into a checkpoint folder, and card_values.json, what it was filled with.
 
     Args:
         folder: the checkpoint, an existing folder.
@@ -141,16 +144,11 @@ def write_model_card(
     return path
 
 
-# What a card is not written without, and what it may be filled with beside that.
-_PARAMETERS = {name: each for name, each in signature(write_model_card).parameters.items() if name != "folder"}
-REQUIRED = tuple(name for name, each in _PARAMETERS.items() if each.default is each.empty)
-
-
 def read_card_values(folder: str | PathLike) -> dict[str, Any] | None:
     """What the card of a checkpoint was filled with, as arguments of `write_model_card`; None if it was not kept.
 
     Raises:
-        CheckpointError: a damaged card_values.json, or one that lacks fields or has others; all are named.
+        CheckpointError: a damaged card_values.json, or one that lacks fields or has others.
     """
     path = Path(folder) / VALUES_NAME
     if not path.is_file():
@@ -158,9 +156,11 @@ def read_card_values(folder: str | PathLike) -> dict[str, Any] | None:
     values = read_json(path, CheckpointError)
     if missing := [name for name in REQUIRED if values.get(name) in (None, "", {})]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; a card is only written complete")
-    if unknown := sorted(set(values) - set(_PARAMETERS)):
-        raise CheckpointError(f"{path} has the unknown field {unknown[0]!r}; allowed: {', '.join(_PARAMETERS)}")
     for name, kind in (("metrics", dict), ("recipe", dict), ("limitations", list)):
         if not isinstance(values.get(name) or kind(), kind):
             raise CheckpointError(f"{path}: {name} is {shown(values[name])}, expected a {kind.__name__}")
+    try:
+        signature(write_model_card).bind(folder, **values)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return values

@@ -1,4 +1,4 @@
-"""Pushes a checkpoint folder to the Hub: what is sent, checked and put together without touching the folder.
+"""Pushes a checkpoint, or any folder, to the Hub. The checkpoint's folder stays as it is.
 
 A push that was interrupted can simply be repeated: what has arrived is not sent again, and the repository changes in
 one commit at the end.
@@ -55,7 +55,7 @@ def push_checkpoint(
     """Sends a checkpoint with its processor, its model card and the records of its run to a repository on the Hub.
 
     The card is filled again, from the values measured then, to name the repository; a card that was changed by hand is
-    sent as it is, but for that name. The folder stays as it is.
+    sent as it is, except for that name.
 
     Args:
         folder: the checkpoint, as training exports it.

@@ -1,7 +1,7 @@
 """Checkpoints of the published HRM training code, in both directions: a state dict and an `all_config.yaml`.
 
 The names and shapes of the tensors are one table (`published_tensors`), read from either side, and so are the settings
-(`SETTINGS_NAMES`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another model
+(`SETTINGS`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another model
 cannot pass for an HRM. Both ways are exact for checkpoints as the published code saves them, float32 with the two
 initial states in the dtype of the activations: there and back gives the same tensors, whichever side one starts from.
 Other dtypes are read too, as float32, and come back as that.
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..files import read_within
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
@@ -46,22 +46,31 @@ DROPPED_TENSORS = ("puzzle_emb.local_weights", "puzzle_emb.local_ids")
 # Entries of `arch` that change neither weights nor inference, with what the published code needs to find there.
 IGNORED_ARCH_ENTRIES = {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1", "halt_exploration_prob": 0.1}
 
-# Entries of `arch` and our names for them; loss, forward_dtype and the sizes that shapes tell are translated apart.
-SETTINGS_NAMES = {
-    "hidden_size": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "expansion": "expansion",
-    "H_layers": "H_layers",
-    "L_layers": "L_layers",
-    "H_cycles": "H_cycles",
-    "L_cycles": "L_cycles",
-    "puzzle_emb_ndim": "puzzle_emb_ndim",
-    "halt_max_steps": "halt_max_steps",
-    "pos_encodings": "pos_encodings",
-    "rope_theta": "rope_theta",
-    "rms_norm_eps": "rms_norm_eps",
+
+class Setting(NamedTuple):
+    """One row of the table of settings."""
+
+    ours: str  # field of HrmConfig
+    kind: type
+    default: Any = None  # of the published code where the entry is missing; None = it must be there
+
+
+# Entries of `arch`; the loss is translated apart, and shapes tell the other sizes.
+SETTINGS = {
+    "hidden_size": Setting("hidden_size", int),
+    "num_heads": Setting("num_attention_heads", int),
+    "expansion": Setting("expansion", float),
+    "H_layers": Setting("H_layers", int),
+    "L_layers": Setting("L_layers", int),
+    "H_cycles": Setting("H_cycles", int),
+    "L_cycles": Setting("L_cycles", int),
+    "puzzle_emb_ndim": Setting("puzzle_emb_ndim", int),
+    "halt_max_steps": Setting("halt_max_steps", int),
+    "pos_encodings": Setting("pos_encodings", str),
+    "rope_theta": Setting("rope_theta", float, 10000.0),
+    "rms_norm_eps": Setting("rms_norm_eps", float, 1e-5),
+    "forward_dtype": Setting("compute_dtype", str, "bfloat16"),
 }
-_FLOATS = {"expansion": None, "rope_theta": 10000.0, "rms_norm_eps": 1e-5}  # with defaults, None for none
 
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
 LOSS_HEAD = "losses@ACTLossHead"
@@ -150,12 +159,7 @@ def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a non-empty dict of tensors")
-    strangers = [
-        name if isinstance(name, str) else shown(name)
-        for name, value in loaded.items()
-        if not (isinstance(name, str) and _is_plain(value))
-    ]
-    if strangers:
+    if strangers := [name for name, value in loaded.items() if not (isinstance(name, str) and _is_plain(value))]:
         raise CheckpointError(
             f"{path} is no plain state dict: {_listed(strangers)} are not dense tensors under names; save the model's "
             "state_dict()"
@@ -215,19 +219,15 @@ def _load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
-    except UnpicklingError as error:
-        if "unsupported" in str(error).lower():
+    except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
+        if isinstance(error, UnpicklingError) and "unsupported" in str(error).lower():
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors; reading them could run code, so nothing was read. "
                 "Only a plain dict of tensors, or a .safetensors file of it, is read: ask its publisher for one. If "
                 "you trust its origin, load it there and write it with "
                 "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')"
             ) from error
-        raise CheckpointError(f"{path} is damaged or no file of torch.save") from error
-    except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
-        raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save") from error
+        raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save or safetensors") from error
 
 
 class _SettingsLoader(yaml.SafeLoader):
@@ -247,17 +247,9 @@ def read_published_config(path: str | PathLike) -> dict[str, Any]:
         CheckpointError: no such file, no YAML, one of a size or with entries by reference that no training run
             writes, or no mapping `arch` in it.
     """
-    path = Path(path)
+    data = read_within(path, CheckpointError, _MAX_SETTINGS_BYTES)
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_SETTINGS_BYTES + 1)
-        if len(data) > _MAX_SETTINGS_BYTES:
-            raise CheckpointError(f"{path} has more than {_MAX_SETTINGS_BYTES} bytes: it is no {path.name} of a run")
-        content = yaml.load(data.decode("utf-8"), _SettingsLoader)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+        content = yaml.load(data, _SettingsLoader)
     except Exception as error:  # YAMLError, or what Python says to a date, number or depth that is none
         raise CheckpointError(f"{path} is not YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("arch"), dict):
@@ -273,8 +265,8 @@ def find_cells(
 ) -> Cells:
     """Finds the number of cells S, which a checkpoint with rotary positions does not hold.
 
-    In this order: the shape of the learned positions, `seq_len`, `task`, the `seq_len` that the settings state (those
-    that `published_settings` wrote do), a task that their `data_path` names.
+    In this order: the shape of the learned positions, `task` or `seq_len`, the `seq_len` that the settings state (as
+    `published_settings` does), a task that their `data_path` names.
 
     Args:
         published: what `read_published_config` gave.
@@ -283,42 +275,34 @@ def find_cells(
         ArgumentError: `seq_len` or `task` does not fit the checkpoint, or nothing tells the number of cells.
     """
     vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
+    if task is not None and task not in PUBLISHED_TASKS:
+        raise ArgumentError(f"task is {task!r}; allowed are {', '.join(PUBLISHED_TASKS)}")
+    if task is not None and PUBLISHED_TASKS[task].vocab_size != vocab_size:
+        raise ArgumentError(
+            f"task {task} has {PUBLISHED_TASKS[task].vocab_size} cell codes, the checkpoint has {vocab_size}"
+        )
     if seq_len is not None and seq_len < 1:
         raise ArgumentError(f"seq_len is {shown(seq_len)}; it must be at least 1")
-    if task is not None:
-        if task not in PUBLISHED_TASKS:
-            raise ArgumentError(f"task is {task!r}; allowed are {', '.join(PUBLISHED_TASKS)}")
-        if PUBLISHED_TASKS[task].vocab_size != vocab_size:
-            raise ArgumentError(
-                f"task {task} has {PUBLISHED_TASKS[task].vocab_size} cell codes, the checkpoint has {vocab_size}"
-            )
-        if seq_len is not None and seq_len != PUBLISHED_TASKS[task].seq_len:
-            raise ArgumentError(f"seq_len {seq_len} contradicts task {task}, of {PUBLISHED_TASKS[task].seq_len} cells")
-
+    stated = published.get("seq_len")
+    if stated is not None and (type(stated) is not int or stated < 1):
+        raise CheckpointError(f"seq_len of the settings is {shown(stated)}; it must be a whole number of at least 1")
+    asked = PUBLISHED_TASKS[task].seq_len if task else seq_len
     named = task or _task_named_by(published.get("data_path"), vocab_size)
+
     if published["arch"].get("pos_encodings") == "learned":
         num_positions, width = _matrix_shape(state_dict, "embed_pos.embedding_weight")
-        num_prefix = math.ceil(_integer(published["arch"], "puzzle_emb_ndim") / width)
+        num_prefix = math.ceil(_setting(published["arch"], "puzzle_emb_ndim") / width)
         found, source = num_positions - num_prefix, "the learned positions"
         if found < 1:
             raise CheckpointError(f"{num_positions} learned positions leave no cell after {num_prefix} of prefix")
-        wanted = PUBLISHED_TASKS[task].seq_len if task else seq_len
-        if wanted not in (None, found):
-            raise ArgumentError(f"{wanted} cells were asked for; the checkpoint's learned positions are for {found}")
-        if published.get("seq_len") not in (None, found):
-            raise CheckpointError(
-                f"seq_len of the settings is {shown(published['seq_len'])}, the learned positions give {found}"
-            )
-    elif seq_len is not None:
-        found, source = seq_len, "seq_len as given"
-    elif task is not None:
-        found, source = PUBLISHED_TASKS[task].seq_len, f"task {task} as given"
-    elif published.get("seq_len") is not None:
-        found, source = published["seq_len"], "seq_len of the settings"
-        if type(found) is not int or found < 1:
-            raise CheckpointError(
-                f"seq_len of the settings is {shown(found)}; it must be a whole number of at least 1"
-            )
+        if asked not in (None, found):
+            raise ArgumentError(f"{asked} cells were asked for; the checkpoint's learned positions are for {found}")
+        if stated not in (None, found):
+            raise CheckpointError(f"seq_len of the settings is {stated}, the learned positions give {found}")
+    elif asked is not None:
+        found, source = asked, f"task {task} as given" if task else "seq_len as given"
+    elif stated is not None:
+        found, source = stated, "seq_len of the settings"
     elif named is not None:
         found, source = PUBLISHED_TASKS[named].seq_len, f"data_path {published['data_path']}"
     else:
@@ -359,33 +343,23 @@ def config_from_published(
     Raises:
         CheckpointError: an entry that is missing, unknown or of a value that is not allowed.
     """
-    arch = dict(arch)
-    loss = arch.pop("loss", None)
-    if not isinstance(loss, dict) or not _is_one_of(loss.get("loss_type"), TOKEN_LOSSES):
+    loss = arch.get("loss")
+    loss_type = loss.get("loss_type") if isinstance(loss, dict) else None
+    if not isinstance(loss_type, str) or loss_type not in TOKEN_LOSSES:
         raise CheckpointError(f"arch.loss is {shown(loss)}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
-    sizes = {}
-    for name, ours in SETTINGS_NAMES.items():
-        if name == "pos_encodings":
-            sizes[ours] = _entry(arch, name)
-        else:
-            sizes[ours] = _number(arch, name, _FLOATS[name]) if name in _FLOATS else _integer(arch, name)
-    forward_dtype = arch.get("forward_dtype", "bfloat16")
-    for name, value in (("pos_encodings", sizes["pos_encodings"]), ("forward_dtype", forward_dtype)):
-        if not isinstance(value, str):
-            raise CheckpointError(f"arch.{name} is {shown(value)}; expected a name")
-    known = {*SETTINGS_NAMES, "forward_dtype", *IGNORED_ARCH_ENTRIES}
-    unknown = sorted(name if isinstance(name, str) else shown(name) for name in arch if name not in known)
-    if unknown:
+    fields = {setting.ours: _setting(arch, name) for name, setting in SETTINGS.items()}
+    if unknown := sorted(map(_name, set(arch) - {"loss", *SETTINGS, *IGNORED_ARCH_ENTRIES})):
         raise CheckpointError(f"arch holds entries that HRM does not have: {_listed(unknown)}")
-    has_table = sizes["puzzle_emb_ndim"] > 0
+    if compute_dtype is not None:
+        fields["compute_dtype"] = compute_dtype
+    has_table = fields["puzzle_emb_ndim"] > 0
     try:
         return HrmConfig(
             vocab_size=_matrix_shape(state_dict, "embed_tokens.embedding_weight")[0],
             num_puzzle_identifiers=_matrix_shape(state_dict, "puzzle_emb.weights")[0] if has_table else 1,
             seq_len=seq_len,
-            token_loss=TOKEN_LOSSES[loss["loss_type"]],
-            compute_dtype=compute_dtype or forward_dtype,
-            **sizes,
+            token_loss=TOKEN_LOSSES[loss_type],
+            **fields,
         )
     except StrictDataclassError as error:
         raise CheckpointError(f"arch does not describe a model: {one_line(error)}") from error
@@ -506,12 +480,11 @@ def published_settings(
     published = dict(published or {})
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))
-    arch |= {name: getattr(config, ours) for name, ours in SETTINGS_NAMES.items()}
+    arch |= {name: getattr(config, setting.ours) for name, setting in SETTINGS.items()}
     loss = arch.get("loss", {})
     if not isinstance(loss, dict):
         raise CheckpointError(f"arch.loss of the settings is {shown(loss)}; expected a mapping")
     arch["loss"] = {"name": LOSS_HEAD} | loss | {"loss_type": losses[config.token_loss]}
-    arch["forward_dtype"] = config.compute_dtype
     if task is not None:
         published.setdefault("data_path", f"data/{task}")
     return published | {"arch": arch, "seq_len": config.seq_len}
@@ -526,36 +499,32 @@ def _matrix_shape(state_dict: Mapping[str, torch.Tensor], name: str) -> tuple[in
     return shape
 
 
-def _entry(arch: Mapping[str, Any], name: str) -> Any:
-    if arch.get(name) is None:
+def _setting(arch: Mapping[str, Any], name: str) -> Any:
+    """An entry of `arch` as `SETTINGS` describes it; YAML reads 1e-5, without a dot, as text."""
+    _, kind, default = SETTINGS[name]
+    value = arch.get(name, default)
+    if value is None:
         raise CheckpointError(f"arch lacks {name}")
-    return arch[name]
-
-
-def _number(arch: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    """A number of `arch`; YAML reads 1e-5, without a dot, as text."""
-    value = _entry(arch, name) if default is None else arch.get(name, default)
+    if kind is str:
+        if not isinstance(value, str):
+            raise CheckpointError(f"arch.{name} is {shown(value)}; expected a name")
+        return value
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise CheckpointError(f"arch.{name} is {shown(value)}; expected a number")
-    return number
+    if kind is int and not number.is_integer():
+        raise CheckpointError(f"arch.{name} is {shown(value)}; expected a whole number")
+    return kind(number)
 
 
-def _integer(arch: Mapping[str, Any], name: str) -> int:
-    value = _number(arch, name)
-    if not value.is_integer():
-        raise CheckpointError(f"arch.{name} is {shown(arch[name])}; expected a whole number")
-    return int(value)
-
-
-def _is_one_of(value: Any, allowed: Iterable[str]) -> bool:
-    return isinstance(value, str) and value in allowed
+def _name(value: Any) -> str:
+    return one_line(value if isinstance(value, str) else shown(value))
 
 
 def _listed(names: Iterable[Any], separator: str = ", ") -> str:
-    names = [one_line(name if isinstance(name, str) else shown(name)) for name in names]
+    names = list(map(_name, names))
     first = separator.join(name if len(name) <= 1000 else f"{name[:1000]}..." for name in names[:_MAX_SHOWN])
     return first if len(names) <= _MAX_SHOWN else f"{first} and {len(names) - _MAX_SHOWN} more"

@@ -14,7 +14,6 @@ from its grid, and compared. What does not fit is refused.
 The arrays are mapped, never unpickled, and everything in them is checked before or while it is read.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -38,9 +37,11 @@ from ..data.schema import (
     PuzzleSetInfo,
 )
 from ..data.writer import PuzzleWriter
+from ..files import read_json, refuse_existing
 from ..hrm import arc, maze, sudoku
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
+from ..hrm.shown_value import shown
 from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
@@ -48,8 +49,6 @@ SOURCE = "published folder"
 TASKS = ("sudoku", "maze", "arc")
 SPLITS = ("train", "test")
 _FACTS = ("pad_id", "ignore_label_id", "blank_identifier_id", "vocab_size", "seq_len", "num_puzzle_identifiers")
-_MAX_FACTS_BYTES = 1_000_000  # of dataset.json
-_MAX_NAMES_BYTES = 1_000_000_000  # of identifiers.json: with 1,000 variants a task ARC has some 30 million
 _SEED_NOT_KNOWN = 0  # a published folder does not say which one it was
 
 
@@ -97,12 +96,18 @@ class PublishedSplit:
 def convert_published_folder(
     input_dir: str | os.PathLike, output_dir: str | os.PathLike, task: str, overwrite: bool = False
 ) -> list[PuzzleSetInfo]:
-    """Write output_dir/train.h5 and output_dir/test.h5, of the splits that are there, and return what they hold.
+    """Writes output_dir/train.h5 and output_dir/test.h5, of the splits that are there, and returns what they hold.
 
-    input_dir: the folder, or owner/name of a Hub data set with its files; task: one of TASKS. The seed in the files is
-    0 and num_aug the largest number of variants in a group less one, since a folder does not say either. Raises
-    DataError naming file and place for a folder that is damaged, that contradicts itself, or that cannot be stored;
-    ArgumentError for another task and if a file is there already and `overwrite` is not set. Nothing is written then.
+    The seed in the files is 0 and num_aug the largest number of variants in a group less one, since a folder does not
+    say either.
+
+    Args:
+        input_dir: the folder, or owner/name of a Hub data set with its files.
+        task: one of TASKS.
+    Raises:
+        DataError: a folder that is damaged, contradicts itself, or cannot be stored; the message names file and place.
+            Nothing is written then.
+        ArgumentError: another task, or a file that exists while `overwrite` is not set.
     """
     if task not in TASKS:
         raise ArgumentError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
@@ -115,9 +120,8 @@ def convert_published_folder(
         raise DataError(f"{folder}: the splits have {' and '.join(map(str, sorted(numbers)))} puzzle identifiers")
     names = _read_names(folder, numbers.pop())
     paths = [Path(output_dir) / f"{split.split}.h5" for split in splits]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
+    if not overwrite:
+        refuse_existing(*paths)
     infos = [_info(split, task) for split in splits]
     with ExitStack() as stack:  # all files or none
         writers = [
@@ -171,30 +175,16 @@ def read_split(folder: Path, split: str) -> PublishedSplit:
 # Reading
 
 
-def _check_json_file(path: Path, max_bytes: int) -> None:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    if (size := path.stat().st_size) > max_bytes:
-        raise DataError(f"{path} has {size} bytes, allowed are {max_bytes}")
-
-
 def _read_facts(path: Path) -> dict[str, int]:
-    _check_json_file(path, _MAX_FACTS_BYTES)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, needed is an object")
+    content = read_json(path, DataError)
     if content.get("sets") != ["all"]:
-        raise DataError(f"{path}: sets is {content.get('sets')!r:.200}, this package reads ['all']")
+        raise DataError(f"{path}: sets is {shown(content.get('sets'))}, this package reads ['all']")
     facts = {name: content.get(name) for name in (*_FACTS, "total_groups")}
     for name, value in facts.items():
         if type(value) is not int or value < 0:
-            raise DataError(f"{path}: {name} is {value!r:.200}, needed is an integer of at least 0")
-    for name in ("pad_id", "ignore_label_id"):
-        if facts[name] != 0:
-            raise DataError(f"{path}: {name} is {facts[name]}, every published task has 0")
+            raise DataError(f"{path}: {name} is {shown(value)}, expected an integer of at least 0")
+        if name in ("pad_id", "ignore_label_id") and value != 0:
+            raise DataError(f"{path}: {name} is {value}, every published task has 0")
     if facts["blank_identifier_id"] >= facts["num_puzzle_identifiers"]:
         raise DataError(
             f"{path}: blank_identifier_id is {facts['blank_identifier_id']}, allowed are 0 to num_puzzle_identifiers "
@@ -219,10 +209,10 @@ def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
         raise DataError(f"{path} is damaged (cut short?) or no .npy file: {error}") from error
     if not isinstance(array, np.ndarray):  # an archive of arrays under this name
         array.close()
-        raise DataError(f"{path} is an archive, needed is a .npy file")
+        raise DataError(f"{path} is an archive, expected a .npy file")
     if array.dtype.kind not in "iu" or array.ndim != num_axes or array.size == 0:
         raise DataError(
-            f"{path} is {array.dtype} {array.shape}, needed are integers with {num_axes} axes, at least one of them"
+            f"{path} is {array.dtype} {array.shape}, expected integers with {num_axes} axes, at least one of them"
         )
     return array
 
@@ -232,7 +222,7 @@ def _starts(folder: Path, name: str, total: int, what: str) -> np.ndarray:
     starts = _load(folder, name, 1).astype(np.int64)
     path = folder / f"all__{name}.npy"
     if starts[0] != 0 or starts[-1] != total:
-        raise DataError(f"{path} goes from {starts[0]} to {starts[-1]}, needed is from 0 to {total}, the {what}")
+        raise DataError(f"{path} goes from {starts[0]} to {starts[-1]}, expected from 0 to {total}, the {what}")
     if (wrong := np.diff(starts) <= 0).any():
         place = int(wrong.argmax())
         raise DataError(
@@ -244,9 +234,8 @@ def _starts(folder: Path, name: str, total: int, what: str) -> np.ndarray:
 
 def _read_names(folder: Path, num_identifiers: int) -> list[str] | None:
     path = folder / IDENTIFIERS_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
-    _check_json_file(path, _MAX_NAMES_BYTES)
     names = read_identifier_names(path)
     if len(names) != num_identifiers:
         raise DataError(f"{path} has {len(names)} names for {num_identifiers} puzzle identifiers")

@@ -2,7 +2,6 @@
 fetched. Knows names of files, not what is in them; only the list of puzzle names is read here.
 """
 
-import json
 import os
 import re
 from pathlib import Path
@@ -10,18 +9,18 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
+from ..files import read_json
 from ..hrm.errors import CheckpointError, DataError
-from ..hrm.shown_value import one_line
 from ..hub.hub_errors import clear_hub_errors, is_hub_id
 
 CHECKPOINT_FILE = "checkpoint"  # name in the published repositories; the training code itself writes step_<number>
 SETTINGS_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"
-_STEP = re.compile(r"step_\d+")
-_DATA_FILES = (
+_DATA_FILES = [
     IDENTIFIERS_FILE,
     *(f"{split}/{name}" for split in ("train", "test") for name in ("dataset.json", "all__*.npy")),
-)
+]
+_MAX_NAMES_BYTES = 10**9  # of identifiers.json: with 1,000 variants a task ARC has some 30 million
 _MAX_SHOWN = 12  # names listed in a message
 
 
@@ -39,11 +38,16 @@ def find_checkpoint(checkpoint: str | os.PathLike, filename: str | None = None) 
     if os.path.isdir(name):
         return Path(name, filename or _choose(name, sorted(os.listdir(name))))
     if is_hub_id(name):
-        return _fetch(name, filename) if filename else _fetch_checkpoint(name)
+        path = _fetch(name, filename or CHECKPOINT_FILE)
+        if path is None and filename is None:
+            with clear_hub_errors(name):
+                names = list_repo_files(name)
+            path = _fetch(name, _choose(f"the model {name} on the Hub", names))
+        if path is None:
+            raise CheckpointError(f"the model {name} on the Hub has no file {filename}")
+        return path
     if filename is not None:
-        raise CheckpointError(
-            f"{name} is no folder and no Hub repository owner/name, of which {filename} could be a file"
-        )
+        raise CheckpointError(f"{name} is no folder and no Hub repository, of which {filename} could be a file")
     return Path(name)
 
 
@@ -55,9 +59,10 @@ def find_settings(checkpoint: str | os.PathLike) -> Path:
     """
     name = os.fspath(checkpoint)
     if is_hub_id(name):
-        return _fetch(name, SETTINGS_FILE)
-    path = Path(name, SETTINGS_FILE) if os.path.isdir(name) else Path(name).parent / SETTINGS_FILE
-    if not os.path.isfile(path):
+        path = _fetch(name, SETTINGS_FILE)
+    else:
+        path = Path(name if os.path.isdir(name) else Path(name).parent, SETTINGS_FILE)
+    if path is None or not os.path.isfile(path):
         raise CheckpointError(f"there is no {SETTINGS_FILE} beside {name}: give --config")
     return path
 
@@ -66,11 +71,7 @@ def find_identifiers(checkpoint: str | os.PathLike) -> Path | None:
     """The local path of the `IDENTIFIERS_FILE` in the folder or Hub repository of a checkpoint, if there is one."""
     name = os.fspath(checkpoint)
     if is_hub_id(name):
-        with clear_hub_errors(name):
-            try:
-                return Path(hf_hub_download(name, IDENTIFIERS_FILE))
-            except RemoteEntryNotFoundError:
-                return None
+        return _fetch(name, IDENTIFIERS_FILE)
     path = Path(name, IDENTIFIERS_FILE)
     return path if os.path.isfile(path) else None
 
@@ -87,7 +88,7 @@ def find_data_folder(name: str | os.PathLike) -> Path:
     if not is_hub_id(name):
         raise DataError(f"{name}: there is no such folder, and it is no Hub data set owner/name")
     with clear_hub_errors(name, DataError, "dataset"):
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=list(_DATA_FILES)))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=_DATA_FILES))
 
 
 def read_identifier_names(path: str | os.PathLike) -> list[str]:
@@ -96,40 +97,30 @@ def read_identifier_names(path: str | os.PathLike) -> list[str]:
     Raises:
         DataError: a file that is missing or holds something else.
     """
-    try:
-        names = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {one_line(error)}") from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    names = read_json(path, DataError, list, _MAX_NAMES_BYTES)
+    if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path} must hold a list of names")
     return names
 
 
-def _fetch(repo_id: str, filename: str) -> Path:
+def _fetch(repo_id: str, filename: str) -> Path | None:
+    """The local path of a file of a repository; None if the repository has none of the name."""
     with clear_hub_errors(repo_id):
         try:
             return Path(hf_hub_download(repo_id, filename))
-        except RemoteEntryNotFoundError as error:
-            raise CheckpointError(f"the model {repo_id} on the Hub has no file {filename}") from error
-
-
-def _fetch_checkpoint(repo_id: str) -> Path:
-    with clear_hub_errors(repo_id):
-        try:
-            return Path(hf_hub_download(repo_id, CHECKPOINT_FILE))
-        except RemoteEntryNotFoundError:  # the repository is there
-            names = list_repo_files(repo_id)
-    return _fetch(repo_id, _choose(f"the model {repo_id} on the Hub", names))
+        except RemoteEntryNotFoundError:
+            return None
 
 
 def _choose(where: str, names: list[str]) -> str:
     """The one name that a checkpoint has among these."""
     if CHECKPOINT_FILE in names:
         return CHECKPOINT_FILE
-    steps = [name for name in names if _STEP.fullmatch(name)]
+    steps = [name for name in names if re.fullmatch(r"step_\d+", name)]
     if len(steps) == 1:
         return steps[0]
     found = steps or names
-    shown = ", ".join(found[:_MAX_SHOWN]) + (f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else "")
+    more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
     reason = "several checkpoints" if steps else f"no file {CHECKPOINT_FILE} or step_<number>"
-    raise CheckpointError(f"{where} has {reason}: name one with --filename; there are {shown or 'no files'}")
+    listed = ", ".join(found[:_MAX_SHOWN]) or "no files"
+    raise CheckpointError(f"{where} has {reason}: name one with --filename; there are {listed}{more}")

@@ -98,17 +98,17 @@ def test_a_truncated_file(folder, refused, kept):
 
 def test_a_wrong_shape(folder, refused):
     with_one_file(folder, lambda tensors: tensors.update({"q_head.bias": torch.zeros(3)}))
-    refused("the tensor q_head.bias has the shape (3,), but config.json asks for (2,)")
+    refused("of the tensor q_head.bias the weights hold (3,), but config.json asks for (2,)")
 
 
 def test_a_missing_tensor(folder, refused):
     with_one_file(folder, lambda tensors: tensors.pop("lm_head.weight"))
-    refused("lacks the tensor lm_head.weight of shape")
+    refused("of the tensor lm_head.weight the weights hold nothing, but config.json asks for (6, 32)")
 
 
 def test_an_unknown_tensor(folder, refused):
     with_one_file(folder, lambda tensors: tensors.update(more=torch.zeros(2)))
-    refused("holds the tensor more, which the model of its config.json lacks")
+    refused("of the tensor more the weights hold (2,), but config.json asks for nothing")
 
 
 @pytest.mark.parametrize(

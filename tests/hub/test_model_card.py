@@ -125,7 +125,7 @@ def test_values_that_are_missing_or_damaged_are_named(tmp_path):
     for damaged, message in (
         ({**values, "seed": None, "metrics": {}}, "lacks metrics, seed"),
         ({name: value for name, value in values.items() if name != "steps"}, "lacks steps"),
-        ({**values, "f1": 0.9}, "unknown field 'f1'"),
+        ({**values, "f1": 0.9}, "unexpected keyword argument 'f1'"),
         ({**values, "metrics": [0.9]}, r"metrics is \[0.9\], expected a dict"),
         ([], "holds a JSON list, expected a dict"),
     ):

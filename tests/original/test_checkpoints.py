@@ -379,7 +379,7 @@ def test_missing_files_and_folders(tmp_path, capsys):
     assert_refused(tmp_path, capsys, run(tmp_path, tmp_path), "has no file checkpoint or step_<number>")
     weights = GOLDEN / "C" / "weights.safetensors"
     arguments = [f"--checkpoint={weights}", f"--config={tmp_path / 'no.yaml'}", f"--output-dir={tmp_path / 'out'}"]
-    assert_refused(tmp_path, capsys, main(arguments), "no.yaml cannot be read")
+    assert_refused(tmp_path, capsys, main(arguments), "no.yaml: there is no such file")
     del arguments[1]
     assert_refused(tmp_path, capsys, main(arguments), "there is no all_config.yaml beside")
     arguments[0] = "--checkpoint=owner/name"  # the tests run offline

@@ -333,14 +333,14 @@ def changed(index, value):
         (with_array("inputs", lambda a: a.astype(np.float32)), "all__inputs.npy is float32 (16, 36)"),
         (with_array("inputs", lambda a: a[:0]), "all__inputs.npy"),
         (with_array("labels", lambda a: a[:15]), "has the shape (16, 36), all__labels.npy (15, 36)"),
-        (with_array("inputs", lambda a: a[:, 0]), "needed are integers with 2 axes"),
+        (with_array("inputs", lambda a: a[:, 0]), "expected integers with 2 axes"),
         (with_array("inputs", changed((3, 5), 6)), "holds 6 in row 3, cell 5; allowed are 0 to 5"),
         (with_array("labels", changed((3, 5), -100)), "holds -100 in row 3, cell 5"),
         (with_array("labels", changed((9, 5), 2**33)), "holds 8589934592 in row 9"),
         (with_array("puzzle_identifiers", changed(4, 1)), "holds 1 for puzzle 4, allowed are 0 to 0"),
         (with_array("puzzle_identifiers", changed(4, -1)), "holds -1 for puzzle 4"),
         (with_array("puzzle_identifiers", lambda a: a[:-1]), "is for 16 puzzles, all__puzzle_identifiers.npy for 15"),
-        (with_array("puzzle_indices", changed(0, 1)), "goes from 1 to 16, needed is from 0 to 16"),
+        (with_array("puzzle_indices", changed(0, 1)), "goes from 1 to 16, expected from 0 to 16"),
         (with_array("puzzle_indices", changed(-1, 17)), "goes from 0 to 17"),
         (with_array("puzzle_indices", changed(5, 4)), "does not rise at 4: 4 is followed by 4"),
         (with_array("group_indices", changed(1, 16)), "does not rise at 1"),
@@ -352,9 +352,9 @@ def changed(index, value):
         (with_bytes("all__inputs.npy", lambda b: pickle.dumps([1, 2])), "is pickled"),
         (with_bytes("all__inputs.npy", lambda b: b.replace(b"'shape'", b"'shabe'")), "all__inputs.npy is damaged"),
         (with_bytes("all__inputs.npy", lambda b: (GOLDEN / "maze.npz").read_bytes()), "is an archive"),
-        (with_bytes("dataset.json", lambda b: b[:-3]), "dataset.json cannot be read as JSON"),
-        (with_bytes("dataset.json", lambda b: b"[" * 100_000), "dataset.json cannot be read as JSON"),
-        (with_bytes("dataset.json", lambda b: b"[1]"), "holds a list"),
+        (with_bytes("dataset.json", lambda b: b[:-3]), "dataset.json is not valid JSON"),
+        (with_bytes("dataset.json", lambda b: b"[" * 100_000), "dataset.json is not valid JSON"),
+        (with_bytes("dataset.json", lambda b: b"[1]"), "holds a JSON list, expected a dict"),
         (with_fact(sets=["all", "more"]), "sets is ['all', 'more']"),
         (with_fact(vocab_size=11), "vocab_size is 11, maze of 6x6 cells has 6: is it another task?"),
         (with_fact(seq_len=35), "dataset.json says 35 cells a row"),
@@ -365,8 +365,11 @@ def changed(index, value):
         (with_fact(num_puzzle_identifiers=2), "the splits have 1 and 2 puzzle identifiers"),
         (with_fact(blank_identifier_id=1), "blank_identifier_id is 1"),
         (lambda folder: (folder / "train" / "all__labels.npy").unlink(), "all__labels.npy: there is no such file"),
-        (lambda folder: (folder / "identifiers.json").write_text('{"a": 1}'), "must hold a list of names"),
-        (lambda folder: (folder / "identifiers.json").write_text("["), "identifiers.json cannot be read"),
+        (
+            lambda folder: (folder / "identifiers.json").write_text('{"a": 1}'),
+            "holds a JSON dict, expected a list",
+        ),
+        (lambda folder: (folder / "identifiers.json").write_text("["), "identifiers.json is not valid JSON"),
     ],
 )
 def test_damaged_folders(tmp_path, capsys, damage, part):
@@ -424,7 +427,7 @@ def test_files_in_place_stay_unless_overwriting_is_asked_for(tmp_path):
     folder = full_frames(tmp_path / "in", "maze")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "test.h5").write_text("mine")
-    with pytest.raises(ArgumentError, match="test.h5 exists already"):
+    with pytest.raises(ArgumentError, match="test.h5 already exists: choose another folder, or pass --overwrite"):
         convert_published_folder(folder, tmp_path / "out", "maze")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["test.h5"]
     assert (tmp_path / "out" / "test.h5").read_text() == "mine"

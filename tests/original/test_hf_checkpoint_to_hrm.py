@@ -267,15 +267,18 @@ def with_config(**changes):
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
-        (without("lm_head.weight"), "lacks the tensor lm_head.weight of shape"),
-        (with_tensor("head.weight", torch.zeros(2)), "holds the tensor head.weight, which the model"),
+        (without("lm_head.weight"), "tensor lm_head.weight the weights hold nothing"),
+        (
+            with_tensor("head.weight", torch.zeros(2)),
+            "head.weight the weights hold (2,), but",
+        ),
         (
             with_tensor("lm_head.weight", torch.zeros(6, 8)),
-            "lm_head.weight has the shape (6, 8), but config.json asks for (12, 32)",
+            "lm_head.weight the weights hold (6, 8), but config.json asks for (12, 32)",
         ),
         (
             with_config(hidden_size=64),
-            "has the shape (32,), but config.json asks for (64,)",
+            "the weights hold (32,), but config.json asks for (64,)",
         ),
         (with_config(hidden_size=33), "hidden_size 33"),
         (with_config(model_type="bert"), "is no puzzle model: its config.json has the model_type 'bert'"),
@@ -310,7 +313,7 @@ def test_names_that_are_no_checkpoint_and_folders_in_use(tmp_path, capsys):
         assert part in capsys.readouterr().err
     save_own(tmp_path / "ours", "maze")
     assert to_hrm([f"--checkpoint={tmp_path / 'ours'}", f"--config={tmp_path / 'no.yaml'}", *arguments]) == 2
-    assert "no.yaml cannot be read" in capsys.readouterr().err
+    assert "no.yaml: there is no such file" in capsys.readouterr().err
     assert not (tmp_path / "original").exists()
     (tmp_path / "original").mkdir()
     (tmp_path / "original" / "mine.txt").write_text("kept")
@@ -372,8 +375,8 @@ def test_repositories_of_the_hub_in_place_of_files(tmp_path):
             "user/steps on the Hub has several checkpoints: name one with --filename; there are step_20, step_7",
             "user/other on the Hub has no file checkpoint or step_<number>: name one with --filename; there are "
             "all_config.yaml, weights.bin",
-            "the model user/nothing does not exist",
-            "the model user/nothing does not exist",
+            "the model user/nothing: Repository not found; check the name",
+            "the model user/nothing: Repository not found; check the name",
         ),
         strict=True,
     ):
