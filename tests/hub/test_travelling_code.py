@@ -4,6 +4,7 @@ One process without hrm_hf, in an environment made for it, loads the same checkp
 examples/push_to_hub.py has put it; its answers are compared, bit for bit, with those of the package.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -140,6 +141,24 @@ def test_package_saves_what_carried_code(checkpoint, tmp_path):
     again = pipeline("puzzle-solving", model=str(tmp_path), device="cpu", local_files_only=True)
     assert again.processor.puzzle_identifiers.names == tuple(NAMES)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.model.parameters(), model.parameters()))
+
+
+def top_level_names(file: Path) -> set[str]:
+    """The functions and classes that a file defines."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_nothing_travels_that_solving_does_not_need(checkpoint):
+    """No generator, no exact solver, no symmetry group; who has to trust the code can read it."""
+    files = sorted(checkpoint.glob("*.py"))
+    games = [file for file in (ROOT / "hrm_hf" / "games").glob("*.py") if file.name != "__init__.py"]
+    assert len(games) >= 3 and not {file.name for file in files} & {file.name for file in games}
+    defined = set.union(*map(top_level_names, files))
+    of_games = {name for file in games for name in top_level_names(file) if not name.startswith("_")}
+    assert len(of_games) > 10 and not defined & of_games
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 3000
+    assert not (checkpoint / "__init__.py").exists()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
