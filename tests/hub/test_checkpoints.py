@@ -2,10 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import HubServer
+from paths import ROOT
 from safetensors.torch import load_file, save_file
 from tiny_models import perturbed, tiny_model
 from transformers.utils.logging import is_progress_bar_enabled
@@ -136,3 +140,39 @@ def test_no_checkpoint_at_all(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint(name)
+
+
+LOADS = """
+import sys, torch
+from hrm_hf import CheckpointError
+from hrm_hf.hub.checkpoints import load_checkpoint
+for name, options in (("you/plain", {}), ("you/sharded", {}), ("you/plain", {"revision": "v9"})):
+    try:
+        model = load_checkpoint(name, **options)
+        print(name, sum(tensor.double().sum().item() for tensor in model.state_dict().values()))
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+def test_from_the_hub_and_then_from_its_cache(folder, tmp_path):
+    model = load_checkpoint(folder)
+    model.save_pretrained(tmp_path / "plain")
+    large = {"optimizer.safetensors": b"x", "pytorch_model.bin": b"x", "notes.txt": b"x"}
+    said = []
+    with HubServer() as hub:
+        for name, source in (("you/plain", tmp_path / "plain"), ("you/sharded", folder)):
+            hub.add("model", name, large | {path.name: path.read_bytes() for path in source.iterdir()})
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        for offline in ("0", "1"):
+            environment["HF_HUB_OFFLINE"] = offline
+            command = [sys.executable, "-c", LOADS]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stdout.splitlines())
+        fetched = {path.rsplit("/", 1)[1] for method, path in hub.requests if "/resolve/" in path}
+    assert not fetched & large.keys()
+    total = sum(tensor.double().sum().item() for tensor in model.state_dict().values())
+    assert said[0][:2] == said[1][:2] == [f"you/plain {total}", f"you/sharded {total}"]
+    assert said[0][2].startswith("the model you/plain: Invalid rev id: v9; see http")
+    assert said[1][2].startswith("the model you/plain: ") and "HF_HUB_OFFLINE" in said[1][2]
