@@ -23,9 +23,10 @@ from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import REQUIRED, VALUES_NAME, read_card_values, write_model_card
 from .travelling_code import add_code
 
-# What a push replaces as a whole: left over from an earlier one, such files would be loaded with the new ones, or tell
-# of another run.
+# What a push takes out where it sends none: left over from an earlier push, such files would be loaded with the new
+# ones, or tell of another run.
 REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
+REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py")  # version 0.1.0 sent them with the code
 
 # The sentence in a card about a puzzle table that was cut; a later cut replaces it.
 _CUT = (
@@ -214,10 +215,10 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str], num_r
 
 
 def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | None, with_code: bool) -> None:
-    """The card for this place, filled from the values measured then; one that somebody wrote or changed as it is.
+    """Writes the card for this repository from the values of the run; a card that was changed by hand stays as it is.
 
     Args:
-        cut: rows of the puzzle table that are sent, and that the checkpoint has; None = all are.
+        cut: (rows of the puzzle table that are sent, rows that the checkpoint has); None = all are sent.
     Raises:
         CheckpointError: neither values nor a card.
     """
@@ -249,7 +250,7 @@ def _write_card(folder: Path, made: Path, location: str, cut: tuple[int, int] | 
 
 
 def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
-    """training_arguments.json and metrics.jsonl, from the folder of the run or from an earlier push.
+    """Puts training_arguments.json and metrics.jsonl into `made`, from the folder of the run or from an earlier push.
 
     Raises:
         ArgumentError: run_dir was given and is not the folder of a run.

@@ -121,26 +121,23 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
         "mlp.down_proj.weight": (width, config.intermediate_size),
     }
     table = [
-        PublishedTensor("H_init", "model.z_H_init", (width,)),
-        PublishedTensor("L_init", "model.z_L_init", (width,)),
-        PublishedTensor("embed_tokens.embedding_weight", "model.embed_tokens.weight", (config.vocab_size, width)),
-        PublishedTensor("lm_head.weight", "lm_head.weight", (config.vocab_size, width)),
-        PublishedTensor("q_head.weight", "q_head.weight", (2, width)),
-        PublishedTensor("q_head.bias", "q_head.bias", (2,)),
+        ("H_init", "model.z_H_init", (width,)),
+        ("L_init", "model.z_L_init", (width,)),
+        ("embed_tokens.embedding_weight", "model.embed_tokens.weight", (config.vocab_size, width)),
+        ("lm_head.weight", "lm_head.weight", (config.vocab_size, width)),
+        ("q_head.weight", "q_head.weight", (2, width)),
+        ("q_head.bias", "q_head.bias", (2,)),
     ]
     if config.pos_encodings == "learned":
-        shape = (config.num_positions, width)
-        table.append(PublishedTensor("embed_pos.embedding_weight", "model.embed_positions.weight", shape))
+        table.append(("embed_pos.embedding_weight", "model.embed_positions.weight", (config.num_positions, width)))
     if config.puzzle_emb_ndim > 0:
         shape = (config.num_puzzle_identifiers, config.puzzle_emb_ndim)
-        table.append(PublishedTensor("puzzle_emb.weights", "model.puzzle_embeddings.weight", shape))
+        table.append(("puzzle_emb.weights", "model.puzzle_embeddings.weight", shape))
     for level, num_layers in (("H_level", config.H_layers), ("L_level", config.L_layers)):
         for layer in range(num_layers):
             for name, shape in block.items():
-                table.append(
-                    PublishedTensor(f"{level}.layers.{layer}.{name}", f"model.{level}.layers.{layer}.{name}", shape)
-                )
-    return tuple(table)
+                table.append((f"{level}.layers.{layer}.{name}", f"model.{level}.layers.{layer}.{name}", shape))
+    return tuple(PublishedTensor(*row) for row in table)
 
 
 def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
@@ -373,24 +370,23 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig
     Raises:
         CheckpointError: missing or unexpected names, shapes other than the config's, dtypes that float32 cannot hold.
     """
-    table = published_tensors(config)
-    names = {entry.published for entry in table}
+    table = {entry.published: entry for entry in published_tensors(config)}
     problems = []
-    if missing := [entry.published for entry in table if entry.published not in state_dict]:
+    if missing := [name for name in table if name not in state_dict]:
         problems.append(f"missing: {_listed(missing)}")
-    if unexpected := [name for name in state_dict if name not in names]:
+    if unexpected := [name for name in state_dict if name not in table]:
         problems.append(f"unexpected: {_listed(unexpected)}")
-    for name, _, shape in table:
-        tensor = state_dict.get(name)
-        if tensor is not None and tuple(tensor.shape) != shape:
+    for name in (name for name in table if name in state_dict):
+        tensor, shape = state_dict[name], table[name].shape
+        if tensor.shape != shape:
             problems.append(f"{name} has shape {tuple(tensor.shape)}, the configuration gives {shape}")
-        if tensor is not None and tensor.dtype not in EXACT_IN_FLOAT32:
+        if tensor.dtype not in EXACT_IN_FLOAT32:
             problems.append(f"{name} is {tensor.dtype}, not float32, bfloat16 or float16")
-        elif tensor is not None and tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
+        elif tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
             problems.append(f"{name} holds NaN or infinity")
     if problems:
         raise CheckpointError(f"the tensors do not fit the configuration; {_listed(problems, '; ')}")
-    return {ours: state_dict[name].to(torch.float32) for name, ours, _ in table}
+    return {entry.ours: state_dict[name].to(torch.float32) for name, entry in table.items()}
 
 
 def load_published(
@@ -439,7 +435,7 @@ def published_state_dict(model: HrmForPuzzleSolving, init_dtype: str | None = No
             its activations. None takes bfloat16 where the config's compute_dtype is that and no bit is lost, as for
             every checkpoint that came from there, else float32.
     Returns:
-        Fresh tensors on the CPU, float32 but for `INIT_VECTORS`, under the published names with `PUBLISHED_PREFIX`.
+        Fresh tensors on the CPU, float32 except `INIT_VECTORS`, under the published names with `PUBLISHED_PREFIX`.
     Raises:
         ArgumentError: an init_dtype that is not allowed.
     """

@@ -16,9 +16,10 @@ The arrays are mapped, never unpickled, and everything in them is checked before
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from ..files import read_json, refuse_existing
 from ..hrm import arc, maze, sudoku
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
-from ..hrm.shown_value import shown
+from ..hrm.shown_value import one_line, shown
 from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
@@ -118,7 +119,11 @@ def convert_published_folder(
     numbers = {split.facts["num_puzzle_identifiers"] for split in splits}
     if len(numbers) > 1:
         raise DataError(f"{folder}: the splits have {' and '.join(map(str, sorted(numbers)))} puzzle identifiers")
-    names = _read_names(folder, numbers.pop())
+    path, names = folder / IDENTIFIERS_FILE, None
+    if os.path.lexists(path):
+        names = read_identifier_names(path)
+        if len(names) not in numbers:
+            raise DataError(f"{path} has {len(names)} names for {numbers.pop()} puzzle identifiers")
     paths = [Path(output_dir) / f"{split.split}.h5" for split in splits]
     if not overwrite:
         refuse_existing(*paths)
@@ -136,10 +141,11 @@ def convert_published_folder(
 
 
 def read_split(folder: Path, split: str) -> PublishedSplit:
-    """Open and check one split; cells are checked when they are read (`PublishedSplit.cells`).
+    """Opens and checks one split; cells are checked when they are read (`PublishedSplit.cells`).
 
-    Raises DataError naming the file and what is wrong: missing, damaged, an array of objects (never unpickled), of
-    another type or shape, indices that do not rise from 0 to the number of rows, identifiers outside the table.
+    Raises:
+        DataError: a file is missing, damaged, an array of objects (never unpickled), or of another type or shape;
+            indices do not rise from 0 to the number of rows; identifiers lie outside the table.
     """
     path = folder / split
     facts = _read_facts(path / "dataset.json")
@@ -178,13 +184,13 @@ def read_split(folder: Path, split: str) -> PublishedSplit:
 def _read_facts(path: Path) -> dict[str, int]:
     content = read_json(path, DataError)
     if content.get("sets") != ["all"]:
-        raise DataError(f"{path}: sets is {shown(content.get('sets'))}, this package reads ['all']")
+        raise DataError(f"{path}: sets is {shown(content.get('sets'))}, expected ['all']")
     facts = {name: content.get(name) for name in (*_FACTS, "total_groups")}
     for name, value in facts.items():
         if type(value) is not int or value < 0:
             raise DataError(f"{path}: {name} is {shown(value)}, expected an integer of at least 0")
         if name in ("pad_id", "ignore_label_id") and value != 0:
-            raise DataError(f"{path}: {name} is {value}, every published task has 0")
+            raise DataError(f"{path}: {name} is {value}, expected 0")
     if facts["blank_identifier_id"] >= facts["num_puzzle_identifiers"]:
         raise DataError(
             f"{path}: blank_identifier_id is {facts['blank_identifier_id']}, allowed are 0 to num_puzzle_identifiers "
@@ -206,7 +212,7 @@ def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
                 f"{path} is no array of numbers: it is pickled, or holds Python objects; reading those could run "
                 "code, so nothing was read. If you trust its origin, save it there as an array of integers"
             ) from error
-        raise DataError(f"{path} is damaged (cut short?) or no .npy file: {error}") from error
+        raise DataError(f"{path} is damaged (cut short?) or no .npy file: {one_line(error)}") from error
     if not isinstance(array, np.ndarray):  # an archive of arrays under this name
         array.close()
         raise DataError(f"{path} is an archive, expected a .npy file")
@@ -232,21 +238,11 @@ def _starts(folder: Path, name: str, total: int, what: str) -> np.ndarray:
     return starts
 
 
-def _read_names(folder: Path, num_identifiers: int) -> list[str] | None:
-    path = folder / IDENTIFIERS_FILE
-    if not os.path.lexists(path):
-        return None
-    names = read_identifier_names(path)
-    if len(names) != num_identifiers:
-        raise DataError(f"{path} has {len(names)} names for {num_identifiers} puzzle identifiers")
-    return names
-
-
 def _info(split: PublishedSplit, task: str) -> PuzzleSetInfo:
     """The facts of the file to write. Raises DataError if the split is not of this task."""
     side = math.isqrt(split.facts["seq_len"])
     if side * side != split.facts["seq_len"]:
-        raise DataError(f"{split.path}: seq_len is {split.facts['seq_len']}, no square, as published puzzles are")
+        raise DataError(f"{split.path}: seq_len is {split.facts['seq_len']}, expected a square number")
     box_shape, eos_id = None, None
     if task == "sudoku":
         if side not in BOX_SHAPE_OF_SIZE:
@@ -369,18 +365,20 @@ def _add_arc_group(
         other = names[int((counts != counts[0]).argmax())]
         raise DataError(f"{split.path}: {other!r} has another number of examples than {task!r}, its original")
     frames = split.cells(int(starts[0]), int(starts[-1])).reshape(len(names), int(counts[0]), 2, -1)
-    examples = []
-    for index in range(int(counts[0])):
-        try:
-            examples.append(_grid_example(frames[:, index], transforms, colours, writer.info))
-        except _NoFrame as error:
-            row = int(starts[error.row]) + index
-            raise DataError(
-                f"{split.path}: row {row}, example {index} of {names[error.row]!r}: {error.reason}"
-            ) from None
+
+    def refuse(index: int, wrong: np.ndarray, reason: str) -> None:
+        """Raises DataError for the first row of which `wrong`, bool (rows,), holds."""
+        if wrong.any():
+            row = int(wrong.argmax())
+            where = f"{split.path}: row {starts[row] + index}, example {index} of {names[row]!r}"
+            raise DataError(f"{where}: {reason}")
+
     writer.add_puzzle(
         task,
-        examples,
+        [
+            _grid_example(frames[:, index], transforms, colours, writer.info, partial(refuse, index))
+            for index in range(int(counts[0]))
+        ],
         ROWS_ARE_VARIANTS,
         {"source": SOURCE},
         {
@@ -411,54 +409,42 @@ def _augmentations(split: PublishedSplit, task: str, names: Sequence[str]) -> tu
     return transforms, colours
 
 
-class _NoFrame(Exception):
-    """A pair of frames that does not show the grids that it should."""
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row, self.reason = row, reason
-
-
-def _grid_example(frames: np.ndarray, transforms: np.ndarray, colours: np.ndarray, info: PuzzleSetInfo) -> GridExample:
+def _grid_example(
+    frames: np.ndarray,
+    transforms: np.ndarray,
+    colours: np.ndarray,
+    info: PuzzleSetInfo,
+    refuse: Callable[[np.ndarray, str], None],
+) -> GridExample:
     """One example of all variants as native grids.
 
-    frames: uint8 (rows, 2, S), of which row 0 is the original. The grids of all rows are made from its two by what the
-    rows' names say, put where each frame shows its grid, and must then be the frames, cell by cell: so nothing is lost
-    but the offset. Raises _NoFrame.
+    The grids of all rows are made from those of row 0, the original, by what the rows' names say, put where each frame
+    shows its grid, and must then be the frames, cell by cell: so nothing is lost but the offset.
+
+    Args:
+        frames: uint8 (rows, 2, S).
+        refuse: raises an error if a row is wrong, given bool (rows,) and the reason.
     """
     rows, cols = info.grid_shape
     planes = frames.reshape(-1, 2, rows, cols)
-    shown = planes >= info.first_code  # (rows, 2, H, W): cells with a colour
-    if not (filled := shown.any(axis=(2, 3)).all(axis=1)).all():
-        raise _NoFrame(int(filled.argmin()), "a frame without a grid: it holds no colour")
-    by_line, by_column = shown.any(axis=3), shown.any(axis=2)  # (rows, 2, H), (rows, 2, W)
+    filled = planes >= info.first_code  # (rows, 2, H, W): cells with a colour
+    refuse(~filled.any(axis=(2, 3)).all(axis=1), "a frame without a grid: it holds no colour")
+    by_line, by_column = filled.any(axis=3), filled.any(axis=2)  # (rows, 2, H), (rows, 2, W)
     corners = np.stack([by_line.argmax(axis=2), by_column.argmax(axis=2)], axis=2)  # (rows, 2, 2), top left
     ends = np.stack([rows - by_line[..., ::-1].argmax(axis=2), cols - by_column[..., ::-1].argmax(axis=2)], axis=2)
     sizes = ends - corners  # (rows, 2, 2), (height, width) of the boxes around all colours
     expected = np.where(SWAPS_SIDES[transforms][:, None, None], sizes[:1, :, ::-1], sizes[:1])
-    if (wrong := (sizes != expected).any(axis=(1, 2))).any():
-        row = int(wrong.argmax())
-        raise _NoFrame(
-            row,
-            f"its grids are {_shapes(sizes[row])}, by its name and the grids of the original they must be "
-            f"{_shapes(expected[row])}",
-        )
-    if (wrong := (corners[:, 0] != corners[:, 1]).any(axis=1)).any():
-        raise _NoFrame(int(wrong.argmax()), "input and label have different offsets in their frames")
+    refuse((sizes != expected).any(axis=(1, 2)), "its grids do not have the sizes that its name and the original give")
+    refuse((corners[:, 0] != corners[:, 1]).any(axis=1), "input and label have different offsets in their frames")
     places = zip(planes[0], corners[0], ends[0], strict=True)
     pair = [plane[top:bottom, left:right] for plane, (top, left), (bottom, right) in places]  # token ids
-    if any((grid < info.first_code).any() for grid in pair):
-        raise _NoFrame(0, "its grid has holes: cells without a colour")
+    holes = any((grid < info.first_code).any() for grid in pair)
+    refuse(np.array([holes]), "its grid has holes: cells without a colour")
     cells = pair_cells([grid - np.uint8(info.first_code) for grid in pair], transforms, colours)
     starts = np.arange(len(cells)) * cells.shape[1]
     made = frame_pairs(cells.reshape(-1), starts, sizes, corners[:, 0], info.grid_shape, info.pad_id, info.eos_id)
-    if (wrong := (made != frames).any(axis=(1, 2))).any():
-        raise _NoFrame(
-            int(wrong.argmax()),
-            "its frames are not those of the original's grids under the transform that its name says",
-        )
+    refuse(
+        (made != frames).any(axis=(1, 2)),
+        "its frames are not those of the original's grids under the transform that its name says",
+    )
     return GridExample(cells, *(grid.shape for grid in pair))
-
-
-def _shapes(sizes: np.ndarray) -> str:
-    return " and ".join(f"{height} x {width}" for height, width in sizes.tolist())

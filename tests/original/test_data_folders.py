@@ -257,7 +257,7 @@ def renamed(number: int, name: str) -> list[str]:
     [
         ({"train": altered(2, "inputs", {(0, 0): 5})}, "row 2, example 0 of 'eval0000_t6_0926183754'"),
         ({"train": altered(3, "labels", {(2, 0): 0})}, "not those of the original's grids"),  # EOS is gone
-        ({"train": altered(3, "labels", {(2, 0): 7})}, "by its name and the grids of the original they must be"),
+        ({"train": altered(3, "labels", {(2, 0): 7})}, "do not have the sizes that its name"),
         ({"train": altered(4, "labels", offset=1)}, "different offsets"),
         ({"train": altered(0, "inputs", {(1, 1): 1})}, "row 0, example 0 of 'eval0000': its grid has holes"),
         (
