@@ -1,14 +1,13 @@
 """ARC puzzle files: the recorded tiny build, which pairs go where, the variants, and what the bytes depend on."""
 
-import paths
 import json
 import multiprocessing
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 
 import h5py
 import numpy as np
+import paths
 import pytest
 from made_up_arc import made_up_task
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrm_hf.hrm import arc
 from hrm_hf.data.frames import frame_pairs, pair_offsets, runs
+from hrm_hf.hrm import arc
 
 PAD, EOS = 0, 1
 

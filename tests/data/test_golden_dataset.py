@@ -2,10 +2,8 @@
 properties (the published code draws from other generators).
 """
 
-import paths
-from pathlib import Path
-
 import numpy as np
+import paths
 import pytest
 
 from hrm_hf.data import PuzzleSetInfo, PuzzleWriter, load_puzzles, training_batches

@@ -1,17 +1,16 @@
 """Maze files from CSV rows, the generator and grids: content, views, and bad mazes named by file, line and cell."""
 
-import paths
 import gzip
 import json
-from pathlib import Path
 
 import h5py
 import numpy as np
+import paths
 import pytest
 
-from hrm_hf.hrm import maze
 from hrm_hf.data.build.maze_builder import MazeRows, build_maze, build_split, count_labels, generate_rows, read_csv
 from hrm_hf.data.reader import PuzzleFile
+from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import ArgumentError, DataError
 from hrm_hf.hrm.maze import decode, parse
 from hrm_hf.hrm.symmetry import dihedral

@@ -2,13 +2,12 @@
 resumption.
 """
 
-import paths
 import json
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
+import paths
 import pytest
 
 from hrm_hf.data import GroupSampler

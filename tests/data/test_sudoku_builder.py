@@ -2,13 +2,12 @@
 by line.
 """
 
-import paths
 import gzip
 import json
-from pathlib import Path
 
 import h5py
 import numpy as np
+import paths
 import pytest
 
 from hrm_hf.data import PuzzleFile, load_puzzles
