@@ -121,7 +121,7 @@ def plain_batches(file: PuzzleFile, raw: h5py.File, batch_size: int, seed: int) 
         for store, row, first, shift in zip(
             *file.locate(draw.groups, draw.variants, draw.examples), draw.first, shifts, strict=True
         ):
-            name = file.store_names[store]
+            name = file.store_name(store)
             puzzle = name.rsplit("/", 2)[0]
             if name not in arrays:
                 arrays[name] = raw[name], dict(raw[name].attrs)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.puzzle_identifiers import BLANK_NAME
+from ..hrm.shown_value import shown
 from .frames import frame_pairs, pair_offsets, runs
 from .schema import (
     EXAMPLES,
@@ -33,10 +34,9 @@ from .schema import (
     SWAPS_SIDES,
     TRANSFORM,
     PuzzleSetInfo,
-    check_frame_fits,
+    check_example,
     check_puzzle_id,
-    check_row_array,
-    check_row_array_type,
+    read_row_array,
 )
 
 if TYPE_CHECKING:
@@ -50,14 +50,36 @@ _MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
+# The index of a puzzle file: an entry for each puzzle_id, and one for each of its examples, an array called a "store".
+# Take fields before rows, index["rows"][stores]: it is 20 times as fast as index[stores]["rows"].
+_PUZZLE = np.dtype(
+    [
+        ("rows", np.int64),  # of each of its arrays
+        ("examples", np.int64),
+        ("is_block", bool),  # its rows are puzzles, not variants
+        ("has_names", bool),  # its rows have identifiers
+        ("first_store", np.int64),  # its first of all stores, groups, variants and rows of the file
+        ("first_group", np.int64),
+        ("first_variant", np.int64),
+        ("first_row", np.int64),
+    ]
+)
+_STORE = np.dtype(
+    [
+        ("puzzle", np.int64),
+        ("rows", np.int64),
+        ("offset", np.int64),  # of its first byte in the file; -1: to be read through h5py
+        ("row_bytes", np.int64),
+        ("shapes", np.int64, (2, 2)),  # (height, width) of input and label under transform 0
+    ]
+)
+
+
 class PuzzleFile:
     """One open puzzle file. Picklable: the other process opens the file again and refuses one that has changed since.
 
-    `info`: PuzzleSetInfo. `stamp`: (size, time of last change in ns). Index, all int64 unless said otherwise: per
-    puzzle_id p `puzzle_ids` (names), `puzzle_rows` (rows of each of its arrays), `puzzle_examples` (number of arrays),
-    `rows_are_puzzles` (bool), `has_names` (bool), `first_store`, `first_group`, `first_variant`, `first_row`; per
-    array ("store") `store_names`, `store_puzzles`, `store_rows`, `store_offsets` (bytes, -1 = read through h5py),
-    `store_shapes` ((height, width) of input and label under transform 0, (2, 2) each), `store_row_bytes`.
+    `info`: PuzzleSetInfo. `stamp`: (size, time of last change in ns). `puzzle_ids`: names; `puzzles`, `stores`: the
+    index, structured arrays of _PUZZLE and _STORE in stored order.
 
     Raises DataError, naming the file and what is wrong with it: missing, truncated, not HDF5, of another format or
     version, attributes, types or shapes that contradict the layout or that the file is much too small for, links that
@@ -68,10 +90,12 @@ class PuzzleFile:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise DataError(f"{self.path}: there is no such file")
-        self.stamp = _stamp(self.path)
+        status = self.path.stat()
+        self.stamp = status.st_size, status.st_mtime_ns
         with self._opened() as file:
             self._read_index(file)
-        self._map_file()
+        with open(self.path, "rb") as raw:
+            self._bytes = np.frombuffer(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
 
     @contextmanager
     def _opened(self) -> Iterator[h5py.File]:
@@ -94,104 +118,70 @@ class PuzzleFile:
 
     def _read_index(self, file: h5py.File) -> None:
         self.info = PuzzleSetInfo.from_attributes(file.attrs)
-        puzzles = _child(file, PUZZLES, h5py.Group)
-        self.puzzle_ids = list(puzzles)
-        self.store_names: list[str] = []
-        store_rows, store_offsets, store_shapes = [], [], []
-        puzzle_rows, puzzle_examples, rows_are_puzzles = [], [], []
-        transforms, identifiers = [], []
+        parent = _child(file, PUZZLES, h5py.Group)
+        self.puzzle_ids = list(parent)
+        if not self.puzzle_ids:
+            raise DataError("the file holds no puzzle")
+        puzzles, stores, transforms, identifiers = [], [], [], []
         num_rows = num_cells = 0
         for puzzle_id in self.puzzle_ids:
             check_puzzle_id(puzzle_id)
-            group = _child(puzzles, puzzle_id, h5py.Group)
+            group = _child(parent, puzzle_id, h5py.Group)
             metadata = _child(group, METADATA, h5py.Group)
             rows_are = metadata.attrs.get("rows_are")
             if not isinstance(rows_are, str) or rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
-                raise DataError(f"puzzle {puzzle_id!r}: rows_are is {rows_are!r:.200}")
+                raise DataError(f"{metadata.name}: rows_are is {shown(rows_are)}")
             examples = _child(group, EXAMPLES, h5py.Group)
-            if len(examples) == 0:
-                raise DataError(f"puzzle {puzzle_id!r} has no examples")
-            stores = [self._array(examples, str(index)) for index in range(len(examples))]
-            rows = stores[0].shape[0] if stores[0].shape else None
-            shapes = [self._check_store(store, rows) for store in stores]
-            num_rows += rows * len(stores)
-            num_cells += sum(store.size for store in stores)
+            arrays = [self._array(examples, str(index)) for index in range(len(examples))]
+            if not arrays or not arrays[0].shape or not arrays[0].shape[0]:
+                raise DataError(f"{examples.name} has no examples or no rows")
+            rows = arrays[0].shape[0]
+            num_rows += rows * len(arrays)
+            num_cells += sum(array.size for array in arrays)
             if num_rows > self.stamp[0] or num_cells > _MAX_RATIO * self.stamp[0]:
                 raise DataError(
                     f"up to puzzle {puzzle_id!r} it declares {num_rows} rows of {num_cells} cells, which is much more "
                     f"than {self.stamp[0]} bytes can hold"
                 )
-            puzzle_rows.append(rows)
-            puzzle_examples.append(len(stores))
-            rows_are_puzzles.append(rows_are == ROWS_ARE_PUZZLES)
-            identifiers.append(self._read_identifiers(metadata, rows))
             if self.info.eos_id is not None:
                 transforms.append(self._row_array(metadata, TRANSFORM, rows))
-                for store, pair in zip(stores, shapes, strict=True):
-                    try:
-                        check_frame_fits(pair, transforms[-1], self.info.grid_shape)
-                    except DataError as error:
-                        raise DataError(f"{store.name}: {error}") from None
-            for store, pair in zip(stores, shapes, strict=True):
-                offset = store.id.get_offset()
-                if offset is not None and offset + prod(store.shape) > self.stamp[0]:
-                    raise DataError(f"{store.name} ends behind the end of the file: the file is truncated")
-                self.store_names.append(store.name)
-                store_rows.append(rows)
-                store_offsets.append(-1 if offset is None else offset)
-                store_shapes.append(pair)
-        self.store_rows = np.array(store_rows, dtype=np.int64)
-        self.store_offsets = np.array(store_offsets, dtype=np.int64)
-        self.store_shapes = np.array(store_shapes, dtype=np.int64).reshape(-1, 2, 2)
-        self.store_row_bytes = self.store_shapes.prod(axis=2).sum(axis=1)
-        self.puzzle_rows = np.array(puzzle_rows, dtype=np.int64)
-        self.puzzle_examples = np.array(puzzle_examples, dtype=np.int64)
-        self.rows_are_puzzles = np.array(rows_are_puzzles, dtype=bool)
-        self.has_names = np.array([array is not None for array in identifiers], dtype=bool)
-        groups = np.where(self.rows_are_puzzles, self.puzzle_rows, 1)
-        self.store_puzzles = np.repeat(np.arange(len(self.puzzle_ids)), self.puzzle_examples)
-        self.first_store = _starts(self.puzzle_examples)
-        self.first_group = _starts(groups)
-        self._puzzles_are_groups = not self.rows_are_puzzles.any()
-        self.first_variant = _starts(self.puzzle_rows)
-        self.first_row = _starts(self.puzzle_rows * self.puzzle_examples)
-        self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
-        self._identifiers = None  # or int32 (num_puzzles,)
-        if self.has_names.any():
-            self._identifiers = np.full(int(self.puzzle_rows.sum()), self.info.blank_identifier_id, dtype=np.int32)
-            for first, array in zip(self.first_variant, identifiers, strict=True):
-                if array is not None:
-                    self._identifiers[first : first + len(array)] = array
-        counted = {
-            "num_groups": int(groups.sum()),
-            "num_puzzles": int(self.puzzle_rows.sum()),
-            "num_rows": int((self.puzzle_rows * self.puzzle_examples).sum()),
+            has_names = IDENTIFIER in metadata or NAME in metadata
+            if has_names:
+                self._row_array(metadata, NAME, rows)
+                identifiers.append(self._row_array(metadata, IDENTIFIER, rows))
+            else:
+                identifiers.append(np.full(rows, self.info.blank_identifier_id, dtype=np.int32))
+            for array in arrays:
+                offset, shapes = self._check_store(array, rows, transforms[-1] if transforms else None)
+                stores.append((len(puzzles), rows, offset, shapes.prod(axis=1).sum(), shapes))
+            puzzles.append((rows, len(arrays), rows_are == ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
+        self.puzzles, self.stores = np.array(puzzles, dtype=_PUZZLE), np.array(stores, dtype=_STORE)
+        counts = {
+            "store": self.puzzles["examples"],
+            "group": np.where(self.puzzles["is_block"], self.puzzles["rows"], 1),
+            "variant": self.puzzles["rows"],
+            "row": self.puzzles["rows"] * self.puzzles["examples"],
         }
-        for name, count in counted.items():
-            if getattr(self.info, name) != count:
-                raise DataError(f"root attribute {name!r} is {getattr(self.info, name)}, the file holds {count}")
-        if not counted["num_rows"]:
-            raise DataError("the file holds no puzzle")
+        for name, count in counts.items():
+            self.puzzles[f"first_{name}"] = _starts(count)
+        for name, count in (("num_groups", "group"), ("num_puzzles", "variant"), ("num_rows", "row")):
+            if (found := int(counts[count].sum())) != getattr(self.info, name):
+                raise DataError(f"root attribute {name!r} is {getattr(self.info, name)}, the file holds {found}")
+        self._has_blocks = bool(self.puzzles["is_block"].any())
+        self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
+        self._identifiers = np.concatenate(identifiers) if self.has_names else None  # int32 (num_puzzles,)
 
-    def _check_store(self, store: h5py.Dataset, rows: int | None) -> np.ndarray:
-        """Raise DataError unless the array is of its type and shape; the shapes of its grids, int64 (2, 2)."""
+    def _check_store(self, array: h5py.Dataset, rows: int, transforms: np.ndarray | None) -> tuple[int, np.ndarray]:
+        """(offset, shapes) of an example as the index has them. Raises DataError unless the array fits the layout."""
         if self.info.eos_id is None:
             shapes = np.array([self.info.grid_shape, self.info.grid_shape])
-            row_shape, reason = (2, self.info.seq_len), ""
         else:
-            shapes = np.stack([_shape_attribute(store, name) for name in (INPUT_SHAPE, LABEL_SHAPE)])
-            row_shape, reason = (int(shapes.prod(axis=1).sum()),), " by its shapes"
-        if store.dtype != np.uint8 or store.shape != (rows, *row_shape) or rows == 0:
-            needed = ", ".join(map(str, (rows or "rows", *row_shape)))
-            raise DataError(f"{store.name} is {store.dtype} {store.shape}, needed is uint8 ({needed}){reason}")
-        return shapes
-
-    def _read_identifiers(self, metadata: h5py.Group, rows: int) -> np.ndarray | None:
-        """The identifiers of one puzzle_id, int32 (rows,), or None if it has none; its names are checked too."""
-        if IDENTIFIER not in metadata and NAME not in metadata:
-            return None
-        self._row_array(metadata, NAME, rows)
-        return self._row_array(metadata, IDENTIFIER, rows)
+            shapes = np.stack([_shape_attribute(array, name) for name in (INPUT_SHAPE, LABEL_SHAPE)])
+        check_example(self.info, array.name, array, shapes, rows, transforms)
+        offset = array.id.get_offset()
+        if offset is not None and offset + array.size > self.stamp[0]:
+            raise DataError(f"{array.name} ends behind the end of the file: the file is truncated")
+        return -1 if offset is None else offset, shapes
 
     def _array(self, parent: h5py.Group, name: str) -> h5py.Dataset:
         """An array whose data lies in this file, of a size that the file may have."""
@@ -200,7 +190,7 @@ class PuzzleFile:
             raise DataError(f"{array.name} keeps its data in another place: links and external storage are refused")
         if array.shape is None:
             raise DataError(f"{array.name} is an array without a shape")
-        if prod(array.shape) * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
+        if array.size * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
             raise DataError(
                 f"{array.name} is declared as {array.dtype} {array.shape}, which is much more than {self.stamp[0]} "
                 "bytes can hold"
@@ -212,52 +202,53 @@ class PuzzleFile:
     def _row_array(self, metadata: h5py.Group, name: str, rows: int) -> np.ndarray:
         """A checked metadata array with one entry per row."""
         array = self._array(metadata, name)
-        try:
-            check_row_array_type(name, array.dtype, array.shape, rows)  # before anything of its size is read
-            values = array[:]
-            check_row_array(name, values, rows, self.info.num_puzzle_identifiers)
-        except DataError as error:
-            raise DataError(f"{metadata.name}: {error}") from None
-        return values
+        return read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
 
-    def _map_file(self) -> None:
-        with open(self.path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._bytes = np.frombuffer(mapped, dtype=np.uint8)
+    @property
+    def has_names(self) -> bool:
+        """Whether any row of the file has an identifier of its own, and so a name."""
+        return bool(self.puzzles["has_names"].any())
+
+    def store_name(self, store: int) -> str:
+        """Where in the file a store lies."""
+        puzzle = self.stores["puzzle"][store]
+        return f"/{PUZZLES}/{self.puzzle_ids[puzzle]}/{EXAMPLES}/{store - self.puzzles['first_store'][puzzle]}"
 
     def group_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(variants of each group, examples of each of its variants), both int64 (num_groups,), for the sampler."""
-        groups = np.where(self.rows_are_puzzles, self.puzzle_rows, 1)
-        variants = np.where(self.rows_are_puzzles, 1, self.puzzle_rows)
-        return np.repeat(variants, groups), np.repeat(self.puzzle_examples, groups)
+        rows, is_block = self.puzzles["rows"], self.puzzles["is_block"]
+        groups = np.where(is_block, rows, 1)
+        return np.repeat(np.where(is_block, 1, rows), groups), np.repeat(self.puzzles["examples"], groups)
 
     def locate(self, groups: np.ndarray, variants: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the sampler draws, (B,) each -> (number of the store, row inside it), int64 (B,)."""
-        if self._puzzles_are_groups:
-            return self.first_store[groups] + examples, variants
-        puzzle = np.searchsorted(self.first_group, groups, side="right") - 1
-        rows = np.where(self.rows_are_puzzles[puzzle], groups - self.first_group[puzzle], variants)
-        return self.first_store[puzzle] + examples, rows
+        if not self._has_blocks:  # each puzzle_id is one group
+            return self.puzzles["first_store"][groups] + examples, variants
+        first_group = self.puzzles["first_group"]
+        puzzle = np.searchsorted(first_group, groups, side="right") - 1
+        rows = np.where(self.puzzles["is_block"][puzzle], groups - first_group[puzzle], variants)
+        return self.puzzles["first_store"][puzzle] + examples, rows
 
     def locate_rows(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers in stored order (0 to num_rows - 1), (B,) -> (number of the store, row inside it), int64
         (B,).
         """
         puzzle, rows, examples = self.row_places(numbers)
-        return self.first_store[puzzle] + examples, rows
+        return self.puzzles["first_store"][puzzle] + examples, rows
 
     def groups_and_variants(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers in stored order, (B,) -> (group, variant) that each row belongs to, int64 (B,)."""
         puzzle, rows, _ = self.row_places(numbers)
-        blocks = self.rows_are_puzzles[puzzle]
-        return self.first_group[puzzle] + np.where(blocks, rows, 0), np.where(blocks, 0, rows)
+        is_block = self.puzzles["is_block"][puzzle]
+        return self.puzzles["first_group"][puzzle] + np.where(is_block, rows, 0), np.where(is_block, 0, rows)
 
     def row_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row numbers in stored order, (B,) -> (puzzle, row of its arrays, example), int64 (B,): puzzle is a place in
         `puzzle_ids`.
         """
-        puzzle = np.searchsorted(self.first_row, numbers, side="right") - 1
-        rows, examples = np.divmod(numbers - self.first_row[puzzle], self.puzzle_examples[puzzle])
+        first_row = self.puzzles["first_row"]
+        puzzle = np.searchsorted(first_row, numbers, side="right") - 1
+        rows, examples = np.divmod(numbers - first_row[puzzle], self.puzzles["examples"][puzzle])
         return puzzle, rows, examples
 
     def read(self, stores: np.ndarray, rows: np.ndarray, shifts: np.ndarray | None = None) -> np.ndarray:
@@ -267,20 +258,19 @@ class PuzzleFile:
         axis (see `pair_offsets`); None = the top left corner of the frame. Raises IndexError out of range,
         ArgumentError for shifts that are not allowed.
         """
-        if len(rows) and (rows.min() < 0 or (rows >= self.store_rows[stores]).any()):
+        info, index = self.info, self.stores
+        if len(rows) and (rows.min() < 0 or (rows >= index["rows"][stores]).any()):
             raise IndexError(f"{self.path}: a row outside its array was asked for")
-        if shifts is not None and (self.info.eos_id is None or not ((shifts >= 0) & (shifts < 1)).all()):
+        if shifts is not None and (info.eos_id is None or not ((shifts >= 0) & (shifts < 1)).all()):
             raise ArgumentError(f"{self.path}: shifts are for native grids (eos_id), allowed is 0 <= shift < 1")
-        starts = self.store_offsets[stores]
+        cells, starts = self._bytes, index["offset"][stores]
         if len(rows) and starts.min() < 0:
             cells, starts = self._read_through_h5py(stores, rows)
         else:
-            cells = self._bytes
-            starts += rows * self.store_row_bytes[stores]
-        info = self.info
+            starts += rows * index["row_bytes"][stores]
         if info.eos_id is None:
             return runs(cells, 2 * info.seq_len)[starts].view(np.uint8).reshape(len(rows), 2, info.seq_len)
-        shapes = self.store_shapes[stores]  # (B, 2, 2)
+        shapes = index["shapes"][stores]  # (B, 2, 2)
         swapped = SWAPS_SIDES[self._transforms[self._variant_numbers(stores, rows)]]
         shapes[swapped] = shapes[swapped][..., ::-1]
         offsets = pair_offsets(shapes, np.zeros((len(rows), 2)) if shifts is None else shifts, info.grid_shape)
@@ -288,19 +278,19 @@ class PuzzleFile:
 
     def _variant_numbers(self, stores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Number of each row's variant among those of all puzzles, int64 (B,)."""
-        return self.first_variant[self.store_puzzles[stores]] + rows
+        return self.puzzles["first_variant"][self.stores["puzzle"][stores]] + rows
 
     def _read_through_h5py(self, stores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the cells of all rows one after the other, where each row starts in them)."""
-        row_bytes = self.store_row_bytes[stores]
+        row_bytes = self.stores["row_bytes"][stores]
         starts = _starts(row_bytes)
         cells = np.empty(int(row_bytes.sum()), dtype=np.uint8)
         with self._opened() as file:
             for store in np.unique(stores):
                 wanted = np.flatnonzero(stores == store)
                 unique, where = np.unique(rows[wanted], return_inverse=True)  # h5py wants ascending indices
-                found = file[self.store_names[store]][unique].reshape(len(unique), -1)
-                cells[starts[wanted][:, None] + np.arange(self.store_row_bytes[store])] = found[where]
+                found = file[self.store_name(store)][unique].reshape(len(unique), -1)
+                cells[starts[wanted][:, None] + np.arange(found.shape[1])] = found[where]
         return cells, starts
 
     def puzzle_identifiers(self, stores: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -318,10 +308,9 @@ class PuzzleFile:
         puzzle, rows, _ = self.row_places(np.asarray(numbers, dtype=np.int64))
         names = np.full(len(puzzle), BLANK_NAME, dtype=object)
         with self._opened() as file:
-            for p in np.unique(puzzle[self.has_names[puzzle]]):
+            for p in np.unique(puzzle[self.puzzles["has_names"][puzzle]]):
                 wanted = np.flatnonzero(puzzle == p)
-                stored = file[PUZZLES][self.puzzle_ids[p]][METADATA][NAME][:]
-                names[wanted] = [name.decode("ascii") for name in stored[rows[wanted]]]
+                names[wanted] = self._metadata(file, p)[NAME][:].astype(str)[rows[wanted]]
         return names.tolist()
 
     def identifier_names(self) -> list[str]:
@@ -331,12 +320,10 @@ class PuzzleFile:
         names = [""] * self.info.num_puzzle_identifiers
         names[self.info.blank_identifier_id] = BLANK_NAME
         with self._opened() as file:
-            for p in np.flatnonzero(self.has_names):
-                first = self.first_variant[p]
-                identifiers = self._identifiers[first : first + self.puzzle_rows[p]].tolist()
-                stored = file[PUZZLES][self.puzzle_ids[p]][METADATA][NAME][:].tolist()
-                for identifier, name in zip(identifiers, stored, strict=True):
-                    name = name.decode("ascii")
+            for p in np.flatnonzero(self.puzzles["has_names"]):
+                first = self.puzzles["first_variant"][p]
+                identifiers = self._identifiers[first : first + self.puzzles["rows"][p]].tolist()
+                for identifier, name in zip(identifiers, self._metadata(file, p)[NAME][:].astype(str).tolist()):
                     if names[identifier] not in ("", name):
                         raise DataError(
                             f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
@@ -350,9 +337,12 @@ class PuzzleFile:
         `rows_are`.
         """
         with self._opened() as file:
-            attributes = dict(file[PUZZLES][self.puzzle_ids[puzzle]][METADATA].attrs)
+            attributes = dict(self._metadata(file, puzzle).attrs)
         del attributes["rows_are"]
         return attributes
+
+    def _metadata(self, file: h5py.File, puzzle: int) -> h5py.Group:
+        return file[PUZZLES][self.puzzle_ids[puzzle]][METADATA]
 
     def check_fits(self, config: "HrmConfig", task: str) -> None:
         """Raise DataError unless a model of this configuration, made for this task, can work on the file."""
@@ -374,32 +364,26 @@ class PuzzleFile:
         """Read every cell once and raise DataError that names the first array with a code that is not allowed: any
         outside the vocabulary, and inside a native grid PAD and EOS.
         """
-        first, stop_code = self.info.first_code, self.info.vocab_size
-        if first == 0 and stop_code == 256:
+        first, last = self.info.first_code, self.info.vocab_size - 1
+        if first == 0 and last == 255:
             return  # every uint8 is allowed
-        for store, (name, rows, offset, row_bytes) in enumerate(
-            zip(self.store_names, self.store_rows, self.store_offsets, self.store_row_bytes, strict=True)
-        ):
+        for number, store in enumerate(self.stores):
+            offset, row_bytes = int(store["offset"]), int(store["row_bytes"])
             step = max(_SCAN_BYTES // row_bytes, 1)
-            for start in range(0, rows, step):
-                stop = min(start + step, rows)
+            for start in range(0, int(store["rows"]), step):
+                stop = min(start + step, int(store["rows"]))
                 if offset < 0:
-                    cells, _ = self._read_through_h5py(np.full(stop - start, store), np.arange(start, stop))
+                    cells, _ = self._read_through_h5py(np.full(stop - start, number), np.arange(start, stop))
                 else:
                     cells = self._bytes[offset + start * row_bytes : offset + stop * row_bytes]
-                if cells.max() >= stop_code or (first and cells.min() < first):
-                    row, cell = divmod(int(np.argmax((cells < first) | (cells >= stop_code))), int(row_bytes))
-                    inputs = int(self.store_shapes[store, 0].prod())
+                if cells.max() > last or (first and cells.min() < first):
+                    row, cell = divmod(int(np.argmax((cells < first) | (cells > last))), row_bytes)
+                    inputs = int(store["shapes"][0].prod())
+                    side = f"input cell {cell}" if cell < inputs else f"label cell {cell - inputs}"
                     raise DataError(
-                        f"{self.path}: {name} row {start + row} holds the code {cells[row * row_bytes + cell]} in "
-                        f"{'input' if cell < inputs else 'label'} cell {cell if cell < inputs else cell - inputs}, "
-                        f"allowed is {first} to {stop_code - 1}"
+                        f"{self.path}: {self.store_name(number)} row {start + row} holds the code "
+                        f"{cells[row * row_bytes + cell]} in {side}, allowed are {first} to {last}"
                     )
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:
@@ -433,5 +417,5 @@ def _check_chunks(array: h5py.Dataset) -> None:
 def _shape_attribute(store: h5py.Dataset, name: str) -> np.ndarray:
     value = store.attrs.get(name)
     if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu" or value.min() < 1:
-        raise DataError(f"{store.name}: attribute {name!r} is {value!r:.200}, two integers of at least 1 are needed")
+        raise DataError(f"{store.name}: attribute {name!r} is {value!r:.200}, expected two integers of at least 1")
     return value.astype(np.int64)

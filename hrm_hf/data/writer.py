@@ -6,6 +6,7 @@ under its name when it is complete and not before, so that a torn build leaves n
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,8 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..hrm.errors import ArgumentError, DataError
+from ..files import refuse_existing, written_whole
+from ..hrm.errors import DataError
 from .schema import (
     EXAMPLES,
     IDENTIFIER,
@@ -27,9 +29,9 @@ from .schema import (
     TRANSFORM,
     GridExample,
     PuzzleSetInfo,
-    check_frame_fits,
+    check_example,
     check_puzzle_id,
-    check_row_array,
+    read_row_array,
 )
 
 _NO_LIMIT = 2**31  # identifiers are held against num_puzzle_identifiers when the file is complete
@@ -45,16 +47,16 @@ class PuzzleWriter:
     def __init__(self, path: str | os.PathLike, info: PuzzleSetInfo, overwrite: bool = False) -> None:
         info.check()
         self.path, self.info = Path(path), replace(info, num_groups=0, num_puzzles=0, num_rows=0)
-        if self.path.exists() and not overwrite:
-            raise ArgumentError(
-                f"{self.path} exists already: remove it, choose another folder, or ask for overwriting"
-            )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        if not overwrite:
+            refuse_existing(self.path)
 
     def __enter__(self) -> "PuzzleWriter":
-        # These version bounds give small groups (no 900-byte table each) and fix the bytes across library versions.
-        self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            partial = opened.enter_context(written_whole(self.path))
+            # These bounds give small groups (no 900-byte table each) and fix the bytes across library versions.
+            self._file = opened.enter_context(h5py.File(partial, "w", libver=("v108", "v108")))
+            self._opened = opened.pop_all()
         self._puzzles = self._file.create_group(PUZZLES)
         self._last_id = ""
         self._largest_identifier = 0
@@ -75,19 +77,25 @@ class PuzzleWriter:
         """Append one puzzle_id.
 
         examples: one uint8 array (rows, 2, S) per example, or one GridExample where eos_id is set, all with equal
-        rows; attributes: facts about all rows; arrays: one entry per row each, among them `transform` (needed where
+        rows; attributes: facts about all rows; arrays: one entry per row each, among them `transform` (required where
         eos_id is set) and `identifier` with `name` (both or neither) as schema.py says. Ids must come in ascending
         order, which is the order in which they are read. Raises DataError, naming the puzzle.
         """
         if rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
             raise DataError(f"rows_are is {rows_are!r}, allowed are {ROWS_ARE_VARIANTS!r} and {ROWS_ARE_PUZZLES!r}")
         check_puzzle_id(puzzle_id)
+        puzzle = f"puzzle {puzzle_id!r}"
         if not puzzle_id > self._last_id:
-            raise DataError(f"puzzle id {puzzle_id!r} must come after {self._last_id!r}")
-        if not examples:
-            raise DataError(f"puzzle {puzzle_id!r} has no examples")
-        rows = self._check_examples(puzzle_id, examples)
-        self._check_arrays(puzzle_id, examples, arrays, rows)
+            raise DataError(f"{puzzle} must come after {self._last_id!r}: ids must ascend")
+        if self.info.eos_id is None:
+            examples = [GridExample(cells, self.info.grid_shape, self.info.grid_shape) for cells in examples]
+        elif not all(isinstance(example, GridExample) for example in examples):
+            raise DataError(f"{puzzle}: a file with an eos_id takes a GridExample for each example")
+        rows = len(examples[0].cells) if examples else 0
+        if not rows:
+            raise DataError(f"{puzzle} has no examples or no rows")
+        self._check_arrays(puzzle, arrays, rows)
+        self._check_examples(puzzle, examples, arrays, rows)
         group = self._puzzles.create_group(puzzle_id)
         metadata = group.create_group(METADATA)
         metadata.attrs["rows_are"] = rows_are
@@ -95,98 +103,61 @@ class PuzzleWriter:
             try:
                 metadata.attrs[name] = value
             except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # NUL, no Unicode, too large
-                raise DataError(f"puzzle {puzzle_id!r}: {name} cannot be stored: {error}: {value!r:.200}") from error
+                raise DataError(f"{puzzle}: {name} cannot be stored: {error}: {value!r:.200}") from error
         for name, array in arrays.items():
             metadata.create_dataset(name, data=array)
         stored = group.create_group(EXAMPLES)
         for index, example in enumerate(examples):
-            if self.info.eos_id is None:
-                stored.create_dataset(str(index), data=example)
-                continue
-            grids = stored.create_dataset(str(index), data=example.cells)
-            grids.attrs[INPUT_SHAPE] = np.asarray(example.input_shape, dtype=np.int64)
-            grids.attrs[LABEL_SHAPE] = np.asarray(example.label_shape, dtype=np.int64)
+            cells = stored.create_dataset(str(index), data=example.cells)
+            if self.info.eos_id is not None:
+                cells.attrs[INPUT_SHAPE] = np.asarray(example.input_shape, dtype=np.int64)
+                cells.attrs[LABEL_SHAPE] = np.asarray(example.label_shape, dtype=np.int64)
         self._last_id = puzzle_id
         self._largest_identifier = max(self._largest_identifier, int(np.max(arrays.get(IDENTIFIER, 0))))
-        blocks = rows_are == ROWS_ARE_PUZZLES
         self.info = replace(
             self.info,
-            num_groups=self.info.num_groups + (rows if blocks else 1),
+            num_groups=self.info.num_groups + (rows if rows_are == ROWS_ARE_PUZZLES else 1),
             num_puzzles=self.info.num_puzzles + rows,
             num_rows=self.info.num_rows + rows * len(examples),
         )
 
-    def _check_examples(self, puzzle_id: str, examples: Sequence[np.ndarray] | Sequence[GridExample]) -> int:
-        """Raise DataError unless the examples fit the layout; the number of their rows."""
-        info, rows = self.info, None
-        for index, example in enumerate(examples):
-            cells, row_shape = example, (2, info.seq_len)
-            if info.eos_id is not None:
-                if not isinstance(example, GridExample):
-                    raise DataError(
-                        f"example {index} of puzzle {puzzle_id!r} is a {type(example).__name__}: "
-                        f"a file with eos_id {info.eos_id} needs a GridExample"
-                    )
-                cells = example.cells
-                row_shape = (int(np.prod(example.input_shape) + np.prod(example.label_shape)),)
-            rows = len(cells) if rows is None else rows
-            if cells.dtype != np.uint8 or cells.shape != (rows, *row_shape) or rows == 0:
-                raise DataError(
-                    f"example {index} of puzzle {puzzle_id!r} is {cells.dtype} {cells.shape}, "
-                    f"needed is uint8 {(max(rows, 1), *row_shape)}"
-                )
-            for code in (cells.min(), cells.max()):
-                if not info.first_code <= code < info.vocab_size:
-                    raise DataError(
-                        f"puzzle {puzzle_id!r} holds the code {code}, "
-                        f"allowed is {info.first_code} to {info.vocab_size - 1}"
-                    )
-        return rows
-
-    def _check_arrays(
-        self,
-        puzzle_id: str,
-        examples: Sequence[np.ndarray] | Sequence[GridExample],
-        arrays: Mapping[str, np.ndarray],
-        rows: int,
-    ) -> None:
-        """Raise DataError unless the arrays fit the rows, and the grids the frame under their transforms."""
+    def _check_arrays(self, puzzle: str, arrays: Mapping[str, np.ndarray], rows: int) -> None:
         for name, array in arrays.items():
             if len(array) != rows:
-                raise DataError(f"metadata {name!r} of puzzle {puzzle_id!r} has {len(array)} entries for {rows} rows")
+                raise DataError(f"{puzzle}: metadata {name!r} has {len(array)} entries for {rows} rows")
         if (IDENTIFIER in arrays) != (NAME in arrays):
-            raise DataError(f"puzzle {puzzle_id!r} must have both arrays {IDENTIFIER!r} and {NAME!r} or neither")
-        grids = self.info.eos_id is not None
-        if grids and TRANSFORM not in arrays:
-            raise DataError(f"puzzle {puzzle_id!r} needs the array {TRANSFORM!r}")
-        try:
-            for name in (IDENTIFIER, NAME, TRANSFORM) if grids else (IDENTIFIER, NAME):
-                if name in arrays:
-                    check_row_array(name, arrays[name], rows, _NO_LIMIT)
-            for example in examples if grids else ():
-                shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
-                check_frame_fits(shapes, arrays[TRANSFORM], self.info.grid_shape)
-        except DataError as error:
-            raise DataError(f"puzzle {puzzle_id!r}: {error}") from None
+            raise DataError(f"{puzzle} must have both arrays {IDENTIFIER!r} and {NAME!r} or neither")
+        if self.info.eos_id is not None and TRANSFORM not in arrays:
+            raise DataError(f"{puzzle} lacks the array {TRANSFORM!r}, which a file of native grids needs")
+        for name in (IDENTIFIER, NAME) if self.info.eos_id is None else (IDENTIFIER, NAME, TRANSFORM):
+            if name in arrays:
+                read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
+
+    def _check_examples(
+        self, puzzle: str, examples: Sequence[GridExample], arrays: Mapping[str, np.ndarray], rows: int
+    ) -> None:
+        lowest, highest = self.info.first_code, self.info.vocab_size - 1
+        for index, example in enumerate(examples):
+            name, cells = f"example {index} of {puzzle}", example.cells
+            shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
+            check_example(self.info, name, cells, shapes, rows, arrays.get(TRANSFORM))
+            for code in (cells.min(), cells.max()):
+                if not lowest <= code <= highest:
+                    raise DataError(f"{name} holds the code {code}, allowed are {lowest} to {highest}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                if self.info.num_rows == 0:
-                    raise DataError(f"{self.path} would hold no puzzle")
-                if self._largest_identifier >= self.info.num_puzzle_identifiers:
-                    raise DataError(
-                        f"{self.path} would hold the identifier {self._largest_identifier}, "
-                        f"allowed are 0 to num_puzzle_identifiers - 1 = {self.info.num_puzzle_identifiers - 1}"
-                    )
-                self.info.check()
-                for name, value in self.info.to_attributes().items():
-                    self._file.attrs[name] = value
-            self._file.close()
-            if kind is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
+        with self._opened:
+            if error is not None:
+                raise error  # so that the partial file goes
+            if self.info.num_rows == 0:
+                raise DataError(f"{self.path} would hold no puzzle")
+            if self._largest_identifier >= self.info.num_puzzle_identifiers:
+                raise DataError(
+                    f"{self.path} would hold the identifier {self._largest_identifier}, "
+                    f"allowed are 0 to num_puzzle_identifiers - 1 = {self.info.num_puzzle_identifiers - 1}"
+                )
+            self.info.check()
+            for name, value in self.info.to_attributes().items():
+                self._file.attrs[name] = value

@@ -59,7 +59,7 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
             {"info": file.info, "filename": file.path.name, "num_bytes": file.path.stat().st_size} for file in files
         ],
         vocabulary=[json.dumps(name, ensure_ascii=False).replace("|", "\\|") for name in info.vocabulary],
-        named=any(file.has_names.any() for file in files),
+        named=any(file.has_names for file in files),
         num_puzzle_identifiers=max(file.info.num_puzzle_identifiers for file in files),
         license=license,
         source=source.strip(),

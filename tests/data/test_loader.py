@@ -314,7 +314,7 @@ def test_states_and_files_that_do_not_fit_are_refused(path, tmp_path):
         training_batches(tmp_path / "none.h5", 4, seed=1)
     content = bytearray(path.read_bytes())
     file = PuzzleFile(path)
-    content[file.store_offsets[1] + 5] = VOCAB
+    content[file.stores["offset"][1] + 5] = VOCAB
     path.write_bytes(content)
     for load in (load_puzzles, lambda path: training_batches(path, 4, seed=1)):
         with pytest.raises(DataError, match="holds the code 6 in label cell 1"):

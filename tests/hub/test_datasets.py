@@ -131,7 +131,7 @@ def test_files_that_cannot_be_published(data_dir, tmp_path):
         writer.add_puzzle("0", [np.zeros((1, 2, 16), dtype=np.uint8)], "puzzles", {}, {})
     refused("test.h5: task is 'toy', that of train.h5 is 'sudoku'")
     cells = bytearray(train.read_bytes())
-    cells[PuzzleFile(train).store_offsets[0]] = 99
+    cells[PuzzleFile(train).stores["offset"][0]] = 99
     train.write_bytes(cells)
     refused("holds the code 99")
     train.write_bytes(cells[:-100])
