@@ -111,7 +111,7 @@ def build_tasks(args: argparse.Namespace) -> tuple[float, Any]:
 
     started = time.perf_counter()
     tasks = read_collection(args.arc_source).tasks[: args.tasks]
-    infos = build_arc(args.output_dir, tasks, args.num_aug, seed=42, overwrite=True, progress=False)
+    infos = build_arc(args.output_dir, tasks, args.num_aug, seed=42, overwrite=True)
     return time.perf_counter() - started, infos[0]
 
 

@@ -54,7 +54,7 @@ def test_a_mixture_of_a_zip_a_folder_and_kaggle_files(command, tmp_path, capsys)
     assert first == {name: (tmp_path / "again" / name).read_bytes() for name in first}
     capsys.readouterr()
     assert command.main(arguments(out, zipped)) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert command.main(arguments(out, concepts, "--overwrite")) == 0
     assert "no test.h5: there is no evaluation task" in capsys.readouterr().out
     assert [path.name for path in out.iterdir()] == ["train.h5"]

@@ -44,7 +44,7 @@ def test_two_csv_files(command, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "train.h5: 2 puzzles, 10 rows" in printed and "peak memory" in printed
     assert command.main(arguments) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert command.main([*arguments, "--overwrite"]) == 0
 
 

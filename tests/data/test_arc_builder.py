@@ -36,7 +36,7 @@ def some_tasks():
 
 
 def build(folder, tasks, **options):
-    return build_arc(folder, tasks, **{"num_aug": 6, "num_workers": 1, "progress": False} | options)
+    return build_arc(folder, tasks, **{"num_aug": 6, "num_workers": 1} | options)
 
 
 def grids_of(path):
@@ -237,7 +237,7 @@ def test_without_augmentation_and_without_evaluation_tasks(tmp_path):
     build(tmp_path, tasks, num_aug=0)
     assert list(grids_of(tmp_path / "train.h5")) == sorted(task.name for task in tasks)
     training = [task for task in tasks if task.split == TRAINING]
-    with pytest.raises(ArgumentError, match="exists already"):
+    with pytest.raises(ArgumentError, match="already exists"):
         build(tmp_path, training)
     train, test = build(tmp_path, training, overwrite=True)
     assert test is None and train.num_groups == 3

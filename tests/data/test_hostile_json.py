@@ -67,7 +67,7 @@ def build_with(source, out, skip_bad):
     for line in (*collection.left_out, *collection.notes):
         assert line.isprintable()  # nothing that steers a terminal, or that it cannot show
     mixture = mix_collections([collection], leaks="allow", skip_bad=skip_bad)
-    infos = build_arc(out, mixture.tasks, num_aug=2, seed=1, num_workers=1, overwrite=True, progress=False)
+    infos = build_arc(out, mixture.tasks, num_aug=2, seed=1, num_workers=1, overwrite=True)
     for info in infos:
         if info is not None:
             PuzzleFile(out / f"{info.split}.h5").check_cells()

@@ -127,7 +127,7 @@ def test_labels_are_told_apart(tmp_path):
 
 
 def test_blocks_and_their_metadata(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.build.maze_builder.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{OTHER},9")
     info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
     assert (info.num_groups, info.num_puzzles, info.num_rows, info.num_aug) == (10, 10, 10, 0)
@@ -196,7 +196,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
             build_maze(**({"output_dir": tmp_path / "new", "train": rows, "test": rows} | change))
     assert not (tmp_path / "new").exists()
     build_split(tmp_path / "test.h5", rows, "test")
-    with pytest.raises(ArgumentError, match="test.h5 exists already"):
+    with pytest.raises(ArgumentError, match="test.h5 already exists"):
         build_maze(tmp_path, rows, rows)
     assert not (tmp_path / "train.h5").exists()
     build_maze(tmp_path, wide, wide, overwrite=True)
@@ -213,7 +213,7 @@ def test_generated_rows_share_no_class():
     assert train.ratings.tolist() == distances[train.questions == maze.START].tolist()
     np.testing.assert_array_equal(generate_rows(30, 10, (5, 5), 6, 0.3, seed=4)[1].questions, test.questions)
     assert (generate_rows(30, 10, (5, 5), 6, 0.3, seed=5)[1].questions != test.questions).any()
-    with pytest.raises(ArgumentError, match="0 test mazes"):
+    with pytest.raises(ArgumentError, match="0 test puzzles"):
         generate_rows(30, 0, (5, 5), 6, 0.3, seed=4)
 
 

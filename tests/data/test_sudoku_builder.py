@@ -145,7 +145,7 @@ def test_variants_are_valid_and_invert_to_the_original(tmp_path, box_shape):
 
 
 def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.build.sudoku_builder.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{ANSWER},9")
     info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
     assert (info.num_groups, info.num_puzzles, info.num_rows) == (10, 10, 10)
@@ -192,7 +192,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
             build_sudoku(**({"output_dir": tmp_path / "new", "train": rows, "test": rows} | change))
     assert not (tmp_path / "new").exists()
     build_split(tmp_path / "test.h5", rows, "test")
-    with pytest.raises(ArgumentError, match="test.h5 exists already"):
+    with pytest.raises(ArgumentError, match="test.h5 already exists"):
         build_sudoku(tmp_path, rows, rows)
     assert not (tmp_path / "train.h5").exists()
     build_sudoku(tmp_path, rows, rows, overwrite=True)

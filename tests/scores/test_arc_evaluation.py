@@ -22,7 +22,7 @@ def file(tmp_path_factory) -> PuzzleFile:
         CollectedTask(parse_task(name, made_up_task(seed, num_test=seed)), EVALUATION, "made up", name)
         for seed, name in ((1, "one"), (2, "two"), (3, "three"))
     ]
-    build_arc(folder, tasks, num_aug=8, num_workers=1, frame_shape=(6, 6), progress=False)
+    build_arc(folder, tasks, num_aug=8, num_workers=1, frame_shape=(6, 6))
     return PuzzleFile(folder / "test.h5")
 
 

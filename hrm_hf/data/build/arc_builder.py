@@ -18,16 +18,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, ArcAugmentation, ArcTask, vocabulary
+from ...files import refuse_existing
 from ...hrm.errors import ArgumentError, PuzzleError
 from ...hrm.symmetry import dihedral
+from ...progress import progress
 from .arc_tasks import EVALUATION, TRAINING, CollectedTask
 from ..schema import (
     IDENTIFIER,
@@ -54,7 +56,6 @@ def build_arc(
     num_workers: int | None = None,
     frame_shape: tuple[int, int] = FRAME_SHAPE,
     overwrite: bool = False,
-    progress: bool = True,
 ) -> tuple[PuzzleSetInfo, PuzzleSetInfo | None]:
     """Write output_dir/train.h5 and output_dir/test.h5 and return what they hold.
 
@@ -67,33 +68,60 @@ def build_arc(
     not set; PuzzleError for a grid that is too large or a test pair without output, naming task and pair.
     """
     tasks = sorted(tasks, key=lambda task: task.name)
-    num_workers = _num_cores() if num_workers is None else num_workers
-    paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
+    if num_workers is None:
+        num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     _check_arguments(tasks, num_aug, seed, num_workers, frame_shape)
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
+    info = PuzzleSetInfo(
+        task="arc",
+        split="train",
+        vocab_size=len(vocabulary()),
+        vocabulary=tuple(vocabulary()),
+        grid_shape=tuple(frame_shape),
+        num_aug=num_aug,
+        seed=seed,
+        pad_id=PAD_ID,
+        eos_id=EOS_ID,
+    )
+    paths = {split: Path(output_dir) / f"{split}.h5" for split in ("train", "test")}
+    if not overwrite:
+        refuse_existing(*paths.values())
     with ExitStack() as stack:
         # The workers start before anything else does: a process with threads or open files is no good one to fork.
         drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))
-        train = stack.enter_context(PuzzleWriter(paths[0], _info("train", num_aug, seed, frame_shape), overwrite))
-        test = None
-        if any(_is_tested(task) for task in tasks):
-            test = stack.enter_context(PuzzleWriter(paths[1], _info("test", num_aug, seed, frame_shape), overwrite))
+        writers = {
+            split: stack.enter_context(PuzzleWriter(path, replace(info, split=split), overwrite))
+            for split, path in paths.items()
+            if any(_pairs_of(task, split) for task in tasks)
+        }
         num_identifiers = 1  # the blank one
-        for task, variants in zip(tqdm(tasks, unit="task", disable=not progress), drawn, strict=True):
-            arrays = _row_arrays(task.name, variants, num_identifiers)
-            num_identifiers += len(arrays[IDENTIFIER])
-            train_pairs = task.task.train + (task.task.test if task.split != EVALUATION else [])
-            _add(train, task, train_pairs, variants, arrays)
-            if _is_tested(task):
-                _add(test, task, task.task.test, variants, arrays)
-        for writer in (train, test):
-            if writer is not None:
-                writer.set_num_puzzle_identifiers(num_identifiers)
-    if test is None:
-        paths[1].unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
-    return train.info, test.info if test is not None else None
+        bar = stack.enter_context(progress(tasks, "augmenting", unit="tasks"))
+        for task, (transforms, colours) in zip(bar, drawn, strict=True):
+            attributes = {"source": task.source, "split": task.split, "num_train_pairs": len(task.task.train)}
+            arrays = {
+                TRANSFORM: transforms,
+                "colours": colours,
+                IDENTIFIER: np.arange(num_identifiers, num_identifiers + len(transforms), dtype=np.int32),
+                NAME: variant_names(task.name, transforms, colours),
+            }
+            num_identifiers += len(transforms)
+            for split, writer in writers.items():
+                if pairs := _pairs_of(task, split):
+                    examples = [
+                        GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
+                        for pair in pairs
+                    ]
+                    writer.add_puzzle(task.name, examples, ROWS_ARE_VARIANTS, attributes, arrays)
+        for writer in writers.values():
+            writer.set_num_puzzle_identifiers(num_identifiers)
+    if "test" not in writers:
+        paths["test"].unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
+    return writers["train"].info, writers["test"].info if "test" in writers else None
+
+
+def _pairs_of(task: CollectedTask, split: str) -> Sequence[_Pair]:
+    if split == "train":
+        return task.task.train + (task.task.test if task.split != EVALUATION else [])
+    return task.task.test if task.split != TRAINING else []
 
 
 def draw_variants(task: ArcTask, num_aug: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,62 +175,15 @@ def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) ->
     """One key per row, equal where the pairs of the variants are the same, in whatever order: the pairs themselves,
     their shapes in front, sorted. (A set compares them whole, so that no two hashes can collide.)
     """
-    swapped = SWAPS_SIDES[transforms].tolist()
+    turned = SWAPS_SIDES[transforms].tolist()
     columns = []
     for pair in task.train + task.test:
         content = pair_cells(pair, transforms, colours).tobytes()
-        length = len(content) // len(swapped)
-        plain = b"".join(np.array(grid.shape, "<u2").tobytes() for grid in pair)
-        turned = b"".join(np.array(grid.shape[::-1], "<u2").tobytes() for grid in pair)
+        length = len(content) // len(turned)
+        shapes = [b"".join(np.array(grid.shape[::step], "<u2").tobytes() for grid in pair) for step in (1, -1)]
         starts = range(0, len(content), length)
-        columns.append(
-            [
-                (turned if turn else plain) + content[start : start + length]
-                for start, turn in zip(starts, swapped, strict=True)
-            ]
-        )
+        columns.append([shapes[turn] + content[start : start + length] for start, turn in zip(starts, turned)])
     return [tuple(sorted(pairs)) for pairs in zip(*columns, strict=True)]
-
-
-def _add(
-    writer: PuzzleWriter,
-    task: CollectedTask,
-    pairs: Sequence[_Pair],
-    variants: _Variants,
-    arrays: dict[str, np.ndarray],
-) -> None:
-    examples = [GridExample(pair_cells(pair, *variants), pair[0].shape, pair[1].shape) for pair in pairs]
-    attributes = {"source": task.source, "split": task.split, "num_train_pairs": len(task.task.train)}
-    writer.add_puzzle(task.name, examples, ROWS_ARE_VARIANTS, attributes, arrays)
-
-
-def _row_arrays(task_name: str, variants: _Variants, first_identifier: int) -> dict[str, np.ndarray]:
-    transforms, colours = variants
-    return {
-        TRANSFORM: transforms,
-        "colours": colours,
-        IDENTIFIER: np.arange(first_identifier, first_identifier + len(transforms), dtype=np.int32),
-        NAME: variant_names(task_name, transforms, colours),
-    }
-
-
-def _info(split: str, num_aug: int, seed: int, frame_shape: tuple[int, int]) -> PuzzleSetInfo:
-    tokens = tuple(vocabulary())
-    return PuzzleSetInfo(
-        task="arc",
-        split=split,
-        vocab_size=len(tokens),
-        vocabulary=tokens,
-        grid_shape=tuple(frame_shape),
-        num_aug=num_aug,
-        seed=seed,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
-    )
-
-
-def _is_tested(task: CollectedTask) -> bool:
-    return task.split != TRAINING
 
 
 def _check_arguments(
@@ -270,8 +251,3 @@ def _in_order(ahead: deque, futures: Iterator) -> Iterator[_Variants]:
 def _leave_interrupts_to_parent() -> None:
     """A terminal sends Ctrl-C to every process; the parent alone ends the build."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

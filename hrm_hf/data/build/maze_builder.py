@@ -8,11 +8,11 @@ default. Flips and rotations do not keep the rule, so the labels of the views co
 
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...files import refuse_existing
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.maze import (
     CHARACTERS,
@@ -29,9 +29,10 @@ from ...hrm.maze import (
 )
 from ...games.maze_generator import generate_mazes
 from ...hrm.symmetry import dihedral
-from .puzzle_csv import read_pieces
-from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from ..schema import PuzzleSetInfo
 from ..writer import PuzzleWriter
+from .puzzle_csv import CsvPiece
+from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
 
 NUM_VIEWS = 8
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
@@ -42,34 +43,8 @@ _CELL_OF_CODE = np.full(256, _NO_CELL, dtype=np.uint8)  # character code -> cell
 _CELL_OF_CODE[[ord(character) for character in CHARACTERS]] = np.arange(len(CHARACTERS))
 
 
-@dataclass(frozen=True)
-class MazeRows:
-    """M mazes with their answers, known to be paths, and where each is from.
-
-    questions, answers: uint8 (M, rows, cols), cell numbers; ratings: int32 (M,); source_codes: int32 (M,), index into
-    `sources`; lines: int32 (M,), line in the file it was read from, 0 if from none.
-    """
-
-    questions: np.ndarray
-    answers: np.ndarray
-    ratings: np.ndarray
-    sources: tuple[str, ...]
-    source_codes: np.ndarray
-    lines: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    @property
-    def grid_shape(self) -> tuple[int, int]:
-        """(rows, columns) of each maze."""
-        return self.questions.shape[1:]
-
-    def select(self, index: np.ndarray) -> "MazeRows":
-        """The rows that an index array or boolean mask names."""
-        arrays = (self.questions, self.answers, self.ratings, self.source_codes, self.lines)
-        questions, answers, ratings, source_codes, lines = (array[index] for array in arrays)
-        return MazeRows(questions, answers, ratings, self.sources, source_codes, lines)
+class MazeRows(PuzzleRows):
+    """Mazes, grids (rows, cols) of cell numbers; answers are known to be paths."""
 
     @classmethod
     def from_grids(cls, questions: np.ndarray, answers: np.ndarray, source: str = "generated") -> "MazeRows":
@@ -99,42 +74,34 @@ def read_csv(
     not a CSV of equally long mazes is an error all the same.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
-    codes_of: dict[str, int] = {}
-    questions, answers, ratings, source_codes, lines = [], [], [], [], []
-    for piece in read_pieces(path, allowed_cells=_ANY_LENGTH):
+
+    def to_grids(piece: CsvPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         num_cells = piece.questions.shape[1]
-        if grid_shape is None:
-            side = math.isqrt(num_cells)
-            if side < 2 or side * side != num_cells:
-                raise DataError(
-                    f"{path} line {piece.lines[0]}: the question has {num_cells} characters, which are no square: "
-                    "give the height and the width of the mazes"
-                )
-            grid_shape = (side, side)
-        if num_cells != math.prod(grid_shape):
+        side = math.isqrt(num_cells)
+        if grid_shape is None and (side < 2 or side * side != num_cells):
+            raise DataError(
+                f"{path} line {piece.lines[0]}: the question has {num_cells} characters, which are no square: "
+                "give the height and the width of the mazes"
+            )
+        shape = grid_shape or (side, side)
+        if num_cells != math.prod(shape):
             raise DataError(
                 f"{path} line {piece.lines[0]}: the question has {num_cells} characters, which are no "
-                f"{grid_shape[0]}x{grid_shape[1]} cells"
+                f"{shape[0]}x{shape[1]} cells"
             )
-        texts = [characters.reshape(-1, *grid_shape) for characters in (piece.questions, piece.answers)]
-        right = _are_right(*(_CELL_OF_CODE[text] for text in texts))
+        questions, answers = (characters.reshape(-1, *shape) for characters in (piece.questions, piece.answers))
+        right = _are_right(_CELL_OF_CODE[questions], _CELL_OF_CODE[answers])
         for row in np.flatnonzero(~right):
-            problem = f"{path} line {piece.lines[row]}: {_what_is_wrong_in_text(texts[0][row], texts[1][row])}"
+            problem = f"{path} line {piece.lines[row]}: {_what_is_wrong_in_text(questions[row], answers[row])}"
             if skipped is None:
                 raise DataError(problem)
             skipped.append(problem)
-        kept = np.flatnonzero(right)
-        codes = [codes_of.setdefault(piece.sources[row], len(codes_of)) for row in kept]
-        questions.append(_CELL_OF_CODE[texts[0][kept]])
-        answers.append(_CELL_OF_CODE[texts[1][kept]])
-        ratings.append(piece.ratings[kept])
-        source_codes.append(np.array(codes, dtype=np.int32))
-        lines.append(piece.lines[kept])
-    columns = (np.concatenate(parts) for parts in (questions, answers, ratings, source_codes, lines))
-    questions, answers, ratings, source_codes, lines = columns
-    if not len(questions):
+        return _CELL_OF_CODE[questions[right]], _CELL_OF_CODE[answers[right]], np.flatnonzero(right)
+
+    rows = MazeRows(**read_rows(path, _ANY_LENGTH, to_grids))
+    if not len(rows):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
-    return MazeRows(questions, answers, ratings, tuple(codes_of), source_codes, lines)
+    return rows
 
 
 def generate_rows(
@@ -147,11 +114,7 @@ def generate_rows(
     max_wall_share: float = 0.45,
 ) -> tuple[MazeRows, MazeRows]:
     """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry."""
-    if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
-        raise ArgumentError(
-            f"{num_train} training and {num_test} test mazes, seed {seed}: allowed are at least 1 each, "
-            f"{MAX_NEW_PUZZLES} together, seed >= 0"
-        )
+    check_numbers(num_train, num_test, seed)
     mazes = generate_mazes(
         num_train + num_test,
         grid_shape,
@@ -160,8 +123,7 @@ def generate_rows(
         max_wall_share=max_wall_share,
         min_steps=min_steps,
     )
-    rows = MazeRows.from_grids(*mazes)
-    return rows.select(np.arange(num_train)), rows.select(np.arange(num_train, num_train + num_test))
+    return MazeRows.from_grids(*mazes).split(num_train)
 
 
 def count_labels(rows: MazeRows) -> tuple[int, int]:
@@ -188,20 +150,14 @@ def build_maze(
     """
     paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
     if not overwrite:
-        for path in paths:
-            if path.exists():
-                raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
+        refuse_existing(*paths)
     if train.grid_shape != test.grid_shape:
         raise ArgumentError(f"training mazes have {train.grid_shape} cells, test mazes {test.grid_shape}")
     if augment and train.grid_shape[0] != train.grid_shape[1]:
         raise ArgumentError(f"only square mazes can be augmented, as quarter turns swap the sides: {train.grid_shape}")
     if seed < 0:
         raise ArgumentError(f"seed is {seed}: allowed are 0 and above")
-    if subsample_size is not None:
-        if not 1 <= subsample_size <= len(train):
-            raise ArgumentError(f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}")
-        chosen = np.random.default_rng([seed, _SUBSAMPLE]).choice(len(train), subsample_size, replace=False)
-        train = train.select(np.sort(chosen))
+    train = train.subsample(subsample_size, np.random.default_rng([seed, _SUBSAMPLE]))
     return (
         build_split(paths[0], train, "train", augment, seed, overwrite),
         build_split(paths[1], test, "test", False, seed, overwrite),
@@ -228,42 +184,14 @@ def build_split(
         num_aug=NUM_VIEWS - 1 if augment else 0,
         seed=seed,
     )
+
+    def views(grids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        views = np.stack([dihedral(grids, k) for k in range(NUM_VIEWS)])
+        return views, {"transform": np.arange(NUM_VIEWS, dtype=np.uint8)}
+
     with PuzzleWriter(path, info, overwrite) as writer:
-        if augment:
-            _add_variants(writer, rows)
-        else:
-            _add_blocks(writer, rows)
+        write_rows(writer, rows, encode, views if augment else None)
     return writer.info
-
-
-def _add_variants(writer: PuzzleWriter, rows: MazeRows) -> None:
-    cells = np.stack([encode(rows.questions), encode(rows.answers)], axis=1)  # (M, 2, rows, cols)
-    for row in range(len(rows)):
-        views = np.stack([dihedral(cells[row], k) for k in range(NUM_VIEWS)])  # (8, 2, rows, cols)
-        writer.add_puzzle(
-            f"{row:08d}",
-            [views.reshape(NUM_VIEWS, 2, -1)],
-            ROWS_ARE_VARIANTS,
-            attributes={
-                "source": rows.sources[rows.source_codes[row]],
-                "rating": int(rows.ratings[row]),
-                "line": int(rows.lines[row]),
-            },
-            arrays={"transform": np.arange(NUM_VIEWS, dtype=np.uint8)},
-        )
-
-
-def _add_blocks(writer: PuzzleWriter, rows: MazeRows) -> None:
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows.select(np.arange(start, min(start + BLOCK_ROWS, len(rows))))
-        cells = np.stack([encode(grids).reshape(len(block), -1) for grids in (block.questions, block.answers)], axis=1)
-        writer.add_puzzle(
-            f"{start:08d}",
-            [cells],
-            ROWS_ARE_PUZZLES,
-            attributes={"sources": list(rows.sources)},
-            arrays={"source": block.source_codes, "rating": block.ratings, "line": block.lines},
-        )
 
 
 def _are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:

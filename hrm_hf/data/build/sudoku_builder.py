@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import refuse_existing
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.sudoku import SudokuSymmetries, are_solutions, check_answer, class_keys, encode, generate, vocabulary
 from ...hrm.sudoku_units import BOX_SHAPE_OF_SIZE
-from .puzzle_csv import read_pieces
-from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, MAX_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from ..schema import MAX_VARIANTS, PuzzleSetInfo
 from ..writer import PuzzleWriter
+from .puzzle_csv import CsvPiece
+from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
 
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
 _SUBSAMPLE, _AUGMENT, _HOLD_OUT, _GENERATE = range(4)
@@ -27,29 +29,10 @@ _NO_DIGIT = 255
 
 
 @dataclass(frozen=True)
-class SudokuRows:
-    """M Sudokus with their answers, known to be right, and where each is from.
-
-    questions, answers: uint8 (M, n, n), 0 = blank; ratings: int32 (M,); source_codes: int32 (M,), index into
-    `sources`; lines: int32 (M,), line in the file it was read from, 0 if from none.
-    """
+class SudokuRows(PuzzleRows):
+    """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box."""
 
     box_shape: tuple[int, int]
-    questions: np.ndarray
-    answers: np.ndarray
-    ratings: np.ndarray
-    sources: tuple[str, ...]
-    source_codes: np.ndarray
-    lines: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def select(self, index: np.ndarray) -> "SudokuRows":
-        """The rows that an index array or boolean mask names."""
-        arrays = (self.questions, self.answers, self.ratings, self.source_codes, self.lines)
-        questions, answers, ratings, source_codes, lines = (array[index] for array in arrays)
-        return SudokuRows(self.box_shape, questions, answers, ratings, self.sources, source_codes, lines)
 
     @classmethod
     def from_grids(
@@ -62,7 +45,7 @@ class SudokuRows:
             raise DataError(f"grid {row} of {source!r}: {_what_is_wrong(questions[row], answers[row], box_shape)}")
         zeros = np.zeros(len(questions), dtype=np.int32)
         digits = (np.asarray(grids).astype(np.uint8) for grids in (questions, answers))
-        return cls(tuple(box_shape), *digits, zeros, (source,), zeros, zeros)
+        return cls(*digits, zeros, (source,), zeros, zeros, tuple(box_shape))
 
 
 def read_csv(path: str | os.PathLike) -> SudokuRows:
@@ -72,11 +55,9 @@ def read_csv(path: str | os.PathLike) -> SudokuRows:
     row. Raises DataError that names file and line: see `puzzle_csv.read_pieces`; also a character that is no digit of
     this size, or an answer that does not solve its question.
     """
-    codes_of: dict[str, int] = {}
-    questions, answers, ratings, source_codes, lines = [], [], [], [], []
-    for piece in read_pieces(path, allowed_cells=[n * n for n in BOX_SHAPE_OF_SIZE]):
+
+    def to_grids(piece: CsvPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n = math.isqrt(piece.questions.shape[1])
-        box_shape = BOX_SHAPE_OF_SIZE[n]
         grids = []
         for name, characters in (("question", piece.questions), ("answer", piece.answers)):
             digits = _digits(n)[characters]
@@ -87,34 +68,26 @@ def read_csv(path: str | os.PathLike) -> SudokuRows:
                     f"of the {name}, allowed are '.', 0 and 1 to {n}"
                 )
             grids.append(digits.reshape(-1, n, n))
-        right = are_solutions(*grids, box_shape)
+        right = are_solutions(*grids, BOX_SHAPE_OF_SIZE[n])
         if not right.all():
             row = int(np.argmin(right))
-            reason = _what_is_wrong(grids[0][row], grids[1][row], box_shape)
+            reason = _what_is_wrong(grids[0][row], grids[1][row], BOX_SHAPE_OF_SIZE[n])
             raise DataError(f"{path} line {piece.lines[row]}: the answer does not solve the question: {reason}")
-        codes = [codes_of.setdefault(name, len(codes_of)) for name in piece.sources]
-        questions.append(grids[0])
-        answers.append(grids[1])
-        ratings.append(piece.ratings)
-        source_codes.append(np.array(codes, dtype=np.int32))
-        lines.append(piece.lines)
-    columns = (np.concatenate(parts) for parts in (questions, answers, ratings, source_codes, lines))
-    questions, answers, ratings, source_codes, lines = columns
-    return SudokuRows(box_shape, questions, answers, ratings, tuple(codes_of), source_codes, lines)
+        return *grids, np.arange(len(right))
+
+    columns = read_rows(path, [n * n for n in BOX_SHAPE_OF_SIZE], to_grids)
+    return SudokuRows(**columns, box_shape=BOX_SHAPE_OF_SIZE[columns["questions"].shape[1]])
 
 
 def generate_rows(
     num_train: int, num_test: int, box_shape: tuple[int, int], max_givens: int | None, seed: int
 ) -> tuple[SudokuRows, SudokuRows]:
     """(train, test) of new puzzles, each with exactly one solution, no two of all of them equal under a symmetry."""
-    if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
-        raise ArgumentError(
-            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 each, "
-            f"{MAX_NEW_PUZZLES} together, seed >= 0"
-        )
+    check_numbers(num_train, num_test, seed)
     generator = np.random.default_rng([seed, _GENERATE])
-    rows = SudokuRows.from_grids(*generate(num_train + num_test, box_shape, generator, max_givens), box_shape)
-    return rows.select(np.arange(num_train)), rows.select(np.arange(num_train, num_train + num_test))
+    return SudokuRows.from_grids(
+        *generate(num_train + num_test, box_shape, generator, max_givens), box_shape
+    ).split(num_train)
 
 
 def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, SudokuRows]:
@@ -160,21 +133,13 @@ def build_sudoku(
     """
     paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
     if not overwrite:
-        for path in paths:
-            if path.exists():
-                raise ArgumentError(f"{path} exists already: remove it, choose another folder, or ask for overwriting")
+        refuse_existing(*paths)
     if train.box_shape != test.box_shape:
         raise ArgumentError(f"training puzzles have boxes {train.box_shape}, test puzzles {test.box_shape}")
     if not 0 <= num_aug <= MAX_VARIANTS or seed < 0:
         raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0")
     train, test = (_at_least(rows, min_difficulty, split) for rows, split in ((train, "training"), (test, "test")))
-    if subsample_size is not None:
-        if not 1 <= subsample_size <= len(train):
-            raise ArgumentError(
-                f"subsample_size is {subsample_size}, allowed are 1 to {len(train)} (puzzles after filtering)"
-            )
-        chosen = np.random.default_rng([seed, _SUBSAMPLE]).choice(len(train), subsample_size, replace=False)
-        train = train.select(np.sort(chosen))
+    train = train.subsample(subsample_size, np.random.default_rng([seed, _SUBSAMPLE]))
     return (
         build_split(paths[0], train, "train", num_aug, seed, overwrite),
         build_split(paths[1], test, "test", 0, seed, overwrite),
@@ -198,46 +163,16 @@ def build_split(
         seed=seed,
         box_shape=rows.box_shape,
     )
-    with PuzzleWriter(path, info, overwrite) as writer:
-        if num_aug:
-            _add_variants(writer, rows, num_aug, np.random.default_rng([seed, _AUGMENT]))
-        else:
-            _add_blocks(writer, rows)
-    return writer.info
+    generator = np.random.default_rng([seed, _AUGMENT])
 
-
-def _add_variants(writer: PuzzleWriter, rows: SudokuRows, num_aug: int, generator: np.random.Generator) -> None:
-    n = rows.box_shape[0] * rows.box_shape[1]
-    for row in range(len(rows)):
+    def variants(grids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         symmetries = SudokuSymmetries.draw(rows.box_shape, num_aug, generator)
-        cells = np.empty((1 + num_aug, 2, n * n), dtype=np.uint8)
-        both = np.stack((rows.questions[row], rows.answers[row]))
-        cells[0] = encode(both).reshape(2, -1)
-        cells[1:] = encode(symmetries.apply_to_each(both)).reshape(num_aug, 2, -1)
-        writer.add_puzzle(
-            f"{row:08d}",
-            [cells],
-            ROWS_ARE_VARIANTS,
-            attributes={
-                "source": rows.sources[rows.source_codes[row]],
-                "rating": int(rows.ratings[row]),
-                "line": int(rows.lines[row]),
-            },
-            arrays={"symmetry": np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.to_codes()])},  # 0 = identity
-        )
+        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.to_codes()])  # 0 = identity
+        return np.concatenate([grids[None], symmetries.apply_to_each(grids)]), {"symmetry": codes}
 
-
-def _add_blocks(writer: PuzzleWriter, rows: SudokuRows) -> None:
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows.select(np.arange(start, min(start + BLOCK_ROWS, len(rows))))
-        cells = np.stack([encode(grids).reshape(len(block), -1) for grids in (block.questions, block.answers)], axis=1)
-        writer.add_puzzle(
-            f"{start:08d}",
-            [cells],
-            ROWS_ARE_PUZZLES,
-            attributes={"sources": list(rows.sources)},
-            arrays={"source": block.source_codes, "rating": block.ratings, "line": block.lines},
-        )
+    with PuzzleWriter(path, info, overwrite) as writer:
+        write_rows(writer, rows, encode, variants if num_aug else None)
+    return writer.info
 
 
 def _at_least(rows: SudokuRows, min_difficulty: int, split: str) -> SudokuRows:

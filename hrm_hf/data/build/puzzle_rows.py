@@ -1,0 +1,114 @@
+"""Puzzles of one grid each, with their answers and where each is from: what Sudokus and mazes share on the way from CSV
+files to puzzle files.
+"""
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from ...hrm.errors import ArgumentError
+from ...progress import progress
+from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS
+from ..writer import PuzzleWriter
+from .puzzle_csv import CsvPiece, read_pieces
+
+
+@dataclass(frozen=True)
+class PuzzleRows:
+    """M puzzles with their answers, known to be right, and where each is from.
+
+    questions, answers: uint8 (M, rows, cols); ratings: int32 (M,); source_codes: int32 (M,), index into `sources`;
+    lines: int32 (M,), line in the file it was read from, 0 if from none.
+    """
+
+    questions: np.ndarray
+    answers: np.ndarray
+    ratings: np.ndarray
+    sources: tuple[str, ...]
+    source_codes: np.ndarray
+    lines: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """(rows, columns) of each puzzle."""
+        return self.questions.shape[1:]
+
+    def select(self, index: np.ndarray) -> Self:
+        """The rows that an index array or boolean mask names."""
+        names = ("questions", "answers", "ratings", "source_codes", "lines")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def split(self, num_first: int) -> tuple[Self, Self]:
+        """The first rows, and the others."""
+        return self.select(np.arange(num_first)), self.select(np.arange(num_first, len(self)))
+
+    def subsample(self, size: int | None, generator: np.random.Generator) -> Self:
+        """That many rows, drawn at random, in their order; None: all. Raises ArgumentError if there are fewer."""
+        if size is None:
+            return self
+        if not 1 <= size <= len(self):
+            raise ArgumentError(f"subsample_size is {size}, allowed are 1 to {len(self)}, the puzzles there are")
+        return self.select(np.sort(generator.choice(len(self), size, replace=False)))
+
+
+def read_rows(
+    path: str | os.PathLike,
+    allowed_cells: Collection[int],
+    to_grids: Callable[[CsvPiece], tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> dict[str, Any]:
+    """The rows of a CSV file as arguments of PuzzleRows. Raises DataError as `read_pieces` does.
+
+    to_grids: a piece of the file -> (questions, answers, kept): grids of the rows to keep, and their numbers.
+    """
+    codes_of: dict[str, int] = {}
+    parts = []
+    for piece in read_pieces(path, allowed_cells):
+        questions, answers, kept = to_grids(piece)
+        codes = [codes_of.setdefault(piece.sources[row], len(codes_of)) for row in kept]
+        codes = np.array(codes, dtype=np.int32)
+        parts.append((questions, answers, piece.ratings[kept], codes, piece.lines[kept]))
+    names = ("questions", "answers", "ratings", "source_codes", "lines")
+    arrays = map(np.concatenate, zip(*parts, strict=True))
+    return dict(zip(names, arrays, strict=True)) | {"sources": tuple(codes_of)}
+
+
+def check_numbers(num_train: int, num_test: int, seed: int) -> None:
+    """Raises ArgumentError unless a generator can be asked for that many puzzles."""
+    if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
+        raise ArgumentError(
+            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 of each, at most "
+            f"{MAX_NEW_PUZZLES} together, and seeds from 0"
+        )
+
+
+def write_rows(
+    writer: PuzzleWriter,
+    rows: PuzzleRows,
+    encode: Callable[[np.ndarray], np.ndarray],
+    variants: Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]] | None = None,
+) -> None:
+    """Adds all rows to a puzzle file, in blocks, or with their variants one puzzle_id each.
+
+    encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols) -> (all variants of the
+    two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
+    """
+    step = BLOCK_ROWS if variants is None else 1
+    with progress(description=f"writing {writer.path.name}", unit="puzzles", total=len(rows)) as bar:
+        for start in range(0, len(rows), step):
+            block = slice(start, start + step)
+            grids = np.stack([rows.questions[block], rows.answers[block]], axis=1)  # (rows of the block, 2, rows, cols)
+            rows_are, attributes = ROWS_ARE_PUZZLES, {"sources": list(rows.sources)}
+            arrays = {"source": rows.source_codes[block], "rating": rows.ratings[block], "line": rows.lines[block]}
+            if variants is not None:
+                rows_are, attributes = ROWS_ARE_VARIANTS, {name: int(array[0]) for name, array in arrays.items()}
+                attributes["source"] = rows.sources[attributes["source"]]
+                grids, arrays = variants(grids[0])
+            cells = encode(grids).reshape(len(grids), 2, -1)
+            writer.add_puzzle(f"{start:08d}", [cells], rows_are, attributes, arrays)
+            bar.update(min(step, len(rows) - start))
