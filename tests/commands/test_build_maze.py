@@ -114,7 +114,7 @@ def test_a_missing_hub_file_is_told_with_the_ways_out(command, tmp_path, capsys)
         (["--train-source", "FILE", "--test-source", "FILE", "--subsample-size", "9"], "allowed are 1 to 4"),
         (["--train-source", "generate", "--test-source", "FILE"], "--test-source does not go with"),
         (["--train-source", "generate", "--skip-bad"], "--skip-bad does not go with"),
-        (["--train-source", "generate", "--num-puzzles", "0"], "0 training and 500 test mazes"),
+        (["--train-source", "generate", "--num-puzzles", "0"], "0 training and 500 test puzzles"),
         (["--train-source", "generate", "--size", "4", "--height", "4"], "exclude each other"),
         (["--train-source", "generate", "--height", "4"], "--height and --width belong together"),
         (["--train-source", "generate", "--size", "0"], "grid shape (0, 0) is not allowed"),

@@ -67,7 +67,7 @@ def test_csv_forms(tmp_path, pack, newline):
 def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 3)
     path = write_csv(tmp_path / "rows.csv", *[ROW] * 7, f"other,{QUESTION},{ANSWER},9")
-    assert [len(piece.questions) for piece in read_pieces(path, [16])] == [3, 3, 2]
+    assert [len(piece.questions) for piece in read_pieces(path, [16])] == [1, 3, 3, 1]
     rows = read_csv(path)
     assert rows.lines.tolist() == list(range(2, 10))
     assert [rows.sources[code] for code in rows.source_codes] == ["toy"] * 7 + ["other"]
