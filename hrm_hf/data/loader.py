@@ -8,18 +8,26 @@ the memory map. Both deliver int64 with labels ready for the loss (-100 = ignore
 import os
 from collections.abc import Iterator
 from copy import copy
+from functools import partial
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import Hasher
-from datasets.iterable_dataset import _BaseExamplesIterable
 
 from ..hrm.errors import ArgumentError
 from ..hub.downloads import puzzle_file_path
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo
+
+try:
+    # No public part of datasets lets a source say where it stands: from_generator resumes by drawing all past batches
+    # again, and what is added by overriding IterableDataset's methods is lost in .map() and .take(). If this class has
+    # gone, or asks for other methods, tests/data/test_loader.py names the version.
+    from datasets.iterable_dataset import _BaseExamplesIterable
+except ImportError as error:
+    raise ImportError(f"datasets {datasets.__version__} is not supported yet: install datasets 5.2") from error
 
 _INDEX = ("row", "group", "variant", "example")
 
@@ -28,7 +36,7 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
     """All rows of a puzzle file, in stored order, as a map-style Dataset.
 
     path: a file; or a folder or Hub data set ("owner/name") with train.h5 and test.h5, of which split ("train" or
-    "test") names one. What the Hub sends is cached (see `hub.py`).
+    "test") names one. What the Hub sends is cached.
 
     Each item: input_ids, labels int64 (S,) with -100 = ignored, puzzle_identifiers int64, and where it is from: row
     (its number in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native
@@ -47,21 +55,15 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
     index = pa.table(dict(zip(_INDEX, (numbers, groups, variants, examples), strict=True)))
     # The fingerprint names this very state of the file, so that cached results of .map never outlive a change of it.
     fingerprint = Hasher.hash((str(file.path), file.stamp))
-    return datasets.Dataset(index, fingerprint=fingerprint).with_transform(RowReader(file))
+    return datasets.Dataset(index, fingerprint=fingerprint).with_transform(partial(_read_rows, file))
 
 
-class RowReader:
+def _read_rows(file: PuzzleFile, batch: dict[str, list]) -> dict[str, object]:
     """The transform behind `load_puzzles`: a batch of index rows -> the same with their cells read from the file."""
-
-    def __init__(self, file: PuzzleFile) -> None:
-        self.file = file
-
-    def __call__(self, batch: dict[str, list]) -> dict[str, object]:
-        if "row" not in batch:
-            return batch
-        cells = to_batch(self.file, *self.file.locate_rows(np.asarray(batch["row"], dtype=np.int64)))
-        places = {name: np.asarray(batch[name]) for name in _INDEX if name in batch}
-        return cells | batch | places
+    if "row" not in batch:
+        return batch
+    cells = to_batch(file, *file.locate_rows(np.asarray(batch["row"], dtype=np.int64)))
+    return cells | batch | {name: np.asarray(batch[name]) for name in _INDEX if name in batch}
 
 
 def training_batches(
@@ -80,10 +82,8 @@ def training_batches(
     """
     if world_size < 1 or not 0 <= rank < world_size:
         raise ArgumentError(f"rank is {rank} of world_size {world_size}, allowed are ranks 0 to world_size - 1")
-    if global_batch_size < 1 or global_batch_size % world_size:
-        raise ArgumentError(
-            f"global_batch_size {global_batch_size} must be a positive multiple of world_size {world_size}"
-        )
+    if global_batch_size % world_size:
+        raise ArgumentError(f"global_batch_size {global_batch_size} is no multiple of world_size {world_size}")
     file = PuzzleFile(puzzle_file_path(path, "train"))
     file.check_cells()
     return PuzzleBatches(_BatchIterable(file, global_batch_size, seed, rank, world_size, epochs_per_pass))
@@ -97,21 +97,22 @@ class PuzzleBatches(datasets.IterableDataset):
     B = global_batch_size / world_size: rank r gets the r-th contiguous part of each global batch, and the sequence of
     global batches depends on file, global_batch_size and seed alone. Native grids are shifted in their frames, a pair
     by one offset, uniform over its free room; as in the published code one random pair of each visit to a variant is
-    not, here the first of the visit. Iterating again repeats the pass; `set_epoch(p)`
-    chooses pass p. `state_dict()` after an item, given to `load_state_dict` of a like object (any rank, any
-    world_size), continues with the next item at once, however many came before. Do not batch, shuffle or split it
-    again. `puzzle_info` holds the PuzzleSetInfo (`info` is the DatasetInfo that datasets itself needs).
+    not, here the first of the visit. Iterating again repeats the pass; `set_epoch(p)` chooses pass p. `state_dict()`
+    after an item, given to `load_state_dict` of a like object (any rank, any world_size), continues with the next item
+    at once, however many came before. Do not batch, shuffle or split it again. `puzzle_info` holds the PuzzleSetInfo
+    (`info` is the DatasetInfo that datasets itself needs).
     """
 
     def __init__(self, batches: "_BatchIterable") -> None:
         super().__init__(batches)
+        self._batches = batches
         self.puzzle_info: PuzzleSetInfo = batches.file.info
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue where `state_dict` was taken. Raises ArgumentError if it belongs to another seed, batch size or
         data set.
         """
-        self._ex_iterable.sampler().load_state_dict(state_dict["examples_iterable"])
+        self._batches.sampler().load_state_dict(state_dict["examples_iterable"])
         self.set_epoch(state_dict["epoch"])
         super().load_state_dict(state_dict)
 
@@ -120,6 +121,8 @@ class _BatchIterable(_BaseExamplesIterable):
     """What datasets iterates over: (number of the batch, batch); its state dict is that of the sampler, updated in
     place.
     """
+
+    num_shards = 1  # datasets asks worker 0 alone
 
     def __init__(
         self,
@@ -131,17 +134,15 @@ class _BatchIterable(_BaseExamplesIterable):
         epochs_per_pass: int | None,
     ) -> None:
         super().__init__()
-        self.file, self.global_batch_size, self.seed = file, global_batch_size, seed
-        self.epochs_per_pass, self.pass_index = epochs_per_pass, 0
+        self.file, self.pass_index = file, 0
+        self.sampling = global_batch_size, seed, epochs_per_pass
         local_batch_size = global_batch_size // world_size
         self.local_rows = slice(rank * local_batch_size, (rank + 1) * local_batch_size)
         self.sampler()  # raises now, not at the first batch, if the arguments cannot work
 
     def sampler(self) -> GroupSampler:
         """A sampler at the start of this pass."""
-        return GroupSampler(
-            *self.file.group_counts(), self.global_batch_size, self.seed, self.epochs_per_pass, self.pass_index
-        )
+        return GroupSampler(*self.file.group_counts(), *self.sampling, self.pass_index)
 
     def _init_state_dict(self) -> dict:
         self._state_dict = self.sampler().state_dict()
@@ -170,15 +171,10 @@ class _BatchIterable(_BaseExamplesIterable):
         shifts[draw.first] = 0.0
         return shifts
 
-    @property
-    def num_shards(self) -> int:
-        return 1
+    def shuffle_data_sources(self, *args: object, **kwargs: object) -> "_BatchIterable":
+        return self  # the sampler shuffles, and there is one shard
 
-    def shuffle_data_sources(self, generator: np.random.Generator) -> "_BatchIterable":
-        return self  # the sampler shuffles
-
-    def shard_data_sources(self, num_shards: int, index: int, contiguous: bool = True) -> "_BatchIterable":
-        return self  # the only shard: datasets asks worker 0 alone
+    shard_data_sources = reshard_data_sources = shuffle_data_sources
 
     def shift_rngs(self, value: int) -> "_BatchIterable":
         """datasets' hook for `set_epoch(value)`: another pass over the data."""

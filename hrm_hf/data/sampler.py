@@ -44,13 +44,14 @@ class GroupSampler:
         epochs_per_pass: int | None = None,
         pass_index: int = 0,
     ) -> None:
-        if global_batch_size < 1:
-            raise ArgumentError(f"global_batch_size is {global_batch_size}, at least 1 is needed")
-        if seed < 0:
-            raise ArgumentError(f"seed is {seed}, allowed are 0 and above")
+        for name, value, least in (
+            ("global_batch_size", global_batch_size, 1),
+            ("seed", seed, 0),
+            ("epochs_per_pass", epochs_per_pass, 1),
+        ):
+            if value is not None and value < least:
+                raise ArgumentError(f"{name} is {value}, allowed are {least} and above")
         if epochs_per_pass is not None:
-            if epochs_per_pass < 1:
-                raise ArgumentError(f"epochs_per_pass is {epochs_per_pass}, at least 1 (or None) is needed")
             available = epochs_per_pass * int(num_examples.sum())
             if available < global_batch_size:
                 raise ArgumentError(
@@ -72,9 +73,8 @@ class GroupSampler:
         if self._one_variant:
             self._variants = np.broadcast_to(np.int64(0), num_groups)
         else:
-            self._variants = self.generator.integers(
-                0, self.num_variants[self._order]
-            )  # (num_groups,), in visiting order
+            # (num_groups,), in visiting order
+            self._variants = self.generator.integers(0, self.num_variants[self._order])
 
     def __iter__(self) -> Iterator[BatchDraw]:
         return self
@@ -126,14 +126,11 @@ class GroupSampler:
         """Continue right after the batch at which `state` was taken. Raises ArgumentError if the state is of
         another sequence.
         """
-        for name, own in (
-            ("seed", self.seed),
-            ("num_groups", len(self._order)),
-            ("global_batch_size", self.global_batch_size),
-        ):
-            if state.get(name) != own:
+        own = self.state_dict()
+        for name in ("seed", "num_groups", "global_batch_size"):
+            if state.get(name) != own[name]:
                 raise ArgumentError(
-                    f"the saved state has {name} {state.get(name)!r}, this data set is sampled with {own}"
+                    f"the saved state has {name} {state.get(name)!r}, this data set is sampled with {own[name]}"
                 )
         if not 0 <= state["cursor"] <= len(self._order):
             raise ArgumentError(f"the saved state's cursor is {state['cursor']}, allowed is 0 to {len(self._order)}")

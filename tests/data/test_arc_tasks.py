@@ -86,7 +86,7 @@ def test_the_kaggle_layout(kind, tmp_path):
 def test_kaggle_files_come_in_pairs(missing, tmp_path):
     members = kaggle_layout(TASKS, "arc-agi_evaluation")
     del members[f"arc-agi_evaluation_{missing}.json"]
-    with pytest.raises(DataError, match="without its") as error:
+    with pytest.raises(DataError, match="lacks its") as error:
         read_as("folder", tmp_path, members)
     for name in ("arc-agi_evaluation_challenges.json", "arc-agi_evaluation_solutions.json"):
         assert name in str(error.value)
@@ -99,8 +99,8 @@ def test_kaggle_files_come_in_pairs(missing, tmp_path):
         ({"a": 3}, "task 'a' has 1 test inputs, but no answers"),
         ({}, "task 'a' has 1 test inputs, but no answers"),
         ({"a": [[[1, 11]]]}, r"task a, test pair 1, output: 11 at row 1, column 2"),
-        ({"a": [[[1]]], "z": []}, "'x_solutions.json' has task 'z', which 'x_challenges.json' has not"),
-        ([], "'x_solutions.json' holds a list"),
+        ({"a": [[[1]]], "z": []}, "'x_solutions.json' has task 'z', which 'x_challenges.json' lacks"),
+        ([], "'x_solutions.json' holds a JSON list"),
     ],
 )
 def test_solutions_that_do_not_fit(solutions, message, tmp_path):

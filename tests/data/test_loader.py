@@ -2,6 +2,8 @@
 resumption.
 """
 
+import importlib
+import inspect
 import json
 import os
 import pickle
@@ -21,6 +23,7 @@ from hrm_hf.data import (
     PuzzleSetInfo,
     PuzzleWriter,
     load_puzzles,
+    loader,
     total_steps,
     training_batches,
 )
@@ -262,6 +265,18 @@ def test_shifts_of_grids_continue_exactly_whatever_the_number_of_processes(grids
         assert count == len(expected) > 5
 
 
+def test_a_state_far_into_a_run_continues_at_once(path):
+    """Were past batches drawn again, this would take years."""
+    batches = training_batches(path, 4, seed=9)
+    state = batches.state_dict()
+    state["examples_iterable"]["epoch"] = 10**9
+    batches.load_state_dict(state)
+    iterator = iter(batches)
+    next(iterator)
+    after = batches.state_dict()["examples_iterable"]
+    assert (after["epoch"], after["cursor"]) == (10**9, 4)
+
+
 def test_passes_repeat_until_set_epoch_and_resume_inside_a_later_pass(path):
     batches = training_batches(path, 4, seed=9, epochs_per_pass=2)
     first, again = list(batches), list(batches)
@@ -285,6 +300,13 @@ def test_map_take_pickle_and_a_worker_process(path):
         same(batch, other)
     sums = [row["sum"] for row in batches.map(lambda batch: {"sum": int(batch["input_ids"].sum())}).take(2)]
     assert sums == [int(batch["input_ids"].sum()) for batch in expected]
+    mapped = batches.map(lambda batch: {"first": batch["input_ids"][0]})
+    iterator = iter(mapped)
+    next(iterator)
+    resumed = batches.map(lambda batch: {"first": batch["input_ids"][0]})
+    resumed.load_state_dict(mapped.state_dict())
+    for batch, other in zip(islice(resumed, 3), iterator):
+        same(batch, other)
     workers = torch.utils.data.DataLoader(
         batches.take(2), batch_size=None, num_workers=1, multiprocessing_context="spawn"
     )
@@ -296,7 +318,7 @@ def test_map_take_pickle_and_a_worker_process(path):
     ("arguments", "message"),
     [
         ({"global_batch_size": 5, "world_size": 2}, "global_batch_size 5 .* world_size 2"),
-        ({"global_batch_size": 0}, "global_batch_size 0"),
+        ({"global_batch_size": 0}, "global_batch_size is 0"),
         ({"global_batch_size": 4, "rank": 2, "world_size": 2}, "rank is 2 of world_size 2"),
         ({"global_batch_size": 27, "epochs_per_pass": 2}, "26 examples"),
     ],
@@ -319,6 +341,22 @@ def test_states_and_files_that_do_not_fit_are_refused(path, tmp_path):
     for load in (load_puzzles, lambda path: training_batches(path, 4, seed=1)):
         with pytest.raises(DataError, match="holds the code 6 in label cell 1"):
             load(path)
+
+
+def test_this_version_of_datasets_asks_for_what_the_batches_offer(monkeypatch):
+    def is_asked_for(member):
+        function = member.fget if isinstance(member, property) else member
+        return inspect.isfunction(function) and "NotImplementedError" in inspect.getsource(function)
+
+    base = datasets.iterable_dataset._BaseExamplesIterable
+    asked = {name for name, member in vars(base).items() if is_asked_for(member)}
+    missing = asked - vars(loader._BatchIterable).keys()
+    assert asked and not missing, f"datasets {datasets.__version__} asks a source of examples for {missing}"
+    monkeypatch.delattr(datasets.iterable_dataset, "_BaseExamplesIterable")
+    with pytest.raises(
+        ImportError, match=f"datasets {datasets.__version__} is not supported yet: install datasets 5.2"
+    ):
+        importlib.reload(loader)
 
 
 def test_total_steps_as_published():

@@ -25,12 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, ArcAugmentation, ArcTask, vocabulary
 from ...files import refuse_existing
+from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, ArcAugmentation, ArcTask, vocabulary
 from ...hrm.errors import ArgumentError, PuzzleError
 from ...hrm.symmetry import dihedral
 from ...progress import progress
-from .arc_tasks import EVALUATION, TRAINING, CollectedTask
 from ..schema import (
     IDENTIFIER,
     MAX_VARIANTS,
@@ -42,6 +41,7 @@ from ..schema import (
     PuzzleSetInfo,
 )
 from ..writer import PuzzleWriter
+from .arc_tasks import EVALUATION, TRAINING, CollectedTask
 
 TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
 _Pair = tuple[np.ndarray, np.ndarray]

@@ -5,7 +5,6 @@ at any depth. Kaggle: `<set>_challenges.json` and `<set>_solutions.json`, many t
 alone. Zips are read in memory and never unpacked to disk.
 """
 
-import json
 import os
 import re
 import zipfile
@@ -13,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
+from ...files import parse_json
 from ...hrm.arc import FRAME_SHAPE, ArcTask, parse_task
 from ...hrm.errors import DataError, PuzzleError
 from ...hrm.puzzle_identifiers import BLANK_NAME
@@ -62,8 +63,7 @@ class ArcCollection:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A task before it is read; `load` gives its JSON value or raises DataError."""
 
     name: str
@@ -174,8 +174,8 @@ def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
     for member, size in sizes.items():
         if size > MAX_FILE_BYTES:
             raise DataError(f"{path}: {member!r} has {size} bytes, allowed are {MAX_FILE_BYTES}")
-    if sum(sizes.values()) > MAX_TOTAL_BYTES:
-        raise DataError(f"{path}: the tasks have {sum(sizes.values())} bytes together, allowed are {MAX_TOTAL_BYTES}")
+    if (total := sum(sizes.values())) > MAX_TOTAL_BYTES:
+        raise DataError(f"{path}: the tasks have {total} bytes together, allowed are {MAX_TOTAL_BYTES}")
 
 
 def _is_known(above: Sequence[str], member: str) -> bool:
@@ -201,36 +201,28 @@ def _candidates(path: Path, files: dict[str, bytes], notes: list[str]) -> Iterat
         elif member.endswith(_SOLUTIONS):
             challenges = member.removesuffix(_SOLUTIONS) + _CHALLENGES
             if challenges not in files:
-                raise DataError(f"{path}: {member!r} is there without its challenges {challenges!r}")
+                raise DataError(f"{path}: {member!r} lacks its challenges {challenges!r}")
         else:
             pure = PurePosixPath(member)
             split = _split_of_folder((*above, *pure.parts[:-1]))
-            yield _Candidate(pure.stem, split, member, partial(_load_json, content))
+            yield _Candidate(pure.stem, split, member, partial(parse_json, content, "the file", DataError, object))
 
 
 def _kaggle_candidates(path: Path, files: dict[str, bytes], member: str, notes: list[str]) -> Iterator[_Candidate]:
     stem = member.removesuffix(_CHALLENGES)
     words = re.split(r"[-_. ]", PurePosixPath(stem).name)
-    if stem + _SOLUTIONS not in files:
+    answers = stem + _SOLUTIONS
+    if answers not in files:
         if "test" in words:
             notes.append(f"{path}: {member!r} has no solutions and is left out")
             return
-        raise DataError(f"{path}: {member!r} is there without its solutions {stem + _SOLUTIONS!r}")
-    tables = []
-    for name in (member, stem + _SOLUTIONS):
-        try:
-            table = _load_json(files[name])
-        except DataError as error:
-            raise DataError(f"{path}: {name!r} {error}") from None
-        if not isinstance(table, dict):
-            raise DataError(f"{path}: {name!r} holds a {type(table).__name__}, needed is an object of tasks by name")
-        tables.append(table)
-    challenges, solutions = tables
+        raise DataError(f"{path}: {member!r} lacks its solutions {answers!r}")
+    challenges, solutions = (parse_json(files[name], f"{path}: {name!r}", DataError) for name in (member, answers))
     if unasked := sorted(set(solutions) - set(challenges)):
-        raise DataError(f"{path}: {stem + _SOLUTIONS!r} has task {unasked[0]!r}, which {member!r} has not")
+        raise DataError(f"{path}: {answers!r} has task {unasked[0]!r}, which {member!r} lacks")
     split = EVALUATION if EVALUATION in words or "test" in words else TRAINING
     for name in sorted(challenges):
-        load = partial(_with_answers, name, challenges[name], solutions.get(name), stem + _SOLUTIONS)
+        load = partial(_with_answers, name, challenges[name], solutions.get(name), answers)
         yield _Candidate(name, split, f"{member}: {name}", load)
 
 
@@ -243,14 +235,7 @@ def _with_answers(name: str, challenge: object, answers: object, solutions_membe
         found = len(answers) if isinstance(answers, list) else "no"
         raise DataError(
             f"task {name!r} has {len(questions)} test inputs, but {found} answers in {solutions_member!r}: "
-            "needed is a list of one per test input"
+            "expected a list of one per test input"
         )
     pairs = [question | {"output": answer} for question, answer in zip(questions, answers, strict=True)]
     return challenge | {"test": pairs}
-
-
-def _load_json(content: bytes) -> object:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of too many digits
-        raise DataError(f"cannot be read as JSON: {error}") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files import refuse_existing
+from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.maze import (
     CHARACTERS,
@@ -27,7 +28,6 @@ from ...hrm.maze import (
     path_checks,
     vocabulary,
 )
-from ...games.maze_generator import generate_mazes
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from ..writer import PuzzleWriter

@@ -1,5 +1,5 @@
-"""Puzzles of one grid each, with their answers and where each is from: what Sudokus and mazes share on the way from CSV
-files to puzzle files.
+"""Puzzles of one grid each, with their answers and where each is from: what Sudokus and mazes share on their way from
+CSV files to puzzle files.
 """
 
 import os
@@ -102,7 +102,7 @@ def write_rows(
     with progress(description=f"writing {writer.path.name}", unit="puzzles", total=len(rows)) as bar:
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            grids = np.stack([rows.questions[block], rows.answers[block]], axis=1)  # (rows of the block, 2, rows, cols)
+            grids = np.stack([rows.questions[block], rows.answers[block]], axis=1)  # (m, 2, rows, cols)
             rows_are, attributes = ROWS_ARE_PUZZLES, {"sources": list(rows.sources)}
             arrays = {"source": rows.source_codes[block], "rating": rows.ratings[block], "line": rows.lines[block]}
             if variants is not None:

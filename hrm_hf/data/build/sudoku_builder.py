@@ -85,9 +85,9 @@ def generate_rows(
     """(train, test) of new puzzles, each with exactly one solution, no two of all of them equal under a symmetry."""
     check_numbers(num_train, num_test, seed)
     generator = np.random.default_rng([seed, _GENERATE])
-    return SudokuRows.from_grids(
-        *generate(num_train + num_test, box_shape, generator, max_givens), box_shape
-    ).split(num_train)
+    return SudokuRows.from_grids(*generate(num_train + num_test, box_shape, generator, max_givens), box_shape).split(
+        num_train
+    )
 
 
 def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, SudokuRows]:
