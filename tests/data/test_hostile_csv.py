@@ -104,7 +104,7 @@ def test_what_unpacks_to_gigabytes_is_refused_early(tmp_path, pieces, message):
 
     def read():
         with pytest.raises(DataError, match=message):
-            for _ in read_pieces(tmp_path / "x.csv.gz", [16]):
+            for _ in read_pieces(tmp_path / "x.csv.gz"):
                 pass
 
     result_or_documented(read)
@@ -117,7 +117,7 @@ def test_large_mazes_come_in_small_pieces(tmp_path):
     for number in range(250):
         buffer.write(f"toy,{question},{question},{number}\n")
     (tmp_path / "x.csv").write_text(buffer.getvalue())
-    pieces = list(read_pieces(tmp_path / "x.csv", range(2, 65_537)))
+    pieces = list(read_pieces(tmp_path / "x.csv"))
     assert max(piece.questions.size for piece in pieces) < 1 << 23
     ratings = [rating for piece in pieces for rating in piece.ratings.tolist()]
     assert ratings == list(range(250)) and [line for piece in pieces for line in piece.lines][-1] == 251

@@ -88,7 +88,7 @@ def row(question=QUESTION, answer=BY_RULE):
 
 
 BAD_ROWS = [
-    (row(QUESTION.replace("S ", "Sx")), "'x' at row 1, column 2 of the question, allowed are .* '# SGo'"),
+    (row(QUESTION.replace("S ", "Sx")), "'x' at row 1, column 2 of the question, allowed are the characters '# SGo'"),
     (row(QUESTION.replace("S ", "SΩ")), "'ÿ' at row 1, column 2 of the question"),
     (row(answer=BY_RULE.replace("G", "g")), "'g' at row 4, column 4 of the answer"),
     (row(QUESTION.replace("S ", "SS")), "the question .*2 S, at row 1, column 1 and at row 1, column 2"),

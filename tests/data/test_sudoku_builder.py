@@ -67,7 +67,7 @@ def test_csv_forms(tmp_path, pack, newline):
 def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 3)
     path = write_csv(tmp_path / "rows.csv", *[ROW] * 7, f"other,{QUESTION},{ANSWER},9")
-    assert [len(piece.questions) for piece in read_pieces(path, [16])] == [1, 3, 3, 1]
+    assert [len(piece.questions) for piece in read_pieces(path)] == [1, 3, 3, 1]
     rows = read_csv(path)
     assert rows.lines.tolist() == list(range(2, 10))
     assert [rows.sources[code] for code in rows.source_codes] == ["toy"] * 7 + ["other"]
@@ -83,13 +83,14 @@ def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
         ([ROW, "toy,1.3"], "line 3: 2 columns, the header has 4"),
         ([ROW, ""], "line 3: 0 columns"),
         ([ROW, ROW + ",more"], "line 3: 5 columns"),
-        ([ROW.replace(QUESTION, QUESTION[:-1])], "line 2: the question has 15 characters, allowed are 16, 36, 81"),
+        ([f"toy,{QUESTION[1:]},{ANSWER[1:]},7"], "line 2: the question has 15 characters, allowed are 16, 36, 81"),
+        ([ROW.replace(QUESTION, QUESTION[:-1])], "line 2: the answer has 16 characters, the first question has 15"),
         ([ROW, ROW.replace(QUESTION, QUESTION + ".")], "line 3: the question has 17 characters"),
         ([ROW, ROW.replace(ANSWER, ANSWER[:-1])], "line 3: the answer has 15 characters"),
-        ([f"toy,,{ANSWER},7"], "line 2: the question has 0 characters"),
-        ([ROW, ROW.replace("1.3", "x.3")], "line 3: 'x' at cell 1 of the question, allowed are '.', 0 and 1 to 4"),
-        ([ROW, ROW.replace("1.3", "5.3")], "line 3: '5' at cell 1"),
-        ([ROW, ROW.replace("1.3", "1Ω3")], "line 3: 'ÿ' at cell 2"),
+        ([f"toy,,{ANSWER},7"], "line 2: the answer has 16 characters, the first question has 0"),
+        ([ROW, ROW.replace("1.3", "x.3")], "line 3: 'x' at row 1, column 1 of the question, allowed are .* '.01234'"),
+        ([ROW, ROW.replace("1.3", "5.3")], "line 3: '5' at row 1, column 1"),
+        ([ROW, ROW.replace("1.3", "1Ω3")], "line 3: 'ÿ' at row 1, column 2"),
         ([ROW, ROW.replace(ANSWER, ANSWER[:-1] + ".")], "line 3: the answer does not solve .* not complete"),
         ([ROW, ROW.replace(ANSWER, ANSWER[:8] * 2)], "line 3: the answer does not solve"),
         ([ROW, ROW[:-1] + "hard"], "line 3: the rating is 'hard'"),

@@ -18,7 +18,6 @@ from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.maze import (
     CHARACTERS,
     PATH,
-    WALL,
     are_questions,
     check_answer,
     check_grid_shape,
@@ -31,16 +30,11 @@ from ...hrm.maze import (
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from ..writer import PuzzleWriter
-from .puzzle_csv import CsvPiece
 from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
 
 NUM_VIEWS = 8
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
 _SUBSAMPLE, _GENERATE = range(2)
-_ANY_LENGTH = range(2, 65_537)  # what `check_grid_shape` allows
-_NO_CELL = 255
-_CELL_OF_CODE = np.full(256, _NO_CELL, dtype=np.uint8)  # character code -> cell number
-_CELL_OF_CODE[[ord(character) for character in CHARACTERS]] = np.arange(len(CHARACTERS))
 
 
 class MazeRows(PuzzleRows):
@@ -52,7 +46,7 @@ class MazeRows(PuzzleRows):
 
         Raises DataError naming the first maze that is wrong.
         """
-        right = are_questions(questions) & path_checks(questions, answers)[0]
+        right = _are_right(questions, answers)
         if not right.all():
             row = int(np.argmin(right))
             raise DataError(f"maze {row} of {source!r}: {_what_is_wrong(questions[row], answers[row])}")
@@ -75,30 +69,15 @@ def read_csv(
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
-    def to_grids(piece: CsvPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        num_cells = piece.questions.shape[1]
+    def layout(num_cells: int) -> tuple[tuple[int, int], dict[str, int]]:
         side = math.isqrt(num_cells)
-        if grid_shape is None and (side < 2 or side * side != num_cells):
-            raise DataError(
-                f"{path} line {piece.lines[0]}: the question has {num_cells} characters, which are no square: "
-                "give the height and the width of the mazes"
-            )
-        shape = grid_shape or (side, side)
-        if num_cells != math.prod(shape):
-            raise DataError(
-                f"{path} line {piece.lines[0]}: the question has {num_cells} characters, which are no "
-                f"{shape[0]}x{shape[1]} cells"
-            )
-        questions, answers = (characters.reshape(-1, *shape) for characters in (piece.questions, piece.answers))
-        right = _are_right(_CELL_OF_CODE[questions], _CELL_OF_CODE[answers])
-        for row in np.flatnonzero(~right):
-            problem = f"{path} line {piece.lines[row]}: {_what_is_wrong_in_text(questions[row], answers[row])}"
-            if skipped is None:
-                raise DataError(problem)
-            skipped.append(problem)
-        return _CELL_OF_CODE[questions[right]], _CELL_OF_CODE[answers[right]], np.flatnonzero(right)
+        shape = check_grid_shape((side, side)) if grid_shape is None else grid_shape
+        if math.prod(shape) != num_cells:
+            form = "square: give the height and the width" if grid_shape is None else f"{shape[0]}x{shape[1]} cells"
+            raise DataError(f"the question has {num_cells} characters, which are no {form}")
+        return shape, {character: cell for cell, character in enumerate(CHARACTERS)}
 
-    rows = MazeRows(**read_rows(path, _ANY_LENGTH, to_grids))
+    rows = MazeRows(**read_rows(path, layout, _are_right, _what_is_wrong, skipped))
     if not len(rows):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     return rows
@@ -195,23 +174,7 @@ def build_split(
 
 
 def _are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """(m,) bool for grids (m, rows, cols) that may hold _NO_CELL."""
-    known = ((questions != _NO_CELL) & (answers != _NO_CELL)).all(axis=(1, 2))
-    questions, answers = (np.where(grids == _NO_CELL, WALL, grids) for grids in (questions, answers))
-    return known & are_questions(questions) & path_checks(questions, answers)[0]
-
-
-def _what_is_wrong_in_text(question: np.ndarray, answer: np.ndarray) -> str:
-    """question, answer: (rows, cols) character codes of one bad row."""
-    for name, codes in (("question", question), ("answer", answer)):
-        unknown = np.argwhere(_CELL_OF_CODE[codes] == _NO_CELL)
-        if len(unknown):
-            row, col = unknown[0]
-            return (
-                f"{chr(codes[row, col])!r} at row {row + 1}, column {col + 1} of the {name}, allowed are the "
-                f"characters of {CHARACTERS!r}"
-            )
-    return _what_is_wrong(_CELL_OF_CODE[question], _CELL_OF_CODE[answer])
+    return are_questions(questions) & path_checks(questions, answers)[0]
 
 
 def _what_is_wrong(question: np.ndarray, answer: np.ndarray) -> str:

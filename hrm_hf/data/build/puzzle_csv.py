@@ -11,7 +11,7 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -62,9 +62,8 @@ class CsvPiece:
     lines: np.ndarray
 
 
-def read_pieces(path: str | os.PathLike, allowed_cells: Collection[int]) -> Iterator[CsvPiece]:
-    """Yield the rows of a CSV file in pieces; all questions and answers have as many characters as the first question,
-    which has one of `allowed_cells`.
+def read_pieces(path: str | os.PathLike) -> Iterator[CsvPiece]:
+    """Yield the rows of a CSV file in pieces; all questions and answers have as many characters as the first question.
 
     The order of the columns is free, further columns are left out. Raises DataError, naming file and line: a missing,
     empty or truncated file, missing columns, a line with another number of columns, a text of another length, a rating
@@ -78,12 +77,10 @@ def read_pieces(path: str | os.PathLike, allowed_cells: Collection[int]) -> Iter
         is_packed = file.peek(2)[:2] == _GZIP_MAGIC  # the name does not tell
         stream = gzip.GzipFile(fileobj=file) if is_packed else file
         with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="") as text:
-            yield from _read_pieces(path, file, text, is_packed, allowed_cells)
+            yield from _read_pieces(path, file, text, is_packed)
 
 
-def _read_pieces(
-    path: Path, file: io.BufferedReader, text: io.TextIOWrapper, is_packed: bool, allowed_cells: Collection[int]
-) -> Iterator[CsvPiece]:
+def _read_pieces(path: Path, file: io.BufferedReader, text: io.TextIOWrapper, is_packed: bool) -> Iterator[CsvPiece]:
     size = path.stat().st_size
     left = max(_MAX_RATIO * size, _ANY_RATIO_BYTES) if is_packed else math.inf
     in_row = 0  # characters; the csv module itself would read a line, or a row of many lines, of any size
@@ -127,11 +124,6 @@ def _read_pieces(
             sources, questions, answers, ratings = ([row[place] for row in found] for place in places)
             if num_cells is None:
                 num_cells = len(questions[0])
-                if num_cells not in allowed_cells:
-                    raise DataError(
-                        f"{path} line {numbers[0]}: the question has {num_cells} characters, allowed are "
-                        f"{_in_words(allowed_cells)}"
-                    )
                 piece_rows = min(_PIECE_ROWS, max(_PIECE_CHARACTERS // max(sum(map(len, found[0])), 1), 1))
             yield CsvPiece(
                 _characters(questions, num_cells, "question", path, numbers),
@@ -143,12 +135,6 @@ def _read_pieces(
             bar.update(file.tell() // 10**6 - bar.n)
     if num_cells is None:
         raise DataError(f"{path} has a header but no rows")
-
-
-def _in_words(numbers: Collection[int]) -> str:
-    if isinstance(numbers, range):
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, sorted(numbers)))
 
 
 def _characters(texts: list[str], num_cells: int, name: str, path: Path, lines: tuple[int, ...]) -> np.ndarray:

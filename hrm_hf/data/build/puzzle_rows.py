@@ -3,17 +3,19 @@ CSV files to puzzle files.
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
-from ...hrm.errors import ArgumentError
+from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...progress import progress
 from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS
 from ..writer import PuzzleWriter
-from .puzzle_csv import CsvPiece, read_pieces
+from .puzzle_csv import read_pieces
+
+_NO_CELL = 255
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,46 @@ class PuzzleRows:
 
 def read_rows(
     path: str | os.PathLike,
-    allowed_cells: Collection[int],
-    to_grids: Callable[[CsvPiece], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    layout: Callable[[int], tuple[tuple[int, int], Mapping[str, int]]],
+    are_right: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    what_is_wrong: Callable[[np.ndarray, np.ndarray], str],
+    skipped: list[str] | None = None,
 ) -> dict[str, Any]:
-    """The rows of a CSV file as arguments of PuzzleRows. Raises DataError as `read_pieces` does.
+    """The rows of a CSV file as arguments of PuzzleRows.
 
-    to_grids: a piece of the file -> (questions, answers, kept): grids of the rows to keep, and their numbers.
+    layout: number of characters of a text -> ((rows, cols), what a cell with each character is), DataError for one
+    that is not allowed; are_right: questions, answers (m, rows, cols) -> bool (m,); what_is_wrong: in words, for a
+    question and an answer, (rows, cols) each, that are not. Raises DataError naming file and line for such a row, for
+    another character, and as `read_pieces` does. With a list for `skipped` such rows are left out and what is wrong
+    with each is appended there.
     """
     codes_of: dict[str, int] = {}
     parts = []
-    for piece in read_pieces(path, allowed_cells):
-        questions, answers, kept = to_grids(piece)
-        codes = [codes_of.setdefault(piece.sources[row], len(codes_of)) for row in kept]
-        codes = np.array(codes, dtype=np.int32)
-        parts.append((questions, answers, piece.ratings[kept], codes, piece.lines[kept]))
+    for piece in read_pieces(path):
+        try:
+            shape, cells = layout(piece.questions.shape[1])
+        except (DataError, PuzzleError) as error:
+            raise DataError(f"{path} line {piece.lines[0]}: {error}") from None
+        table = np.full(256, _NO_CELL, dtype=np.uint8)  # character code -> cell
+        table[[ord(character) for character in cells]] = list(cells.values())
+        texts = np.stack([piece.questions, piece.answers]).reshape(2, -1, *shape)
+        grids = table[texts]
+        right = (grids != _NO_CELL).all(axis=(0, 2, 3))
+        right[right] = are_right(*grids[:, right])
+        for row in np.flatnonzero(~right):
+            unknown = np.argwhere(grids[:, row] == _NO_CELL)
+            if len(unknown):
+                side, i, j = unknown[0]
+                reason = f"{chr(texts[side, row, i, j])!r} at row {i + 1}, column {j + 1} of the "
+                reason += f"{('question', 'answer')[side]}, allowed are the characters {''.join(cells)!r}"
+            else:
+                reason = what_is_wrong(*grids[:, row])
+            if skipped is None:
+                raise DataError(f"{path} line {piece.lines[row]}: {reason}")
+            skipped.append(f"{path} line {piece.lines[row]}: {reason}")
+        names = [source for source, is_right in zip(piece.sources, right, strict=True) if is_right]
+        codes = np.array([codes_of.setdefault(name, len(codes_of)) for name in names], dtype=np.int32)
+        parts.append((*grids[:, right], piece.ratings[right], codes, piece.lines[right]))
     names = ("questions", "answers", "ratings", "source_codes", "lines")
     arrays = map(np.concatenate, zip(*parts, strict=True))
     return dict(zip(names, arrays, strict=True)) | {"sources": tuple(codes_of)}

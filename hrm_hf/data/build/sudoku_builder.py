@@ -20,12 +20,10 @@ from ...hrm.sudoku import SudokuSymmetries, are_solutions, check_answer, class_k
 from ...hrm.sudoku_units import BOX_SHAPE_OF_SIZE
 from ..schema import MAX_VARIANTS, PuzzleSetInfo
 from ..writer import PuzzleWriter
-from .puzzle_csv import CsvPiece
 from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
 
 # One stream of random numbers per purpose, so that an option of one does not change the draws of another.
 _SUBSAMPLE, _AUGMENT, _HOLD_OUT, _GENERATE = range(4)
-_NO_DIGIT = 255
 
 
 @dataclass(frozen=True)
@@ -56,26 +54,19 @@ def read_csv(path: str | os.PathLike) -> SudokuRows:
     this size, or an answer that does not solve its question.
     """
 
-    def to_grids(piece: CsvPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        n = math.isqrt(piece.questions.shape[1])
-        grids = []
-        for name, characters in (("question", piece.questions), ("answer", piece.answers)):
-            digits = _digits(n)[characters]
-            if (wrong := digits == _NO_DIGIT).any():
-                row, cell = divmod(int(np.argmax(wrong)), n * n)
-                raise DataError(
-                    f"{path} line {piece.lines[row]}: {chr(characters[row, cell])!r} at cell {cell + 1} "
-                    f"of the {name}, allowed are '.', 0 and 1 to {n}"
-                )
-            grids.append(digits.reshape(-1, n, n))
-        right = are_solutions(*grids, BOX_SHAPE_OF_SIZE[n])
-        if not right.all():
-            row = int(np.argmin(right))
-            reason = _what_is_wrong(grids[0][row], grids[1][row], BOX_SHAPE_OF_SIZE[n])
-            raise DataError(f"{path} line {piece.lines[row]}: the answer does not solve the question: {reason}")
-        return *grids, np.arange(len(right))
+    def layout(num_cells: int) -> tuple[tuple[int, int], dict[str, int]]:
+        n = math.isqrt(num_cells)
+        if n * n != num_cells or n not in BOX_SHAPE_OF_SIZE:
+            sizes = ", ".join(str(n * n) for n in BOX_SHAPE_OF_SIZE)
+            raise DataError(f"the question has {num_cells} characters, allowed are {sizes}")
+        return (n, n), {".": 0} | {str(digit): digit for digit in range(n + 1)}
 
-    columns = read_rows(path, [n * n for n in BOX_SHAPE_OF_SIZE], to_grids)
+    columns = read_rows(
+        path,
+        layout,
+        lambda questions, answers: are_solutions(questions, answers, BOX_SHAPE_OF_SIZE[questions.shape[1]]),
+        lambda question, answer: _what_is_wrong(question, answer, BOX_SHAPE_OF_SIZE[len(question)]),
+    )
     return SudokuRows(**columns, box_shape=BOX_SHAPE_OF_SIZE[columns["questions"].shape[1]])
 
 
@@ -186,17 +177,9 @@ def _at_least(rows: SudokuRows, min_difficulty: int, split: str) -> SudokuRows:
     return rows.select(hard)
 
 
-def _digits(n: int) -> np.ndarray:
-    """(256,) uint8: character code -> digit, _NO_DIGIT for every other character."""
-    digits = np.full(256, _NO_DIGIT, dtype=np.uint8)
-    digits[ord(".")] = 0
-    digits[ord("0") : ord("0") + n + 1] = np.arange(n + 1)
-    return digits
-
-
 def _what_is_wrong(question: np.ndarray, answer: np.ndarray, box_shape: tuple[int, int]) -> str:
     try:
         check_answer(question, answer, box_shape)
     except PuzzleError as error:
-        return str(error)
+        return f"the answer does not solve the question: {error}"
     raise AssertionError("are_solutions and check_answer disagree")
