@@ -20,24 +20,9 @@ import numpy as np
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.puzzle_identifiers import BLANK_NAME
 from ..hrm.shown_value import shown
+from . import schema
 from .frames import frame_pairs, pair_offsets, runs
-from .schema import (
-    EXAMPLES,
-    IDENTIFIER,
-    INPUT_SHAPE,
-    LABEL_SHAPE,
-    METADATA,
-    NAME,
-    PUZZLES,
-    ROWS_ARE_PUZZLES,
-    ROWS_ARE_VARIANTS,
-    SWAPS_SIDES,
-    TRANSFORM,
-    PuzzleSetInfo,
-    check_example,
-    check_puzzle_id,
-    read_row_array,
-)
+from .schema import PuzzleSetInfo
 
 if TYPE_CHECKING:
     from ..hrm.configuration_hrm import HrmConfig
@@ -118,20 +103,20 @@ class PuzzleFile:
 
     def _read_index(self, file: h5py.File) -> None:
         self.info = PuzzleSetInfo.from_attributes(file.attrs)
-        parent = _child(file, PUZZLES, h5py.Group)
+        parent = _child(file, schema.PUZZLES, h5py.Group)
         self.puzzle_ids = list(parent)
         if not self.puzzle_ids:
             raise DataError("the file holds no puzzle")
         puzzles, stores, transforms, identifiers = [], [], [], []
         num_rows = num_cells = 0
         for puzzle_id in self.puzzle_ids:
-            check_puzzle_id(puzzle_id)
+            schema.check_puzzle_id(puzzle_id)
             group = _child(parent, puzzle_id, h5py.Group)
-            metadata = _child(group, METADATA, h5py.Group)
+            metadata = _child(group, schema.METADATA, h5py.Group)
             rows_are = metadata.attrs.get("rows_are")
-            if not isinstance(rows_are, str) or rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
+            if not isinstance(rows_are, str) or rows_are not in schema.ROWS_ARE:
                 raise DataError(f"{metadata.name}: rows_are is {shown(rows_are)}")
-            examples = _child(group, EXAMPLES, h5py.Group)
+            examples = _child(group, schema.EXAMPLES, h5py.Group)
             arrays = [self._array(examples, str(index)) for index in range(len(examples))]
             if not arrays or not arrays[0].shape or not arrays[0].shape[0]:
                 raise DataError(f"{examples.name} has no examples or no rows")
@@ -144,17 +129,17 @@ class PuzzleFile:
                     f"than {self.stamp[0]} bytes can hold"
                 )
             if self.info.eos_id is not None:
-                transforms.append(self._row_array(metadata, TRANSFORM, rows))
-            has_names = IDENTIFIER in metadata or NAME in metadata
+                transforms.append(self._row_array(metadata, schema.TRANSFORM, rows))
+            has_names = schema.IDENTIFIER in metadata or schema.NAME in metadata
             if has_names:
-                self._row_array(metadata, NAME, rows)
-                identifiers.append(self._row_array(metadata, IDENTIFIER, rows))
+                self._row_array(metadata, schema.NAME, rows)
+                identifiers.append(self._row_array(metadata, schema.IDENTIFIER, rows))
             else:
                 identifiers.append(np.full(rows, self.info.blank_identifier_id, dtype=np.int32))
             for array in arrays:
                 offset, shapes = self._check_store(array, rows, transforms[-1] if transforms else None)
                 stores.append((len(puzzles), rows, offset, shapes.prod(axis=1).sum(), shapes))
-            puzzles.append((rows, len(arrays), rows_are == ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
+            puzzles.append((rows, len(arrays), rows_are == schema.ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
         self.puzzles, self.stores = np.array(puzzles, dtype=_PUZZLE), np.array(stores, dtype=_STORE)
         counts = {
             "store": self.puzzles["examples"],
@@ -176,8 +161,8 @@ class PuzzleFile:
         if self.info.eos_id is None:
             shapes = np.array([self.info.grid_shape, self.info.grid_shape])
         else:
-            shapes = np.stack([_shape_attribute(array, name) for name in (INPUT_SHAPE, LABEL_SHAPE)])
-        check_example(self.info, array.name, array, shapes, rows, transforms)
+            shapes = np.stack([_shape_attribute(array, name) for name in (schema.INPUT_SHAPE, schema.LABEL_SHAPE)])
+        schema.check_example(self.info, array.name, array, shapes, rows, transforms)
         offset = array.id.get_offset()
         if offset is not None and offset + array.size > self.stamp[0]:
             raise DataError(f"{array.name} ends behind the end of the file: the file is truncated")
@@ -202,7 +187,7 @@ class PuzzleFile:
     def _row_array(self, metadata: h5py.Group, name: str, rows: int) -> np.ndarray:
         """A checked metadata array with one entry per row."""
         array = self._array(metadata, name)
-        return read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
+        return schema.read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
 
     @property
     def has_names(self) -> bool:
@@ -212,7 +197,8 @@ class PuzzleFile:
     def store_name(self, store: int) -> str:
         """Where in the file a store lies."""
         puzzle = self.stores["puzzle"][store]
-        return f"/{PUZZLES}/{self.puzzle_ids[puzzle]}/{EXAMPLES}/{store - self.puzzles['first_store'][puzzle]}"
+        example = store - self.puzzles["first_store"][puzzle]
+        return f"/{schema.PUZZLES}/{self.puzzle_ids[puzzle]}/{schema.EXAMPLES}/{example}"
 
     def group_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(variants of each group, examples of each of its variants), both int64 (num_groups,), for the sampler."""
@@ -271,7 +257,7 @@ class PuzzleFile:
         if info.eos_id is None:
             return runs(cells, 2 * info.seq_len)[starts].view(np.uint8).reshape(len(rows), 2, info.seq_len)
         shapes = index["shapes"][stores]  # (B, 2, 2)
-        swapped = SWAPS_SIDES[self._transforms[self._variant_numbers(stores, rows)]]
+        swapped = schema.SWAPS_SIDES[self._transforms[self._variant_numbers(stores, rows)]]
         shapes[swapped] = shapes[swapped][..., ::-1]
         offsets = pair_offsets(shapes, np.zeros((len(rows), 2)) if shifts is None else shifts, info.grid_shape)
         return frame_pairs(cells, starts, shapes, offsets, info.grid_shape, info.pad_id, info.eos_id)
@@ -310,7 +296,7 @@ class PuzzleFile:
         with self._opened() as file:
             for p in np.unique(puzzle[self.puzzles["has_names"][puzzle]]):
                 wanted = np.flatnonzero(puzzle == p)
-                names[wanted] = self._metadata(file, p)[NAME][:].astype(str)[rows[wanted]]
+                names[wanted] = self._metadata(file, p)[schema.NAME][:].astype(str)[rows[wanted]]
         return names.tolist()
 
     def identifier_names(self) -> list[str]:
@@ -323,7 +309,7 @@ class PuzzleFile:
             for p in np.flatnonzero(self.puzzles["has_names"]):
                 first = self.puzzles["first_variant"][p]
                 identifiers = self._identifiers[first : first + self.puzzles["rows"][p]].tolist()
-                for identifier, name in zip(identifiers, self._metadata(file, p)[NAME][:].astype(str).tolist()):
+                for identifier, name in zip(identifiers, self._metadata(file, p)[schema.NAME][:].astype(str).tolist()):
                     if names[identifier] not in ("", name):
                         raise DataError(
                             f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
@@ -342,7 +328,7 @@ class PuzzleFile:
         return attributes
 
     def _metadata(self, file: h5py.File, puzzle: int) -> h5py.Group:
-        return file[PUZZLES][self.puzzle_ids[puzzle]][METADATA]
+        return file[schema.PUZZLES][self.puzzle_ids[puzzle]][schema.METADATA]
 
     def check_fits(self, config: "HrmConfig", task: str) -> None:
         """Raise DataError unless a model of this configuration, made for this task, can work on the file."""

@@ -40,7 +40,7 @@ VERSION = 1
 PUZZLES, METADATA, EXAMPLES = "puzzles", "metadata", "examples"
 TRANSFORM, IDENTIFIER, NAME = "transform", "identifier", "name"  # arrays of the metadata that the reader uses
 INPUT_SHAPE, LABEL_SHAPE = "input_shape", "label_shape"
-ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES = "variants", "puzzles"
+ROWS_ARE = ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES = "variants", "puzzles"
 BLOCK_ROWS = 100_000
 MAX_CELLS = 1_000_000  # of a frame
 MAX_IDENTIFIERS = 1 << 24  # over ten times what all published ARC tasks have with 1,000 variants each

@@ -16,23 +16,8 @@ import numpy as np
 
 from ..files import refuse_existing, written_whole
 from ..hrm.errors import DataError
-from .schema import (
-    EXAMPLES,
-    IDENTIFIER,
-    INPUT_SHAPE,
-    LABEL_SHAPE,
-    METADATA,
-    NAME,
-    PUZZLES,
-    ROWS_ARE_PUZZLES,
-    ROWS_ARE_VARIANTS,
-    TRANSFORM,
-    GridExample,
-    PuzzleSetInfo,
-    check_example,
-    check_puzzle_id,
-    read_row_array,
-)
+from . import schema
+from .schema import GridExample, PuzzleSetInfo
 
 _NO_LIMIT = 2**31  # identifiers are held against num_puzzle_identifiers when the file is complete
 
@@ -57,7 +42,7 @@ class PuzzleWriter:
             # These bounds give small groups (no 900-byte table each) and fix the bytes across library versions.
             self._file = opened.enter_context(h5py.File(partial, "w", libver=("v108", "v108")))
             self._opened = opened.pop_all()
-        self._puzzles = self._file.create_group(PUZZLES)
+        self._puzzles = self._file.create_group(schema.PUZZLES)
         self._last_id = ""
         self._largest_identifier = 0
         return self
@@ -81,9 +66,9 @@ class PuzzleWriter:
         eos_id is set) and `identifier` with `name` (both or neither) as schema.py says. Ids must come in ascending
         order, which is the order in which they are read. Raises DataError, naming the puzzle.
         """
-        if rows_are not in (ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES):
-            raise DataError(f"rows_are is {rows_are!r}, allowed are {ROWS_ARE_VARIANTS!r} and {ROWS_ARE_PUZZLES!r}")
-        check_puzzle_id(puzzle_id)
+        if rows_are not in schema.ROWS_ARE:
+            raise DataError(f"rows_are is {rows_are!r}, allowed are {' and '.join(map(repr, schema.ROWS_ARE))}")
+        schema.check_puzzle_id(puzzle_id)
         puzzle = f"puzzle {puzzle_id!r}"
         if not puzzle_id > self._last_id:
             raise DataError(f"{puzzle} must come after {self._last_id!r}: ids must ascend")
@@ -97,7 +82,7 @@ class PuzzleWriter:
         self._check_arrays(puzzle, arrays, rows)
         self._check_examples(puzzle, examples, arrays, rows)
         group = self._puzzles.create_group(puzzle_id)
-        metadata = group.create_group(METADATA)
+        metadata = group.create_group(schema.METADATA)
         metadata.attrs["rows_are"] = rows_are
         for name, value in attributes.items():
             try:
@@ -106,17 +91,17 @@ class PuzzleWriter:
                 raise DataError(f"{puzzle}: {name} cannot be stored: {error}: {value!r:.200}") from error
         for name, array in arrays.items():
             metadata.create_dataset(name, data=array)
-        stored = group.create_group(EXAMPLES)
+        stored = group.create_group(schema.EXAMPLES)
         for index, example in enumerate(examples):
             cells = stored.create_dataset(str(index), data=example.cells)
             if self.info.eos_id is not None:
-                cells.attrs[INPUT_SHAPE] = np.asarray(example.input_shape, dtype=np.int64)
-                cells.attrs[LABEL_SHAPE] = np.asarray(example.label_shape, dtype=np.int64)
+                cells.attrs[schema.INPUT_SHAPE] = np.asarray(example.input_shape, dtype=np.int64)
+                cells.attrs[schema.LABEL_SHAPE] = np.asarray(example.label_shape, dtype=np.int64)
         self._last_id = puzzle_id
-        self._largest_identifier = max(self._largest_identifier, int(np.max(arrays.get(IDENTIFIER, 0))))
+        self._largest_identifier = max(self._largest_identifier, int(np.max(arrays.get(schema.IDENTIFIER, 0))))
         self.info = replace(
             self.info,
-            num_groups=self.info.num_groups + (rows if rows_are == ROWS_ARE_PUZZLES else 1),
+            num_groups=self.info.num_groups + (rows if rows_are == schema.ROWS_ARE_PUZZLES else 1),
             num_puzzles=self.info.num_puzzles + rows,
             num_rows=self.info.num_rows + rows * len(examples),
         )
@@ -125,13 +110,13 @@ class PuzzleWriter:
         for name, array in arrays.items():
             if len(array) != rows:
                 raise DataError(f"{puzzle}: metadata {name!r} has {len(array)} entries for {rows} rows")
-        if (IDENTIFIER in arrays) != (NAME in arrays):
-            raise DataError(f"{puzzle} must have both arrays {IDENTIFIER!r} and {NAME!r} or neither")
-        if self.info.eos_id is not None and TRANSFORM not in arrays:
-            raise DataError(f"{puzzle} lacks the array {TRANSFORM!r}, which a file of native grids needs")
-        for name in (IDENTIFIER, NAME) if self.info.eos_id is None else (IDENTIFIER, NAME, TRANSFORM):
+        if (schema.IDENTIFIER in arrays) != (schema.NAME in arrays):
+            raise DataError(f"{puzzle} must have both arrays {schema.IDENTIFIER!r} and {schema.NAME!r} or neither")
+        if self.info.eos_id is not None and schema.TRANSFORM not in arrays:
+            raise DataError(f"{puzzle} lacks the array {schema.TRANSFORM!r}, which a file of native grids needs")
+        for name in (schema.IDENTIFIER, schema.NAME, *([] if self.info.eos_id is None else [schema.TRANSFORM])):
             if name in arrays:
-                read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
+                schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
 
     def _check_examples(
         self, puzzle: str, examples: Sequence[GridExample], arrays: Mapping[str, np.ndarray], rows: int
@@ -140,7 +125,7 @@ class PuzzleWriter:
         for index, example in enumerate(examples):
             name, cells = f"example {index} of {puzzle}", example.cells
             shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
-            check_example(self.info, name, cells, shapes, rows, arrays.get(TRANSFORM))
+            schema.check_example(self.info, name, cells, shapes, rows, arrays.get(schema.TRANSFORM))
             for code in (cells.min(), cells.max()):
                 if not lowest <= code <= highest:
                     raise DataError(f"{name} holds the code {code}, allowed are {lowest} to {highest}")

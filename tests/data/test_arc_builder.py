@@ -17,7 +17,7 @@ from hrm_hf.data.build.arc_builder import build_arc, draw_variants, pair_cells, 
 from hrm_hf.data.build.arc_mixture import BOTH
 from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, CollectedTask
 from hrm_hf.hrm.arc import ArcAugmentation, cut, frame, parse_task
-from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.errors import ArgumentError, DataError, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME
 
 GOLDEN = paths.GOLDEN / "G"
@@ -282,9 +282,11 @@ def test_arguments_that_are_not_allowed(tmp_path, options, message):
 def test_grids_that_do_not_fit_and_pairs_without_answer(tmp_path):
     pair = {"input": [[1] * 7], "output": [[1]]}
     wide = collected("wide", {"train": [pair], "test": [pair]}, TRAINING)
-    with pytest.raises(PuzzleError, match="task wide, train pair 1 has a grid with a side of 7 cells, allowed are 6"):
+    with pytest.raises(
+        DataError, match="example 0 of puzzle 'wide': the input grid has 7 x 1 cells once turned"
+    ):
         build(tmp_path, [*some_tasks(), wide], frame_shape=(6, 30))
     open_task = parse_task("open", {"train": [pair], "test": [{"input": [[1]]}]}, need_answers=False)
-    with pytest.raises(PuzzleError, match="task open, test pair 1 has no output"):
+    with pytest.raises(PuzzleError, match="task open has a pair without output"):
         build(tmp_path, [replace(wide, task=open_task)])
     assert list(tmp_path.iterdir()) == []

@@ -14,13 +14,12 @@ import os
 import signal
 import sys
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,8 @@ def build_arc(
     frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
     the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
     Raises ArgumentError for other values, for two tasks of one name, and if a file is there already and `overwrite` is
-    not set; PuzzleError for a grid that is too large or a test pair without output, naming task and pair.
+    not set; PuzzleError for a pair without output and DataError for a grid that does not fit its frame, naming the
+    task.
     """
     tasks = sorted(tasks, key=lambda task: task.name)
     if num_workers is None:
@@ -200,54 +200,33 @@ def _check_arguments(
         if first.name == second.name:
             raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
     for task in tasks:
-        for part, pairs in (("train", task.task.train), ("test", task.task.test)):
-            for number, pair in enumerate(pairs, start=1):
-                if pair[1] is None:
-                    raise PuzzleError(f"{task.source}: task {task.name}, {part} pair {number} has no output")
-                if (side := max(max(grid.shape) for grid in pair)) > min(frame_shape):
-                    raise PuzzleError(
-                        f"{task.source}: task {task.name}, {part} pair {number} has a grid with a side of {side} "
-                        f"cells, allowed are {min(frame_shape)}: it must fit the frame {tuple(frame_shape)} turned too"
-                    )
-
-
-# The workers
+        if any(answer is None for _, answer in task.task.train + task.task.test):
+            raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
 
 
 @contextmanager
 def _drawn_variants(
     tasks: Sequence[ArcTask], num_aug: int, seed: int, num_workers: int
 ) -> Iterator[Iterator[_Variants]]:
-    """`draw_variants` of each task, in order, by this process or by others, a bounded number of tasks ahead.
+    """`draw_variants` of each task, in order, by this process or by others.
 
     On Linux workers are forked, since one started anew would load this package, and with it torch, once more (about
     350 MB each). Elsewhere forking is not safe, and the platform's own way is used. The pool is gone after the block,
     whatever ended it.
     """
+    draw = partial(draw_variants, num_aug=num_aug, seed=seed)
     if num_workers == 1:
-        yield (draw_variants(task, num_aug, seed) for task in tasks)
+        yield map(draw, tasks)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    executor = ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_leave_interrupts_to_parent)
+    leave_interrupts_to_parent = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    executor = ProcessPoolExecutor(min(num_workers, len(tasks)), context, **leave_interrupts_to_parent)
     try:
-        futures = (executor.submit(draw_variants, task, num_aug, seed) for task in tasks)
         with warnings.catch_warnings():
             # Python 3.12 warns when a process with threads is forked. Those here are idle ones that numpy and torch
             # keep for matrix products, of which the workers make none.
             warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-            ahead = deque(islice(futures, 2 * num_workers))  # this starts all workers
-        yield _in_order(ahead, futures)
+            drawn = executor.map(draw, tasks)  # this starts all workers
+        yield drawn
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(ahead: deque, futures: Iterator) -> Iterator[_Variants]:
-    while ahead:
-        variants = ahead.popleft().result()
-        ahead.extend(islice(futures, 1))
-        yield variants
-
-
-def _leave_interrupts_to_parent() -> None:
-    """A terminal sends Ctrl-C to every process; the parent alone ends the build."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
