@@ -86,7 +86,9 @@ def training_batches(
         raise ArgumentError(f"global_batch_size {global_batch_size} is no multiple of world_size {world_size}")
     file = PuzzleFile(puzzle_file_path(path, "train"))
     file.check_cells()
-    return PuzzleBatches(_BatchIterable(file, global_batch_size, seed, rank, world_size, epochs_per_pass))
+    local = global_batch_size // world_size
+    local_rows = slice(rank * local, (rank + 1) * local)
+    return PuzzleBatches(_BatchIterable(file, (global_batch_size, seed, epochs_per_pass), local_rows))
 
 
 class PuzzleBatches(datasets.IterableDataset):
@@ -124,20 +126,10 @@ class _BatchIterable(_BaseExamplesIterable):
 
     num_shards = 1  # datasets asks worker 0 alone
 
-    def __init__(
-        self,
-        file: PuzzleFile,
-        global_batch_size: int,
-        seed: int,
-        rank: int,
-        world_size: int,
-        epochs_per_pass: int | None,
-    ) -> None:
+    def __init__(self, file: PuzzleFile, sampling: tuple[int, int, int | None], local_rows: slice) -> None:
+        """sampling: global_batch_size, seed, epochs_per_pass; local_rows: those of a global batch for this rank."""
         super().__init__()
-        self.file, self.pass_index = file, 0
-        self.sampling = global_batch_size, seed, epochs_per_pass
-        local_batch_size = global_batch_size // world_size
-        self.local_rows = slice(rank * local_batch_size, (rank + 1) * local_batch_size)
+        self.file, self.sampling, self.local_rows, self.pass_index = file, sampling, local_rows, 0
         self.sampler()  # raises now, not at the first batch, if the arguments cannot work
 
     def sampler(self) -> GroupSampler:

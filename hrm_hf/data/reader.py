@@ -113,9 +113,9 @@ class PuzzleFile:
             schema.check_puzzle_id(puzzle_id)
             group = _child(parent, puzzle_id, h5py.Group)
             metadata = _child(group, schema.METADATA, h5py.Group)
-            rows_are = metadata.attrs.get("rows_are")
-            if not isinstance(rows_are, str) or rows_are not in schema.ROWS_ARE:
-                raise DataError(f"{metadata.name}: rows_are is {shown(rows_are)}")
+            rows_are = schema.read_attribute(metadata.name, metadata.attrs, "rows_are", str)
+            if rows_are not in schema.ROWS_ARE:
+                raise DataError(f"{metadata.name}: rows_are is {shown(rows_are)}, allowed are {schema.ROWS_ARE}")
             examples = _child(group, schema.EXAMPLES, h5py.Group)
             arrays = [self._array(examples, str(index)) for index in range(len(examples))]
             if not arrays or not arrays[0].shape or not arrays[0].shape[0]:
@@ -161,7 +161,9 @@ class PuzzleFile:
         if self.info.eos_id is None:
             shapes = np.array([self.info.grid_shape, self.info.grid_shape])
         else:
-            shapes = np.stack([_shape_attribute(array, name) for name in (schema.INPUT_SHAPE, schema.LABEL_SHAPE)])
+            names = (schema.INPUT_SHAPE, schema.LABEL_SHAPE)
+            pairs = [schema.read_attribute(array.name, array.attrs, name, tuple[int, int]) for name in names]
+            shapes = np.array(pairs, dtype=np.int64)
         schema.check_example(self.info, array.name, array, shapes, rows, transforms)
         offset = array.id.get_offset()
         if offset is not None and offset + array.size > self.stamp[0]:
@@ -175,7 +177,7 @@ class PuzzleFile:
             raise DataError(f"{array.name} keeps its data in another place: links and external storage are refused")
         if array.shape is None:
             raise DataError(f"{array.name} is an array without a shape")
-        if array.size * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
+        if prod(array.shape) * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
             raise DataError(
                 f"{array.name} is declared as {array.dtype} {array.shape}, which is much more than {self.stamp[0]} "
                 "bytes can hold"
@@ -398,10 +400,3 @@ def _check_chunks(array: h5py.Dataset) -> None:
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
     if not filters <= _FILTERS:
         raise DataError(f"{array.name} has HDF5 filters {sorted(filters)}, allowed are those of gzip and lzf")
-
-
-def _shape_attribute(store: h5py.Dataset, name: str) -> np.ndarray:
-    value = store.attrs.get(name)
-    if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu" or value.min() < 1:
-        raise DataError(f"{store.name}: attribute {name!r} is {value!r:.200}, expected two integers of at least 1")
-    return value.astype(np.int64)

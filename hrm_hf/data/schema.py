@@ -111,18 +111,13 @@ class PuzzleSetInfo:
         is allowed.
         """
         for name, own in (("format", FORMAT), ("version", VERSION)):
-            found = _plain(attributes.get(name))
-            if type(found) is not type(own) or found != own:
+            if (found := read_attribute("root", attributes, name, type(own))) != own:
                 raise DataError(f"root attribute {name!r} is {shown(found)}, this package reads {own!r}")
-        values = {}
-        for field in fields(cls):
-            if field.name in attributes:
-                fits, expected = _KINDS[field.type]
-                value = values[field.name] = _plain(attributes[field.name])
-                if not fits(value):
-                    raise DataError(f"root attribute {field.name!r} is {shown(value)}, expected {expected}")
-            elif field.default is not None:  # a field that may be None is left out if it is
-                raise DataError(f"root attribute {field.name!r} is missing")
+        values = {
+            field.name: read_attribute("root", attributes, field.name, field.type)
+            for field in fields(cls)
+            if field.name in attributes or field.default is not None  # a field that may be None is left out if it is
+        }
         info = cls(**values)
         info.check()
         return info
@@ -228,10 +223,19 @@ def read_row_array(place: str, name: str, array: np.ndarray, rows: int, num_iden
     return values
 
 
-def _plain(value: object) -> object:
-    """An attribute as h5py gives it -> what it is in Python; an array becomes a tuple."""
+def read_attribute(place: str, attributes: Mapping[str, object], name: str, kind: type) -> object:
+    """An attribute as a Python value of this kind: a field type of PuzzleSetInfo. Raises DataError, which begins with
+    `place`, if it is missing or something else.
+    """
+    if name not in attributes:
+        raise DataError(f"{place} attribute {name!r} is missing")
+    value = attributes[name]
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    return tuple(value) if isinstance(value, list) else value
+    value = tuple(value) if isinstance(value, list) else value
+    fits, expected = _KINDS[kind]
+    if not fits(value):
+        raise DataError(f"{place} attribute {name!r} is {shown(value)}, expected {expected}")
+    return value
 
 
 _INTEGER = (lambda value: type(value) is int, "an integer")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..hrm.errors import ArgumentError
 from ..hrm.maze import FREE, GOAL, START, WALL, check_grid_shape, class_keys, distances_to_goal, follow_rule
+from ..progress import progress
 
 _BATCH_CELLS = 200_000  # cells of the mazes tried at once
 _PATIENCE_CELLS = 20_000_000  # give up after so many cells of mazes in a row without a new one (30x30: 22,222 mazes)
@@ -55,22 +56,24 @@ def generate_mazes(
     seen: set[bytes] = set()
     questions = np.empty((num, rows, cols), np.uint8)
     batch, tries_in_vain = max(1, _BATCH_CELLS // num_cells), 0
-    while len(seen) < num:
-        for question in _try(batch, (rows, cols), (fewest, most), min_steps, generator):
-            if question is None or (key := class_keys(question[None])[0]) in seen:
-                tries_in_vain += 1
-                continue
-            questions[len(seen)] = question
-            seen.add(key)
-            tries_in_vain = 0
-            if len(seen) == num:
-                break
-        if len(seen) < num and tries_in_vain * num_cells >= _PATIENCE_CELLS:
-            raise ArgumentError(
-                f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with {min_wall_share} to "
-                f"{max_wall_share} walls and at least {min_steps} steps that differ under every symmetry: "
-                f"{tries_in_vain} tries in a row gave no new one; lower min_steps (now {min_steps}) or the number"
-            )
+    with progress(description="generating", unit="mazes", total=num) as bar:
+        while len(seen) < num:
+            for question in _try(batch, (rows, cols), (fewest, most), min_steps, generator):
+                if question is None or (key := class_keys(question[None])[0]) in seen:
+                    tries_in_vain += 1
+                    continue
+                questions[len(seen)] = question
+                seen.add(key)
+                tries_in_vain = 0
+                if len(seen) == num:
+                    break
+            if len(seen) < num and tries_in_vain * num_cells >= _PATIENCE_CELLS:
+                raise ArgumentError(
+                    f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with {min_wall_share} to "
+                    f"{max_wall_share} walls and at least {min_steps} steps that differ under every symmetry: "
+                    f"{tries_in_vain} tries in a row gave no new one; lower min_steps (now {min_steps}) or the number"
+                )
+            bar.update(len(seen) - bar.n)
     return questions, follow_rule(questions)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..hrm.errors import PuzzleError
 from ..hrm.sudoku_units import check_box_shape
+from ..progress import progress
 from .sudoku_solver import Board
 from .sudoku_symmetry import class_keys
 
@@ -56,27 +57,29 @@ def generate(
     questions, answers = np.zeros((2, num, n, n), np.uint8)
     patience = max(1, _PATIENCE_CELLS // (n * n))
     in_vain = 0
-    while len(seen) < num:
-        batch = min(256, 2 * (num - len(seen)), patience)
-        drawn = generator.choice(len(aims), batch, p=new / tried / (new / tried).sum())
-        pairs = [_dig(board, int(aims[i]), generator) for i in drawn]
-        keys = class_keys(np.stack([question for question, _ in pairs]), (rows, cols))
-        for i, (question, answer), key in zip(drawn, pairs, keys, strict=True):
-            tried[i] += 1
-            if key in seen or np.count_nonzero(question) > most:
-                in_vain += 1
-                continue
-            if len(seen) == num:
-                break
-            questions[len(seen)], answers[len(seen)] = question, answer
-            seen.add(key)
-            new[i] += 1
-            in_vain = 0
-        if in_vain >= patience:
-            raise PuzzleError(
-                f"found only {len(seen)} of {num} {n}x{n} puzzles with {least} to {most} givens that differ under "
-                f"every symmetry: {in_vain} tries in a row gave no new one; ask for fewer or allow more givens"
-            )
+    with progress(description="generating", unit="puzzles", total=num) as bar:
+        while len(seen) < num:
+            batch = min(256, 2 * (num - len(seen)), patience)
+            drawn = generator.choice(len(aims), batch, p=new / tried / (new / tried).sum())
+            pairs = [_dig(board, int(aims[i]), generator) for i in drawn]
+            keys = class_keys(np.stack([question for question, _ in pairs]), (rows, cols))
+            for i, (question, answer), key in zip(drawn, pairs, keys, strict=True):
+                tried[i] += 1
+                if key in seen or np.count_nonzero(question) > most:
+                    in_vain += 1
+                    continue
+                if len(seen) == num:
+                    break
+                questions[len(seen)], answers[len(seen)] = question, answer
+                seen.add(key)
+                new[i] += 1
+                in_vain = 0
+            if in_vain >= patience:
+                raise PuzzleError(
+                    f"found only {len(seen)} of {num} {n}x{n} puzzles with {least} to {most} givens that differ under "
+                    f"every symmetry: {in_vain} tries in a row gave no new one; ask for fewer or allow more givens"
+                )
+            bar.update(len(seen) - bar.n)
     return questions, answers
 
 
