@@ -3,7 +3,7 @@ file.
 
 Rows of a random batch lie scattered over the file. Contiguous arrays have a byte offset, so a batch is one gather from
 the memory map (millions of rows a second; the file is never copied). Arrays without an offset (chunked or compressed
-by a repacking tool) are read through h5py, slowly but rightly. Native grids are put into frames on the way.
+by a repacking tool) are read through h5py, slowly but correctly. Native grids are put into frames on the way.
 """
 
 import mmap
@@ -125,7 +125,7 @@ class PuzzleFile:
             num_cells += sum(array.size for array in arrays)
             if num_rows > self.stamp[0] or num_cells > _MAX_RATIO * self.stamp[0]:
                 raise DataError(
-                    f"up to puzzle {puzzle_id!r} it declares {num_rows} rows of {num_cells} cells, which is much more "
+                    f"up to puzzle {puzzle_id!r} it declares {num_rows} rows of {num_cells} cells, much more "
                     f"than {self.stamp[0]} bytes can hold"
                 )
             if self.info.eos_id is not None:
@@ -167,19 +167,19 @@ class PuzzleFile:
         schema.check_example(self.info, array.name, array, shapes, rows, transforms)
         offset = array.id.get_offset()
         if offset is not None and offset + array.size > self.stamp[0]:
-            raise DataError(f"{array.name} ends behind the end of the file: the file is truncated")
+            raise DataError(f"{array.name} ends past the end of the file: the file is truncated")
         return -1 if offset is None else offset, shapes
 
     def _array(self, parent: h5py.Group, name: str) -> h5py.Dataset:
         """An array whose data lies in this file, of a size that the file may have."""
         array = _child(parent, name, h5py.Dataset)
         if array.external is not None or array.is_virtual:
-            raise DataError(f"{array.name} keeps its data in another place: links and external storage are refused")
+            raise DataError(f"{array.name} stores its data elsewhere: links and external storage are refused")
         if array.shape is None:
             raise DataError(f"{array.name} is an array without a shape")
         if prod(array.shape) * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
             raise DataError(
-                f"{array.name} is declared as {array.dtype} {array.shape}, which is much more than {self.stamp[0]} "
+                f"{array.name} is declared as {array.dtype} {array.shape}, much more than {self.stamp[0]} "
                 "bytes can hold"
             )
         if array.chunks is not None:
@@ -248,7 +248,7 @@ class PuzzleFile:
         """
         info, index = self.info, self.stores
         if len(rows) and (rows.min() < 0 or (rows >= index["rows"][stores]).any()):
-            raise IndexError(f"{self.path}: a row outside its array was asked for")
+            raise IndexError(f"{self.path}: a row lies outside its array")
         if shifts is not None and (info.eos_id is None or not ((shifts >= 0) & (shifts < 1)).all()):
             raise ArgumentError(f"{self.path}: shifts are for native grids (eos_id), allowed is 0 <= shift < 1")
         cells, starts = self._bytes, index["offset"][stores]
@@ -384,7 +384,7 @@ def _child(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Datas
     if link is None:
         raise DataError(f"{parent.name.rstrip('/')}/{name} is missing")
     if not isinstance(link, h5py.HardLink):
-        raise DataError(f"{parent.name.rstrip('/')}/{name} is a link to another place: links are refused")
+        raise DataError(f"{parent.name.rstrip('/')}/{name} is a link to another place; links are refused")
     child = parent[name]
     if not isinstance(child, kind):
         raise DataError(f"{child.name} is not a {kind.__name__.lower()}")

@@ -282,9 +282,7 @@ def test_arguments_that_are_not_allowed(tmp_path, options, message):
 def test_grids_that_do_not_fit_and_pairs_without_answer(tmp_path):
     pair = {"input": [[1] * 7], "output": [[1]]}
     wide = collected("wide", {"train": [pair], "test": [pair]}, TRAINING)
-    with pytest.raises(
-        DataError, match="example 0 of puzzle 'wide': the input grid has 7 x 1 cells once turned"
-    ):
+    with pytest.raises(DataError, match="example 0 of puzzle 'wide': the input grid has 7 x 1 cells once turned"):
         build(tmp_path, [*some_tasks(), wide], frame_shape=(6, 30))
     open_task = parse_task("open", {"train": [pair], "test": [{"input": [[1]]}]}, need_answers=False)
     with pytest.raises(PuzzleError, match="task open has a pair without output"):

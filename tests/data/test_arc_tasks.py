@@ -210,7 +210,7 @@ def test_zips_that_are_encrypted_twice_the_same_oddly_packed_or_damaged(tmp_path
     with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(member, GOOD)
         archive.writestr(member, GOOD)
-    with pytest.raises(DataError, match="there twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         read_collection(path)
 
 
@@ -218,7 +218,7 @@ def test_a_path_without_tasks(tmp_path):
     with pytest.raises(DataError, match="there is no such file or folder"):
         read_collection(tmp_path / "none")
     (tmp_path / "a.json").write_text(GOOD)
-    with pytest.raises(DataError, match=r"holds no ARC task: looked for data/training/\*.json"):
+    with pytest.raises(DataError, match=r"holds no ARC task; looked for data/training/\*.json"):
         read_collection(tmp_path)
 
 

@@ -188,7 +188,7 @@ def test_links_pipes_and_odd_names_in_folders(tmp_path, data):
         ("/dev/zero", "'data/training/x.json' is a link that leads out of the folder"),
         ("x.json", "'data/training/x.json' is a link that cannot be followed"),
         ("nowhere", "'data/training/x.json' is a link that cannot be followed"),
-        (None, "'data/training/x.json' is no regular file"),
+        (None, "'data/training/x.json' is not a regular file"),
     ],
 )
 def test_what_is_no_file_of_the_folder_is_refused(tmp_path, target, message):

@@ -77,9 +77,9 @@ def test_csv_of_rectangles_and_pieces(tmp_path, monkeypatch):
     rows = read_csv(path, (1, 6))
     assert rows.grid_shape == (1, 6) and rows.lines.tolist() == [2, 3, 4, 5] and rows.ratings.tolist() == [5, 5, 5, 6]
     assert [rows.sources[code] for code in rows.source_codes] == ["a", "a", "a", "b"]
-    with pytest.raises(DataError, match="rows.csv line 2: the question has 6 characters, which are no square: give"):
+    with pytest.raises(DataError, match="line 2: the question has 6 characters, which do not form a square: give"):
         read_csv(path)
-    with pytest.raises(DataError, match="6 characters, which are no 3x3 cells"):
+    with pytest.raises(DataError, match="6 characters, which do not form 3x3 cells"):
         read_csv(path, (3, 3))
 
 

@@ -63,7 +63,7 @@ def build_arc(
     has no more; num_workers: processes that draw them (None: one per core at hand; 1: this process alone);
     frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
     the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
-    Raises ArgumentError for other values, for two tasks of one name, and if a file is there already and `overwrite` is
+    Raises ArgumentError for other values, for two tasks of one name, and if a file exists and `overwrite` is
     not set; PuzzleError for a pair without output and DataError for a grid that does not fit its frame, naming the
     task.
     """
@@ -190,7 +190,7 @@ def _check_arguments(
     tasks: Sequence[CollectedTask], num_aug: int, seed: int, num_workers: int, frame_shape: tuple[int, int]
 ) -> None:
     if not tasks:
-        raise ArgumentError("there is no task to build from: at least one is needed")
+        raise ArgumentError("no task to build from: give at least one")
     if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1 or min(frame_shape) < 1:
         raise ArgumentError(
             f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}, frame_shape {tuple(frame_shape)}: "

@@ -78,11 +78,11 @@ def read_collection(
     """Read and check every task of a folder or a zip.
 
     frame_shape: the largest grid. Raises DataError naming the file, and for a bad task also the task, the pair and the
-    cell: a path that is neither folder nor zip; in a folder, what is no regular file, or a link that leads out of it;
-    a zip that is damaged or holds an encrypted member or one whose name is absolute or leaves its folder; a file above
-    MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file without its solutions or the reverse; no task at
-    all; a task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs, or
-    with a name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other
+    cell: a path that is neither folder nor zip; in a folder, anything but a regular file, or a link that leads out of
+    it; a zip that is damaged or holds an encrypted member or one whose name is absolute or leaves its folder; a file
+    above MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file without its solutions or the reverse; no task
+    at all; a task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs,
+    or with a name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other
     errors remain.
     """
     path = Path(path)
@@ -107,7 +107,7 @@ def read_collection(
                 raise DataError(message) from None
             left_out.append(message)
     if not tasks and not left_out and not notes:
-        raise DataError(f"{path} holds no ARC task: looked for {_LAYOUTS}")
+        raise DataError(f"{path} holds no ARC task; looked for {_LAYOUTS}")
     tasks.sort(key=lambda task: (task.name, task.member))
     return ArcCollection(name, tuple(tasks), tuple(left_out), tuple(notes))
 
@@ -136,7 +136,7 @@ def _file_inside(root: Path, path: Path, file: Path, member: str) -> Path:
     if not target.is_relative_to(root):
         raise DataError(f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place")
     if not target.is_file():
-        raise DataError(f"{path}: {member!r} is no regular file")
+        raise DataError(f"{path}: {member!r} is not a regular file")
     return target
 
 
@@ -149,14 +149,14 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                 _check_member(path, info)
                 if _is_known((), info.filename):
                     if info.filename in members:
-                        raise DataError(f"{path}: the member {info.filename!r} is there twice")
+                        raise DataError(f"{path}: the member {info.filename!r} occurs twice")
                     members[info.filename] = info
             _check_sizes(path, {member: info.file_size for member, info in members.items()})
             return {member: archive.read(members[member]) for member in sorted(members)}
     except DataError:
         raise
     except Exception as error:  # what zipfile raises for a damaged archive depends on the damage
-        raise DataError(f"{path} is no folder and cannot be read as a zip: {error}") from error
+        raise DataError(f"{path} is not a folder, and cannot be read as a zip: {error}") from error
 
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:

@@ -73,8 +73,8 @@ def read_csv(
         side = math.isqrt(num_cells)
         shape = check_grid_shape((side, side)) if grid_shape is None else grid_shape
         if math.prod(shape) != num_cells:
-            form = "square: give the height and the width" if grid_shape is None else f"{shape[0]}x{shape[1]} cells"
-            raise DataError(f"the question has {num_cells} characters, which are no {form}")
+            form = "a square: give the height and the width" if grid_shape is None else f"{shape[0]}x{shape[1]} cells"
+            raise DataError(f"the question has {num_cells} characters, which do not form {form}")
         return shape, {character: cell for cell, character in enumerate(CHARACTERS)}
 
     rows = MazeRows(**read_rows(path, layout, _are_right, _what_is_wrong, skipped))
@@ -125,7 +125,7 @@ def build_maze(
 
     subsample_size draws that many training mazes; augment stores each training maze in its 8 dihedral views (square
     mazes only, as a quarter turn swaps the sides). The same rows, options and seed give the same bytes. Raises
-    ArgumentError for options that do not fit the rows, and if a file is there already and `overwrite` is not set.
+    ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is not set.
     """
     paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
     if not overwrite:

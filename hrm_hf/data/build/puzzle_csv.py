@@ -90,7 +90,7 @@ def _read_pieces(path: Path, file: io.BufferedReader, text: io.TextIOWrapper, is
         while line := text.readline(_MAX_ROW):
             in_row, left = in_row + len(line), left - len(line)
             if in_row >= _MAX_ROW:
-                raise DataError(f"{path}: a row has more characters than allowed, {_MAX_ROW}")
+                raise DataError(f"{path}: a row has more than {_MAX_ROW} characters")
             if left < 0:
                 raise DataError(f"{path}: it unpacks to more than {_MAX_RATIO} times its size")
             yield line

@@ -119,7 +119,7 @@ def build_sudoku(
 
     min_difficulty keeps rows whose rating is at least that, in both splits; subsample_size then draws that many
     training puzzles; num_aug variants are added to each training puzzle. The same rows, options and seed give the same
-    bytes. Raises ArgumentError for options that do not fit the rows, and if a file is there already and `overwrite` is
+    bytes. Raises ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is
     not set.
     """
     paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
