@@ -110,10 +110,7 @@ def test_a_missing_hub_file_is_told_with_the_ways_out(command, tmp_path, capsys)
         (["--train-source", "FILE", "--num-test", "1"], "--num-test belongs to --train-source generate"),
         (["--train-source", "FILE", "--min-steps", "1"], "--min-steps belongs to --train-source generate"),
         (["--train-source", "FILE", "--test-source", "FILE", "--seed", "-1"], "--seed is -1"),
-        (
-            ["--train-source", "FILE", "--test-source", "FILE", "--size", "4"],
-            "25 characters, which do not form 4x4 cells",
-        ),
+        (["--train-source", "FILE", "--test-source", "FILE", "--size", "4"], "25 characters, which do not form 4x4"),
         (["--train-source", "FILE", "--test-source", "FILE", "--subsample-size", "9"], "allowed are 1 to 4"),
         (["--train-source", "generate", "--test-source", "FILE"], "--test-source does not go with"),
         (["--train-source", "generate", "--skip-bad"], "--skip-bad does not go with"),
