@@ -9,7 +9,9 @@ import math
 import numpy as np
 
 from ..hrm.errors import ArgumentError
-from ..hrm.maze import FREE, GOAL, START, WALL, check_grid_shape, class_keys, distances_to_goal, follow_rule
+from ..hrm.maze import FREE, GOAL, START, WALL, as_grids, check_grid_shape, distances_to_goal
+from ..hrm.symmetry import dihedral
+from .maze_answers import follow_rule
 
 _BATCH_CELLS = 200_000  # cells of the mazes tried at once
 _PATIENCE_CELLS = 20_000_000  # give up after so many cells of mazes in a row without a new one (30x30: 22,222 mazes)
@@ -27,7 +29,7 @@ def generate_mazes(
 
     The share of walls is drawn uniformly between the two bounds. The shortest way from S to G has at least `min_steps`
     steps (default: rows + cols - 4, so 12 for 8x8; the published 30x30 mazes have 109 and more). Answers follow
-    `maze.follow_rule`. No two mazes are equal under the 8 dihedral symmetries, so a data set can be split anywhere.
+    `follow_rule`. No two mazes are equal under the 8 dihedral symmetries, so a data set can be split anywhere.
 
     Raises ArgumentError for impossible arguments, and, saying how many it found and what to lower, when many tries in
     a row give no new maze.
@@ -72,6 +74,14 @@ def generate_mazes(
                 f"{tries_in_vain} tries in a row gave no new one; lower min_steps (now {min_steps}) or the number"
             )
     return questions, follow_rule(questions)
+
+
+def class_keys(grids: np.ndarray) -> list[bytes]:
+    """One key per grid (M, rows, cols), equal for grids that are equal under one of the 8 dihedral symmetries."""
+    grids = as_grids(grids)
+    turns = range(8) if grids.shape[1] == grids.shape[2] else (0, 2, 4, 5)  # the others swap the sides
+    views = [np.ascontiguousarray(dihedral(grids, k)) for k in turns]
+    return [min(view[number].tobytes() for view in views) for number in range(len(grids))]
 
 
 def _try(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hrm.errors import ArgumentError
-from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

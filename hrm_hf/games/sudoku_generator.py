@@ -8,7 +8,7 @@ anywhere.
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import check_box_shape
+from ..hrm.sudoku import check_box_shape
 from .sudoku_solver import Board
 from .sudoku_symmetry import class_keys
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import check_box_shape, units
+from ..hrm.sudoku import check_box_shape, units
 
 
 def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple[int, np.ndarray | None]:

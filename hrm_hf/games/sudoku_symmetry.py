@@ -19,7 +19,7 @@ from math import factorial, prod
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import box_of_cell, check_box_shape
+from ..hrm.sudoku import box_of_cell, check_box_shape
 
 _CHUNK_CELLS = 1 << 20  # cells worked on at once: bounds memory whatever M is, and stays inside a CPU's cache
 _LONGEST_LISTED = 4  # elements whose permutations are looked up in a table: the lines of a block, its blocks

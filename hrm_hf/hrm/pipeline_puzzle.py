@@ -4,17 +4,14 @@
     solver("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
     -> {"solution": "5346...", "segments": 3, "confidence": 0.98, "valid": True}
 
-What an item asks of the model and what becomes of the answers stands in puzzle_questions. The batching is this file's
-own: all items of a list are checked before the first is solved, errors name the item, and rows of several items are
-at work together, the next one taking the place of one that has halted, none of which the base class does.
-
-B batch, S cells.
+What an item asks of the model, and what becomes of the answers, is in puzzle_questions. This file batches by itself,
+because the base class does none of this: all items of a list are checked before the first is solved, errors name the
+item, and rows of several items are at work together.
 """
 
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -25,12 +22,11 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
-from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, Row, RowAnswer
-from .shown_value import shown
+from .puzzle_questions import ArcTaskQuestion, GridQuestion
+from .shown_value import is_integer, shown
 from .solving import SolvedRow, check_compute_dtype
 
-GRID_KEYS = ("puzzle", "puzzle_identifier")
-TASK_KEYS = ("task", "name")
+Question = GridQuestion | ArcTaskQuestion
 PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
 DEFAULT_BATCH_SIZE = 32
 MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
@@ -101,12 +97,14 @@ class PuzzleSolvingPipeline(Pipeline):
         own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
         preprocess_params = self._preprocess_params | own_preprocess_params
         forward_params = self._forward_params | own_forward_params
+        # A list, or a column of a data set
         if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, bytearray, memoryview, tuple)):
-            questions = list(self._numbered(puzzles, preprocess_params, hint=True))  # or a column
+            questions = list(self._numbered(puzzles, preprocess_params, hint=True))
             return list(self._solve(questions, batch_size, forward_params))
         if isinstance(puzzles, (Iterator, Dataset)):
-            questions = self._numbered(_items(puzzles), preprocess_params)
-            return self._solve(questions, batch_size, forward_params)
+            if isinstance(puzzles, Sized) and not isinstance(puzzles, Iterator):  # map-style: need not be iterable
+                puzzles = map(puzzles.__getitem__, range(len(puzzles)))
+            return self._solve(self._numbered(puzzles, preprocess_params), batch_size, forward_params)
         if not isinstance(puzzles, (str, np.ndarray, torch.Tensor, dict)):
             raise PuzzleError(
                 f"an input of type {type(puzzles).__name__}; allowed: one grid as a string, an array, a tensor or a "
@@ -124,13 +122,9 @@ class PuzzleSolvingPipeline(Pipeline):
         """
         if not isinstance(item, dict):
             item = {"puzzle": item}
-        if "task" in item:
-            if set(item) != set(TASK_KEYS):
-                raise PuzzleError(
-                    f"an ARC task with the keys {shown(list(item))}; needed are 'task' and 'name', no others"
-                )
+        if set(item) == {"task", "name"}:
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
-        if "puzzle" not in item or any(key not in GRID_KEYS for key in item):
+        if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
             raise PuzzleError(
                 f"a dict with the keys {shown(list(item))}; allowed: 'puzzle' and 'puzzle_identifier', or for an "
                 "ARC task 'task' and 'name'"
@@ -142,7 +136,7 @@ class PuzzleSolvingPipeline(Pipeline):
             )
         return GridQuestion(self.processor, item["puzzle"], self._table_row(item.get("puzzle_identifier", 0)))
 
-    def postprocess(self, answered: tuple[Question, list[RowAnswer]]) -> dict[str, Any]:
+    def postprocess(self, answered: tuple[Question, list[SolvedRow]]) -> dict[str, Any]:
         """One result, see `__call__`, from a question and the answers to its rows."""
         question, answers = answered
         return question.result(answers)
@@ -182,7 +176,9 @@ class PuzzleSolvingPipeline(Pipeline):
             forward_params["compute_dtype"] = compute_dtype
         return preprocess_params, forward_params, {}
 
-    def _forward(self, rows: Iterable[Row], batch_size: int, **forward_params: Any) -> Iterator[SolvedRow]:
+    def _forward(
+        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **forward_params: Any
+    ) -> Iterator[SolvedRow]:
         """Called without the base class's `forward`, which is for one batch: the model has its own queue."""
         return self.model.solve_queue(rows, batch_size, **forward_params)
 
@@ -190,7 +186,7 @@ class PuzzleSolvingPipeline(Pipeline):
         num_identifiers = self.model.config.num_puzzle_identifiers
         if isinstance(identifier, str):
             return self.processor.find_identifier(identifier)
-        if not _is_int(identifier) or not 0 <= identifier < num_identifiers:
+        if not is_integer(identifier) or not 0 <= identifier < num_identifiers:
             raise PuzzleError(
                 f"puzzle_identifier is {shown(identifier)}; allowed: integers from 0 to {num_identifiers - 1}, the "
                 "rows of the model's puzzle table, and their names"
@@ -209,7 +205,7 @@ class PuzzleSolvingPipeline(Pipeline):
     def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
         """Results of questions in their order; the model works on rows of as many questions as it needs."""
         waiting: deque[Question] = deque()  # not all of their rows are answered
-        answers: list[RowAnswer] = []  # to rows of the waiting questions, in order
+        answers: list[SolvedRow] = []  # to rows of the waiting questions, in order
 
         def all_rows():
             for question in questions:
@@ -217,15 +213,11 @@ class PuzzleSolvingPipeline(Pipeline):
                 yield from question.rows()
 
         for row in self._forward(all_rows(), batch_size, **forward_params):
-            answers.append(RowAnswer(row.sequence, row.segments, _sigmoid(row.q_halt_logit)))
+            answers.append(row)
             while waiting and len(answers) >= waiting[0].num_rows:
                 question = waiting.popleft()
                 yield self.postprocess((question, answers[: question.num_rows]))
                 del answers[: question.num_rows]
-
-
-def _sigmoid(logit: float) -> float:
-    return torch.tensor(logit).sigmoid().item()
 
 
 def _check_fit(model: Any, processor: HrmProcessor) -> None:
@@ -245,19 +237,8 @@ def _check_fit(model: Any, processor: HrmProcessor) -> None:
         )
 
 
-def _items(source: Iterator | Dataset) -> Iterable[Any]:
-    """The items of a stream; a map-style dataset need not be iterable."""
-    if isinstance(source, Dataset) and isinstance(source, Sized):
-        return (source[index] for index in range(len(source)))
-    return source
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:
-    if value is not None and (not _is_int(value) or not 1 <= value <= largest):
+    if value is not None and (not is_integer(value) or not 1 <= value <= largest):
         raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")
     return value
 

@@ -1,17 +1,15 @@
 """HrmProcessor: between a puzzle as a person writes it and the token ids that the model reads.
 
-What differs from task to task stands in puzzle_codecs; the processor adds batching, the written forms, the names of
-the puzzle identifiers, and saving.
+What differs from task to task is in puzzle_codecs; the processor adds batching, the written forms, the names of the
+puzzle identifiers, and saving.
 
 B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
 import copy
 import json
-import math
 import os
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +18,26 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
-from .errors import ArgumentError, CheckpointError, PuzzleError
-from .puzzle_codecs import CODECS, PuzzleCodec, Shape
+from .errors import ArgumentError, CheckpointError, HrmError, PuzzleError
+from .grids import MAX_CELLS, check_shape, place
+from .puzzle_codecs import CODECS, PuzzleCodec
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from .shown_value import shown
+from .shown_value import is_integer, shown
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
-_INTEGERS = (
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-)
-_MAX_CELLS = 1_000_000  # a larger tensor or array is no puzzle, and a list of more identifiers no batch
+_ANY_SIZE = range(1, MAX_CELLS + 1)  # cells of a grid; the codec of a task may allow less
 _MAX_SETTINGS_BYTES = 1 << 20
 
 
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
 
-    A puzzle is a string with one character per cell, for mazes and ARC as lines or a list of lines, a nested or a flat
-    list of cell numbers, an array or a tensor. In a call a list is always a batch of puzzles.
+    A puzzle is text with one character per cell, a list of lines, a nested or a flat list of cell numbers, an array or
+    a tensor; an ARC grid needs its rows. In a call a list is always a batch of puzzles.
 
-    The names of the puzzle identifiers, up to a million for ARC, are a file of their own beside it, like a vocabulary
-    (puzzle_identifiers.txt); it is saved and loaded with the processor.
+    The names of the puzzle identifiers, up to a million for ARC, have a file of their own, puzzle_identifiers.txt,
+    which is saved and loaded with the processor, like a vocabulary.
 
     Args:
         task: name of the game, a key of `CODECS` in puzzle_codecs, which also says how to add a game of your own.
@@ -66,22 +61,22 @@ class HrmProcessor(ProcessorMixin):
         super().__init__()
         if not isinstance(task, str) or task not in CODECS:
             raise ArgumentError(
-                f"task is {shown(task)}; allowed: {', '.join(map(repr, CODECS))}; a task of your own is first "
-                "entered in CODECS of puzzle_codecs"
+                f"task is {shown(task)}; allowed: {', '.join(map(repr, CODECS))}, and tasks of your own that you "
+                "have entered in CODECS of puzzle_codecs"
             )
         self.task = task
-        self.grid_shape = _shape("grid_shape", grid_shape)
-        self.box_shape = CODECS[task].fit(
-            self.grid_shape, None if box_shape is None else _shape("box_shape", box_shape)
-        )
+        self.grid_shape = check_shape("grid_shape", grid_shape, _ANY_SIZE, ArgumentError)
+        if box_shape is not None:
+            box_shape = check_shape("box_shape", box_shape, _ANY_SIZE, ArgumentError)
+        self.box_shape = CODECS[task].fit(self.grid_shape, box_shape)
         self.puzzle_identifiers = puzzle_identifiers
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
         """The settings in processor_config.json, with the names of the puzzle identifiers where there are any.
 
-        A checkpoint that does not say its task is an error instead of a default processor. Nothing else is read: what
-        the base class looks for besides (chat templates, an audio tokenizer that may lie anywhere) no puzzle needs.
+        A checkpoint that does not say its task is an error, not a default processor. Nothing else is read: no puzzle
+        needs what the base class also looks for (chat templates, an audio tokenizer that may lie anywhere).
 
         Raises:
             CheckpointError: no processor_config.json, one without a task, or a damaged file.
@@ -122,7 +117,7 @@ class HrmProcessor(ProcessorMixin):
         if self.puzzle_identifiers is not None:
             files.append(str(self.puzzle_identifiers.save(save_directory)))
         else:
-            names_file.unlink(missing_ok=True)  # another processor's names, if any, would be loaded with this one
+            names_file.unlink(missing_ok=True)  # the names of another processor
         if push_to_hub:  # not the base class's own: it would upload before the names are written
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
@@ -201,10 +196,9 @@ class HrmProcessor(ProcessorMixin):
         """
         ids = np.asarray(self._encode_grid(self._read_question(puzzle)))
         if ids.min() < 0 or ids.max() >= self.vocab_size:
-            cell = int(np.argmax((ids < 0) | (ids >= self.vocab_size)))
+            cell = tuple(np.argwhere((ids < 0) | (ids >= self.vocab_size))[0])
             raise PuzzleError(
-                f"row {cell // ids.shape[1] + 1}, column {cell % ids.shape[1] + 1} has the token id {ids.flat[cell]}, "
-                f"which is not in the vocabulary of {self.vocab_size}"
+                f"{place(*cell)} has the token id {ids[cell]}, which is not in the vocabulary of {self.vocab_size}"
             )
         return ids.reshape(-1).astype(np.int64)
 
@@ -223,12 +217,17 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             ArgumentError: ids that are no integers or of another number than cells, or a form that no puzzle has.
         """
-        ids = self._checked_ids(ids)
+        if isinstance(ids, torch.Tensor | np.ndarray):
+            ids = _as_array(ids, "ids", ArgumentError, (self.num_cells,))
+        elif isinstance(ids, list | tuple) and len(ids) == self.num_cells and all(map(is_integer, ids)):
+            ids = np.array(ids)
+        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
+            raise ArgumentError(f"ids are {shown(ids)}; expected integers, one for each of {self.num_cells} cells")
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
             return self._write(grid, like)
-        if isinstance(like, torch.Tensor) and (like.is_floating_point() or like.dtype in _INTEGERS):
+        if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
             return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
         if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
             return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
@@ -248,10 +247,12 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             ArgumentError: as `decode`, or another number of rows than of puzzles.
         """
-        if not isinstance(like, (list, tuple)):
+        if not isinstance(like, list | tuple):
             raise ArgumentError(f"like is {shown(like)}; allowed: the list of puzzles as they came in")
-        if not isinstance(sequences, (list, tuple)):
-            sequences = self._checked_ids(sequences, rows=len(like))
+        if isinstance(sequences, torch.Tensor | np.ndarray):
+            sequences = list(_as_array(sequences, "sequences", ArgumentError, (len(like), self.num_cells)))
+        if not isinstance(sequences, list | tuple):
+            raise ArgumentError(f"sequences are {shown(sequences)}; allowed: (puzzles, cells) token ids")
         if len(sequences) != len(like):
             raise ArgumentError(f"{len(sequences)} rows of token ids for {len(like)} puzzles: give one for each")
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
@@ -285,7 +286,9 @@ class HrmProcessor(ProcessorMixin):
             PuzzleError: one that cannot be read.
         """
         if isinstance(puzzle, torch.Tensor):
-            puzzle = _as_array(puzzle)
+            if puzzle.numel() > MAX_CELLS:  # however little memory it takes: what follows copies it
+                raise PuzzleError(f"a tensor of shape {tuple(puzzle.shape)} is no puzzle: at most {MAX_CELLS} cells")
+            puzzle = _as_array(puzzle, "a puzzle", PuzzleError)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
             raise PuzzleError(
                 f"a puzzle of type {type(puzzle).__name__} ({shown(puzzle)}); allowed: a string, a list, an array, a "
@@ -312,11 +315,11 @@ class HrmProcessor(ProcessorMixin):
         if isinstance(identifier, str):
             if self.puzzle_identifiers is None:
                 raise PuzzleError(
-                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (there "
-                    f"was no {FILE_NAME} beside its processor_config.json); give integers"
+                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (no "
+                    f"{FILE_NAME} beside its processor_config.json); give integers"
                 )
             return self.puzzle_identifiers.find(identifier)
-        if not isinstance(identifier, Integral) or isinstance(identifier, bool) or not 0 <= identifier < 2**63:
+        if not is_integer(identifier) or not 0 <= identifier < 2**63:
             raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: integers >= 0 and names")
         if self.puzzle_identifiers is not None and identifier >= len(self.puzzle_identifiers):
             raise PuzzleError(
@@ -326,22 +329,14 @@ class HrmProcessor(ProcessorMixin):
         return int(identifier)
 
     def hint(self, puzzles: Any) -> str:
-        """What to add to an error when a list that should be a batch looks like the rows or the cells of one grid."""
-        if not isinstance(puzzles, list) or not puzzles:
+        """What to add to an error when a list that should be a batch can be read as one grid."""
+        if not isinstance(puzzles, list):
             return ""
-        rows, columns = self.grid_shape
-        is_rows = len(puzzles) == rows and all(
-            isinstance(row, (str, list, tuple)) or isinstance(row, np.ndarray) and row.ndim == 1 for row in puzzles
-        )
-        is_rows = is_rows and all(len(row) == columns for row in puzzles)
-        is_number_rows = all(  # of another size than the model's: usual for ARC
-            isinstance(row, (list, tuple)) and len(row) != self.num_cells and all(map(_is_number, row))
-            for row in puzzles
-        )
-        is_cells = len(puzzles) == self.num_cells and all(map(_is_number, puzzles))
-        if is_rows or is_number_rows or is_cells:
-            return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
-        return ""
+        try:
+            self.read(puzzles)
+        except Exception:  # of a codec of the user's own, whatever it raises
+            return ""
+        return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
 
     def _read_question(self, puzzle: Any) -> np.ndarray:
         grid = self.read(puzzle)
@@ -364,37 +359,12 @@ class HrmProcessor(ProcessorMixin):
         names = self.vocabulary
         return ["".join(names[token] for token in row) for row in self._encode_grid(grid).tolist()]
 
-    def _checked_ids(self, ids: Any, rows: int | None = None) -> np.ndarray:
-        """Token ids as an array (S,), or (rows, S). ArgumentError unless they are integers of that shape."""
-        wanted = (self.num_cells,) if rows is None else (rows, self.num_cells)
-        try:
-            if isinstance(ids, np.ndarray | torch.Tensor):
-                if tuple(ids.shape) != wanted:  # before anything is copied
-                    raise ArgumentError(
-                        f"ids have shape {tuple(ids.shape)}; one {self.task} puzzle has {self.num_cells} cells"
-                    )
-                array = ids.detach().cpu().numpy() if isinstance(ids, torch.Tensor) else ids
-            else:
-                if isinstance(ids, list | tuple) and len(ids) != wanted[0]:
-                    raise ArgumentError(f"{len(ids)} ids; one {self.task} puzzle has {self.num_cells} cells")
-                array = np.asarray(ids)
-        except ArgumentError:
-            raise
-        except Exception as error:  # whatever the object's own methods raise
-            raise ArgumentError(f"ids are {shown(ids)}; allowed: {self.num_cells} integers") from error
-        if array.shape != wanted or array.dtype.kind not in "iu":
-            raise ArgumentError(
-                f"ids are {shown(ids)}, as an array {array.dtype} of shape {array.shape}; allowed: integers, one for "
-                f"each of the {self.num_cells} cells"
-            )
-        return array
-
     def _identifiers(self, identifiers: int | str | Sequence[int | str] | None, num_puzzles: int) -> np.ndarray:
         """Puzzle identifiers as (B,) int64."""
         if identifiers is None:
             return np.zeros(num_puzzles, dtype=np.int64)
-        if isinstance(identifiers, (np.ndarray, torch.Tensor)):
-            identifiers = _identifier_list(identifiers)
+        if isinstance(identifiers, torch.Tensor | np.ndarray):
+            identifiers = _as_array(identifiers, "puzzle_identifiers", PuzzleError, (num_puzzles,), ()).tolist()
         if not isinstance(identifiers, Sequence) or isinstance(identifiers, (str, bytes, bytearray, memoryview)):
             identifiers = [identifiers]
         if len(identifiers) != num_puzzles:
@@ -402,39 +372,25 @@ class HrmProcessor(ProcessorMixin):
         return np.array([self.find_identifier(identifier) for identifier in identifiers], dtype=np.int64)
 
 
-def _shape(name: str, shape: Sequence[int]) -> Shape:
-    """Two positive integers as a tuple, from the list that a JSON file holds."""
-    fits = isinstance(shape, (list, tuple)) and len(shape) == 2
-    if not fits or not all(_is_number(size) and 0 < size < 2**31 for size in shape):
-        raise ArgumentError(f"{name} is {shown(shape)}; allowed: two integers above 0, for instance (9, 9)")
-    return int(shape[0]), int(shape[1])
+def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int, ...]) -> np.ndarray:
+    """A tensor or an array as an array.
 
-
-def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.is_nested or tensor.is_quantized:
-        raise PuzzleError("a nested or quantized tensor cannot be read as a puzzle; give a dense one of integers")
-    if tensor.numel() > _MAX_CELLS:  # however little memory it takes: what follows copies it
-        raise PuzzleError(f"a tensor of shape {tuple(tensor.shape)} is no puzzle: at most {_MAX_CELLS} cells are read")
+    Raises `error` for one of none of the shapes, before anything is copied, and for a tensor that NumPy cannot hold.
+    """
+    if shapes and tuple(values.shape) not in shapes:
+        raise error(f"{name} of shape {tuple(values.shape)}; expected {' or '.join(map(str, shapes))}")
+    if isinstance(values, np.ndarray):
+        return values
     try:
-        tensor = tensor.detach().cpu()
-        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
-    except (RuntimeError, TypeError) as error:
-        raise PuzzleError(
-            f"a tensor of {tensor.dtype} ({tensor.layout}, device {tensor.device}) cannot be read as a puzzle; give a "
+        if values.is_nested or values.is_quantized:
+            raise TypeError
+        dense = values.detach().cpu()
+        return (dense.double() if dense.is_floating_point() else dense).numpy()  # numpy has no bfloat16
+    except (RuntimeError, TypeError) as reason:
+        raise error(
+            f"{name} as a tensor of {values.dtype} ({values.layout}, device {values.device}) cannot be read; give a "
             "dense one of integers"
-        ) from error
-
-
-def _identifier_list(identifiers: np.ndarray | torch.Tensor) -> list | int:
-    """Identifiers of an array or a tensor, which must hold integers."""
-    shape, dtype = tuple(identifiers.shape), identifiers.dtype
-    integers = dtype in _INTEGERS if isinstance(identifiers, torch.Tensor) else dtype.kind in "iuUO"  # U, O: names
-    if not integers or len(shape) > 1 or math.prod(shape) > _MAX_CELLS:
-        raise PuzzleError(f"puzzle_identifiers are {dtype} of shape {shape}; allowed: integers, one for each puzzle")
-    try:
-        return identifiers.tolist()
-    except (RuntimeError, TypeError) as error:
-        raise PuzzleError(f"puzzle_identifiers of {dtype} cannot be read; give a dense tensor of integers") from error
+        ) from reason
 
 
 def _find(path: str, filename: str, hub_arguments: dict[str, Any]) -> str | None:
@@ -447,17 +403,13 @@ def _read_settings(file: str) -> dict[str, Any]:
     try:
         with open(file, "rb") as opened:
             content = opened.read(_MAX_SETTINGS_BYTES + 1)
-        settings = json.loads(content.decode("utf-8")) if len(content) <= _MAX_SETTINGS_BYTES else None
+        settings = json.loads(content) if len(content) <= _MAX_SETTINGS_BYTES else None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON: {shown(str(error))}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{file} is no JSON object of at most {_MAX_SETTINGS_BYTES} bytes")
     settings.pop("puzzle_identifiers", None)  # they come from their own file
     return settings
-
-
-def _is_number(cell: Any) -> bool:
-    return isinstance(cell, Integral) and not isinstance(cell, bool)
 
 
 __all__ = ["CODECS", "HrmProcessor", "PuzzleCodec"]

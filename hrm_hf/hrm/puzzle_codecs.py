@@ -1,7 +1,7 @@
 """What differs from task to task: one `PuzzleCodec` per game, made from functions of the game's own module.
 
-The processor, the pipeline and the evaluation know a task through its codec only, so that a further task needs no
-change in any of them.
+The processor, the pipeline and the evaluation know a task through its codec only, so a further task changes none of
+them.
 
 B batch, S cells (rows * columns of the grid), V vocabulary.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from .arc import FRAME_SHAPE, cut, frame, parse_grid
 from .arc import draw as draw_arc
 from .arc import vocabulary as arc_vocabulary
-from .errors import ArgumentError, PuzzleError
-from .maze import check_grid_shape as check_maze_shape
+from .errors import ArgumentError
+from .grids import MAX_CELLS, Shape, check_shape
 from .maze import check_question, path_checks
 from .maze import decode as decode_maze
 from .maze import draw as draw_maze
@@ -24,14 +24,11 @@ from .maze import encode as encode_maze
 from .maze import is_solution as is_maze_solution
 from .maze import parse as parse_maze
 from .maze import vocabulary as maze_vocabulary
-from .sudoku import BLANK_ID, check_givens, is_solution, parse
+from .sudoku import BLANK_ID, BOX_SHAPE_OF_SIZE, SYMBOLS, check_givens, is_solution, parse
 from .sudoku import decode as decode_sudoku
 from .sudoku import draw as draw_sudoku
 from .sudoku import encode as encode_sudoku
 from .sudoku import vocabulary as sudoku_vocabulary
-from .sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
-
-Shape = tuple[int, int]
 
 
 def no_box_shape(grid_shape: Shape, box_shape: Shape | None) -> None:
@@ -78,25 +75,20 @@ class PuzzleCodec:
 
 def _fit_sudoku(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     size = grid_shape[0]
-    if grid_shape[1] != size:
-        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square")
+    if grid_shape[1] != size or not 2 <= size < len(SYMBOLS):
+        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square, with 2 to {len(SYMBOLS) - 1} rows")
     if box_shape is None and size not in BOX_SHAPE_OF_SIZE:
         usual = ", ".join(f"({n}, {n})" for n in BOX_SHAPE_OF_SIZE)
         raise ArgumentError(f"grid_shape is {grid_shape}; allowed for a Sudoku without box_shape: {usual}")
     box_shape = box_shape or BOX_SHAPE_OF_SIZE[size]
     if box_shape[0] * box_shape[1] != size:
         raise ArgumentError(f"box_shape is {box_shape}; a box of a {size}x{size} Sudoku must hold {size} cells")
-    if not 2 <= size < len(SYMBOLS):
-        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku has 2 to {len(SYMBOLS) - 1} rows")
     return box_shape
 
 
 def _fit_maze(grid_shape: Shape, box_shape: Shape | None) -> None:
     no_box_shape(grid_shape, box_shape)
-    try:
-        check_maze_shape(grid_shape)
-    except PuzzleError as error:
-        raise ArgumentError(str(error)) from error
+    check_shape("grid_shape", grid_shape, range(2, MAX_CELLS + 1), ArgumentError)
 
 
 def _fit_arc(grid_shape: Shape, box_shape: Shape | None) -> None:

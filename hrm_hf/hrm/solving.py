@@ -37,7 +37,12 @@ class SolvedRow(NamedTuple):
 
     sequence: np.ndarray  # (S,) int64 codes, from the puzzle's last segment
     segments: int  # spent on the puzzle
-    q_halt_logit: float  # of the last segment; its sigmoid is the confidence
+    q_halt_logit: float  # of the last segment
+
+    @property
+    def confidence(self) -> float:
+        """The sigmoid of `q_halt_logit`, computed in float32."""
+        return torch.tensor(self.q_halt_logit).sigmoid().item()
 
 
 class FinishedRows(NamedTuple):

@@ -7,8 +7,8 @@ import pytest
 from paths import ROOT
 
 from hrm_hf.data.reader import PuzzleFile
-from hrm_hf.games.maze_generator import generate_mazes
-from hrm_hf.hrm.maze import WALL, class_keys, decode, to_text
+from hrm_hf.games.maze_generator import class_keys, generate_mazes
+from hrm_hf.hrm.maze import WALL, decode, to_text
 
 SCRIPT = ROOT / "convert" / "build_maze.py"
 

@@ -17,8 +17,9 @@ from transformers import pipeline
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.data import load_puzzles
+from hrm_hf.games.sudoku_symmetry import class_keys
 from hrm_hf.hrm.compiled import compiled_block
-from hrm_hf.hrm.sudoku import class_keys, decode
+from hrm_hf.hrm.sudoku import decode
 
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"

@@ -17,7 +17,8 @@ from hrm_hf.data.build import arc_builder
 from hrm_hf.data.build.arc_builder import build_arc, draw_variants, pair_cells, variant_names
 from hrm_hf.data.build.arc_mixture import BOTH
 from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, CollectedTask
-from hrm_hf.hrm.arc import ArcAugmentation, cut, frame, parse_task
+from hrm_hf.games.arc_task import draw_augmentations, parse_task
+from hrm_hf.hrm.arc import ArcAugmentation, cut, frame
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME
 
@@ -176,7 +177,7 @@ def plain_variants(task, num_aug, generator):
     def content(augmentation):
         return sorted([augmentation.apply(grid).tolist() for grid in pair] for pair in task.train + task.test)
 
-    transforms, colours = ArcAugmentation.draw(num_aug, generator)
+    transforms, colours = draw_augmentations(num_aug, generator)
     chosen, contents = [ArcAugmentation.identity()], [content(ArcAugmentation.identity())]
     for _ in range(5):
         for transform, colour_map in zip(transforms, colours, strict=True):
@@ -184,7 +185,7 @@ def plain_variants(task, num_aug, generator):
             if len(chosen) <= num_aug and content(augmentation) not in contents:
                 chosen.append(augmentation)
                 contents.append(content(augmentation))
-        transforms, colours = ArcAugmentation.draw(num_aug, generator)
+        transforms, colours = draw_augmentations(num_aug, generator)
     return chosen
 
 
@@ -220,7 +221,7 @@ def test_variants_are_all_different_and_as_many_as_there_are(kind, num_aug):
 def test_rows_and_names_equal_those_of_one_augmentation_at_a_time():
     task = parse_task("t", made_up_task(5, side=6))
     generator = np.random.default_rng(0)
-    transforms, colours = ArcAugmentation.draw(50, generator)
+    transforms, colours = draw_augmentations(50, generator)
     transforms[:8], colours[:8] = np.arange(8), np.arange(10)
     names = variant_names("some-task", transforms, colours)
     cells = pair_cells(task.train[0], transforms, colours)

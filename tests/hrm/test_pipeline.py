@@ -396,7 +396,7 @@ def test_arc_tasks_and_grids_share_batches(arc_solver):
 @pytest.mark.parametrize(
     ("item", "named"),
     [
-        ({"task": ARC_TASK, "name": "aaab"}, "task aaab.*not seen in training.*aaaa"),
+        ({"task": ARC_TASK, "name": "aaab"}, "task 'aaab'.*not seen in training.*aaaa"),
         ({"task": ARC_TASK, "name": "aaaa_t1_0213456789"}, "aaaa_t1_0213456789"),
         ({"task": ARC_TASK, "name": 7}, "7"),
         ({"task": ARC_TASK}, "'task'.*'name'"),
@@ -404,7 +404,7 @@ def test_arc_tasks_and_grids_share_batches(arc_solver):
         ({"task": {"train": []}, "name": "aaaa"}, "aaaa.*'test'"),
         ({"task": {"train": [], "test": []}, "name": "aaaa"}, "aaaa.*test"),
         ({"task": {"train": [], "test": [{"input": [[1, 2], [3]]}]}, "name": "aaaa"}, "aaaa.*test pair 1.*row 2"),
-        ({"task": {"train": [], "test": [{"input": [[1] * 7]}]}, "name": "aaaa"}, "aaaa.*7 columns"),
+        ({"task": {"train": [], "test": [{"input": [[1] * 7]}]}, "name": "aaaa"}, "aaaa.*1 x 7 cells"),
         ({"puzzle": [[1, 10]], "puzzle_identifier": "bbbb"}, "10 at row 1, column 2"),
         ({"puzzle": [[1]], "puzzle_identifier": "bbbc"}, "'bbbc'.*bbbb"),
         ({"puzzle": [[1]], "puzzle_identifier": 6}, "puzzle_identifier is 6"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from hrm_hf.games.arc_task import draw_augmentations
 from hrm_hf.hrm import arc
 from hrm_hf.hrm.arc import ArcAugmentation
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
@@ -36,7 +37,7 @@ def cast(votes, shape=SHAPE):
 
 def variants(task, num, seed=1):
     """The bare name and num - 1 different augmentations."""
-    transforms, colours = ArcAugmentation.draw(num - 1, np.random.default_rng(seed))
+    transforms, colours = draw_augmentations(num - 1, np.random.default_rng(seed))
     return [task, *(ArcAugmentation(t, c).name(task) for t, c in zip(transforms, colours, strict=True))]
 
 

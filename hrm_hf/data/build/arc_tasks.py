@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ...hrm.arc import FRAME_SHAPE, ArcTask, parse_task
+from ...games.arc_task import ArcTask, parse_task
+from ...hrm.arc import FRAME_SHAPE
 from ...hrm.errors import DataError, PuzzleError
 from ...hrm.puzzle_identifiers import BLANK_NAME
 

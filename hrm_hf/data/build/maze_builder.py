@@ -13,21 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.maze import (
-    CHARACTERS,
-    PATH,
-    WALL,
-    are_questions,
-    check_answer,
-    check_grid_shape,
-    check_question,
-    encode,
-    follow_rule,
-    path_checks,
-    vocabulary,
-)
+from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
+from ...hrm.errors import ArgumentError, DataError, PuzzleError
+from ...hrm.maze import CHARACTERS, PATH, WALL, check_grid_shape, check_question, encode, path_checks, vocabulary
 from ...hrm.symmetry import dihedral
 from .puzzle_csv import read_pieces
 from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo

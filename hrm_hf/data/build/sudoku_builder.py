@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ...games.sudoku_answers import are_solutions, check_answer
+from ...games.sudoku_generator import generate
+from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.sudoku import SudokuSymmetries, are_solutions, check_answer, class_keys, encode, generate, vocabulary
-from ...hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode, vocabulary
 from .puzzle_csv import read_pieces
 from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, MAX_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
 from ..writer import PuzzleWriter
