@@ -92,7 +92,7 @@ def place(row: int, column: int) -> str:
 
 
 def _rows(puzzle: Any, noun: str, clean: Callable[[str], str], hint: str) -> tuple[list, tuple[int, ...]]:
-    """The rows, each a str or a list of cells, and the shape as written; a flat puzzle is one row, its shape (cells,)."""
+    """The rows, each a str or a list of cells, and the shape as written: (cells,) of one row for a flat puzzle."""
     if isinstance(puzzle, str) and len(puzzle) <= 3 * MAX_CELLS:  # a cell takes a character and, at most, a line end
         puzzle = puzzle.replace("\r\n", "\n").removesuffix("\n").split("\n")
         if len(puzzle) == 1:
