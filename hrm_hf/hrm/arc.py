@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import PuzzleError
-from .grids import Shape, check_grids, read_grid
+from .errors import ArgumentError, PuzzleError
+from .grids import PuzzleCodec, Shape, check_grids, no_box_shape, read_grid
 from .symmetry import dihedral, inverse_dihedral
 
 PAD_ID, EOS_ID, FIRST_COLOUR_ID = 0, 1, 2  # token ids; colour c is c + 2
@@ -179,3 +179,20 @@ def _colours(grid: np.ndarray) -> np.ndarray:
     if np.ndim(grid) < 2:
         raise PuzzleError(f"a grid must hold integers (h, w), got the shape {np.shape(grid)}")
     return check_grids(grid, NUM_COLOURS - 1)
+
+
+def _fit(grid_shape: Shape, box_shape: Shape | None) -> None:
+    no_box_shape(grid_shape, box_shape)
+    if grid_shape[0] > FRAME_SHAPE[0] or grid_shape[1] > FRAME_SHAPE[1]:
+        raise ArgumentError(f"grid_shape is {grid_shape}; an ARC frame has up to {FRAME_SHAPE} rows and columns")
+
+
+CODEC = PuzzleCodec(  # the grid stands top left in a frame of grid_shape
+    vocabulary=lambda grid_shape: vocabulary(),
+    read=lambda puzzle, grid_shape, box_shape: parse_grid(puzzle, grid_shape),
+    encode=frame,
+    decode=cut,
+    write=lambda grid, question: "\n".join("".join(map(str, row)) for row in grid.tolist()),
+    draw=lambda grid, box_shape: draw(grid),
+    fit=_fit,
+)

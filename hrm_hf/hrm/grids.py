@@ -1,15 +1,18 @@
-"""Grids of cell numbers, which every game has: read from any written form, checked, their cells named in messages.
+"""What all games share: grids of cell numbers, read from any written form and checked, and the codec of a game.
 
 A cell number is an integer from 0 on. In text it has one character.
+
+B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import HrmError, PuzzleError
+from .errors import ArgumentError, HrmError, PuzzleError
 from .shown_value import is_integer, shown
 
 MAX_CELLS = 65_536  # a larger grid is no puzzle: it is refused before it is copied
@@ -133,3 +136,45 @@ def _whole(value: Any, limit: int) -> int:
     """A whole number from 0 to limit - 1 as an int, -1 for anything else."""
     is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return int(value) if is_number and 0 <= value < limit and value == int(value) else -1
+
+
+def no_box_shape(grid_shape: Shape, box_shape: Shape | None) -> None:
+    """`fit` of a game whose grids may have any shape and have no boxes."""
+    if box_shape is not None:
+        raise ArgumentError(f"box_shape is {box_shape}; only a Sudoku has boxes")
+
+
+@dataclass(frozen=True)
+class PuzzleCodec:
+    """What must be known of one task. A grid is a (rows, columns) integer array of the game's cell numbers, from 0.
+
+    The defaults suit a game whose cell number i is token id i + 1.
+
+    Attributes:
+        vocabulary: grid_shape -> names of the V token ids, in order; id 0 is PAD.
+        read: (puzzle as written, grid_shape, box_shape) -> grid, of question or answer; the puzzle is a str, a list, a
+            tuple or an array. Raises PuzzleError for one that cannot be read.
+        check: (question grid, box_shape); raises PuzzleError for a question that breaks a rule of the game.
+        encode: (grid, grid_shape) -> token ids of the shape grid_shape.
+        decode: token ids (rows, columns), each below V -> grid; never raises: an id that is no answer becomes a blank.
+        write: (grid, question as text) -> text in the form of the question. None: the vocabulary's names, one line per
+            row if the question has lines, else one run.
+        draw: (grid, box_shape) -> text for people. None: lines as above.
+        is_solution: (question grid, answer grid, box_shape) -> bool. None: the task has no rule to check.
+        fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
+        blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
+        row_scores: (inputs (B, S), predictions (B, S), grid_shape) -> further scores of each row, 0 to 1, as
+            {name: (B,) floats}; the arguments are token ids. None = none.
+    """
+
+    vocabulary: Callable[[Shape], list[str]]
+    read: Callable[[Any, Shape, Shape | None], np.ndarray]
+    check: Callable[[np.ndarray, Shape | None], None] = lambda grid, box_shape: None
+    encode: Callable[[np.ndarray, Shape], np.ndarray] = lambda grid, grid_shape: np.asarray(grid, np.int64) + 1
+    decode: Callable[[np.ndarray], np.ndarray] = lambda ids: (np.maximum(ids, 1) - 1).astype(np.uint8)
+    write: Callable[[np.ndarray, str], str] | None = None
+    draw: Callable[[np.ndarray, Shape | None], str] | None = None
+    is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool] | None = None
+    fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape
+    blank_id: int | None = None
+    row_scores: Callable[[np.ndarray, np.ndarray, Shape], dict[str, np.ndarray]] | None = None

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from .errors import PuzzleError
-from .grids import MAX_CELLS, Shape, check_grids, check_shape, place, read_grid
+from .errors import ArgumentError, PuzzleError
+from .grids import MAX_CELLS, PuzzleCodec, Shape, check_grids, check_shape, no_box_shape, place, read_grid
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(5)
@@ -184,3 +184,27 @@ def as_grids(grids: np.ndarray) -> np.ndarray:
     if grids.ndim != 3 or 0 in grids.shape[1:]:
         raise PuzzleError(f"grids must have the shape (M, rows, cols), got {grids.shape}")
     return check_grids(grids, PATH)
+
+
+def _fit(grid_shape: Shape, box_shape: Shape | None) -> None:
+    no_box_shape(grid_shape, box_shape)
+    check_shape("grid_shape", grid_shape, range(2, MAX_CELLS + 1), ArgumentError)
+
+
+def _row_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: Shape) -> dict[str, np.ndarray]:
+    questions, answers = (decode(np.asarray(ids).reshape(-1, *grid_shape)) for ids in (inputs, predictions))
+    valid, shortest = path_checks(questions, answers)  # (B,) bool each
+    return {"valid_path": valid.astype(np.float64), "shortest_path": shortest.astype(np.float64)}
+
+
+CODEC = PuzzleCodec(
+    vocabulary=lambda grid_shape: vocabulary(),
+    read=lambda puzzle, grid_shape, box_shape: parse(puzzle, grid_shape),
+    check=lambda grid, box_shape: check_question(grid),
+    encode=lambda grid, grid_shape: encode(grid),
+    decode=decode,
+    draw=lambda grid, box_shape: draw(grid),
+    is_solution=lambda question, answer, box_shape: is_solution(question, answer),
+    fit=_fit,
+    row_scores=_row_scores,
+)

@@ -61,55 +61,30 @@ class HrmPrepared(NamedTuple):
 
 @dataclass
 class HrmModelOutput(ModelOutput):
-    """
-    Output of [`HrmModel`].
+    """Output of one segment of [`HrmModel`]."""
 
-    Args:
-        last_hidden_state (`torch.Tensor` of shape `(B, T, D)`): the high-level state with its gradient, in the compute
-            dtype; the first P positions are the prefix.
-        carry (`HrmCarry`): both states, detached.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    carry: HrmCarry | None = None
+    last_hidden_state: torch.Tensor | None = None  # (B, T, D) in the compute dtype, the high-level state with gradient
+    carry: HrmCarry | None = None  # both states, detached
 
 
 @dataclass
 class HrmOutput(ModelOutput):
-    """
-    Output of one segment of [`HrmForPuzzleSolving`].
+    """Output of one segment of [`HrmForPuzzleSolving`]."""
 
-    Args:
-        loss (`torch.Tensor` of shape `()`): mean over the rows of lm + 0.5 * (q_halt, plus q_continue where targets
-            were given); only with labels.
-        logits (`torch.Tensor` of shape `(B, S, V)`): in the compute dtype.
-        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32.
-        q_continue_logits (`torch.Tensor` of shape `(B,)`): float32.
-        carry (`HrmCarry`): what to give to the next segment.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    q_halt_logits: torch.Tensor | None = None
-    q_continue_logits: torch.Tensor | None = None
-    carry: HrmCarry | None = None
+    loss: torch.Tensor | None = None  # () mean over the rows of `SegmentLosses.total`; only with labels
+    logits: torch.Tensor | None = None  # (B, S, V) in the compute dtype
+    q_halt_logits: torch.Tensor | None = None  # (B,) float32
+    q_continue_logits: torch.Tensor | None = None  # (B,) float32
+    carry: HrmCarry | None = None  # what to give to the next segment
 
 
 @dataclass
 class HrmSolveOutput(ModelOutput):
-    """
-    Output of [`HrmForPuzzleSolving.solve`].
+    """Output of [`HrmForPuzzleSolving.solve`], from the last segment of each row."""
 
-    Args:
-        sequences (`torch.Tensor` of shape `(B, S)`): int64 codes of the answer, from the row's last segment.
-        segments (`torch.Tensor` of shape `(B,)`): int64, segments spent on the row.
-        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32, of the row's last segment; its sigmoid is the
-            confidence.
-    """
-
-    sequences: torch.Tensor | None = None
-    segments: torch.Tensor | None = None
-    q_halt_logits: torch.Tensor | None = None
+    sequences: torch.Tensor | None = None  # (B, S) int64 codes of the answer
+    segments: torch.Tensor | None = None  # (B,) int64, segments spent
+    q_halt_logits: torch.Tensor | None = None  # (B,) float32; its sigmoid is the confidence
 
 
 def rms_norm(hidden: torch.Tensor, eps: float) -> torch.Tensor:
@@ -159,9 +134,9 @@ def attention_function(implementation: str, query: torch.Tensor) -> Callable:
     For "sdpa" in bfloat16 on a CPU and up to a few hundred positions it is the written-out one: the fused kernel takes
     twice as long there, and six to ten times with its gradient (measured with PyTorch 2.13).
     """
-    if implementation == "sdpa" and query.dtype == torch.bfloat16 and query.device.type == "cpu":
-        if query.shape[2] <= WRITTEN_OUT_POSITIONS:
-            return eager_attention_forward
+    on_cpu_in_bfloat16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if implementation == "sdpa" and on_cpu_in_bfloat16 and query.shape[2] <= WRITTEN_OUT_POSITIONS:
+        return eager_attention_forward
     return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
 
 
@@ -373,17 +348,14 @@ class HrmModel(HrmPreTrainedModel):
     def prepare(self, device: torch.device | None = None, run_block: Callable | None = None) -> HrmPrepared:
         """Casts every weight once, for all segments until the weights change.
 
-        Args:
-            device: where the states are; None = where the model is.
-            run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance what
-                `compiled.compiled_block` gives. None = the block itself.
-        Raises:
-            ArgumentError: a run_block that cannot be called.
+        device: where the states are; None = where the model is. run_block: how a block is run, (block, hidden,
+        weights, rotary) -> hidden, for instance a compiled one; None = the block itself. Raises ArgumentError for one
+        that cannot be called.
         """
         config, rotary = self.config, None
         run_block = nn.Module.__call__ if run_block is None else run_block
         if not callable(run_block):
-            raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled.compiled_block gives")
+            raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
             rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
@@ -393,14 +365,8 @@ class HrmModel(HrmPreTrainedModel):
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
 
-        Args:
-            input_ids: (B, S) int.
-            puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0 for all.
-        Returns:
-            (B, T, D) in the compute dtype.
-        Raises:
-            PuzzleError: another number of cells than the model's, a code outside the vocabulary or an identifier
-                outside the table. (Values are checked on the CPU only: elsewhere the check would wait for the device.)
+        input_ids (B, S) int; puzzle_identifiers (B,) int, rows of the puzzle table, None = 0 for all -> (B, T, D) in
+        the compute dtype. Raises PuzzleError as `check_inputs` does.
         """
         self.check_inputs(input_ids, puzzle_identifiers)
         config, dtype = self.config, self.compute_dtype
@@ -417,7 +383,9 @@ class HrmModel(HrmPreTrainedModel):
         return math.sqrt(config.hidden_size) * embeddings
 
     def check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
-        """Raises PuzzleError for what `embed` cannot take."""
+        """Raises PuzzleError for another number of cells than the model's, and on the CPU for a code outside the
+        vocabulary or an identifier outside the table.
+        """
         config = self.config
         if input_ids is None:
             raise PuzzleError("input_ids is missing")
@@ -443,16 +411,9 @@ class HrmModel(HrmPreTrainedModel):
         prepared: HrmPrepared | None = None,
         **kwargs,
     ) -> HrmModelOutput:
-        """Runs one segment.
+        """Runs one segment; arguments as in [`HrmForPuzzleSolving.forward`].
 
         Only the very last update of each level carries gradients (paper section 2, one-step gradient approximation).
-
-        Args:
-            input_ids: (B, S) int; may be None when `inputs_embeds` is given.
-            puzzle_identifiers: (B,) int; None = 0.
-            carry: states of the segment before; None starts from the init vectors.
-            inputs_embeds: (B, T, D), what `embed` gave for this input: saves embedding it again.
-            prepared: what `prepare` gave for these weights: saves casting them again.
         """
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, puzzle_identifiers)
@@ -492,9 +453,9 @@ class HrmModel(HrmPreTrainedModel):
 class HrmForPuzzleSolving(HrmPreTrainedModel):
     """HRM with its two heads: the answer's cells, and whether to halt or to continue.
 
-    Training, `solve` and `solve_queue` all run `self.model` and read it by `cell_logits` and `q_logits`, which call
-    the modules `lm_head` and `q_head`. So what changes a head (a hook, an adapter, another module, a subclass) belongs
-    there: `solve` does not call `forward`, which reads both heads for every row of every segment.
+    Training and solving both run `self.model` and read it by `cell_logits` and `q_logits`, which call the modules
+    `lm_head` and `q_head`. What changes a head (a hook, an adapter, another module, a subclass) belongs there: `solve`
+    does not call `forward`, which reads both heads for every row of every segment.
     """
 
     def __init__(self, config: HrmConfig):
@@ -579,13 +540,13 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         """Runs one segment and both heads.
 
         Args:
-            input_ids: (B, S) int, cell codes.
+            input_ids: (B, S) int, cell codes; may be None when `inputs_embeds` is given.
             puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0.
             labels: (B, S) int64, -100 = ignored; with them the output has a loss.
-            carry: `out.carry` of the segment before; None starts afresh.
+            carry: `out.carry` of the segment before; None starts from the init vectors.
             q_continue_targets: (B,) probabilities from `halting.q_continue_targets`.
-            inputs_embeds: (B, T, D) from [`HrmModel.embed`], in place of `input_ids`.
-            prepared: from [`HrmModel.prepare`]; None casts the weights for this segment.
+            inputs_embeds: (B, T, D) from [`HrmModel.embed`]: saves embedding the input again.
+            prepared: from [`HrmModel.prepare`]: saves casting the weights again.
         Raises:
             PuzzleError: input or labels outside what the model knows.
         """
@@ -641,13 +602,13 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         Args:
             input_ids: (B, S) int.
             puzzle_identifiers: (B,) int; None = 0.
-            max_segments: segments at the most; None = `config.halt_max_steps`.
+            max_segments: segments at the most, from 1; None = `config.halt_max_steps`.
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
             run_block: see [`HrmModel.prepare`]; compiled blocks change answers by rounding alone.
         Raises:
-            ArgumentError: max_segments that is no integer from 1, another compute_dtype, or run_block of another kind.
+            ArgumentError: a value that is not allowed.
             PuzzleError: input outside what the model knows.
         """
         slots = PuzzleSlots(self, max_segments, halt, compute_dtype, run_block)
@@ -690,14 +651,3 @@ def _check_range(name: str, values: torch.Tensor, size: int | None, what: str) -
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < size):
         wrong = values[(values < 0) | (values >= size)][0].item()
         raise PuzzleError(f"{name} holds {wrong}, which is outside {what}: allowed are 0 to {size - 1}")
-
-
-__all__ = [
-    "HrmCarry",
-    "HrmForPuzzleSolving",
-    "HrmModel",
-    "HrmModelOutput",
-    "HrmOutput",
-    "HrmPreTrainedModel",
-    "HrmSolveOutput",
-]

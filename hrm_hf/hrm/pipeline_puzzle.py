@@ -59,14 +59,14 @@ class PuzzleSolvingPipeline(Pipeline):
         batch_size = _from_one("batch_size", kwargs.pop("batch_size", None), MAX_BATCH_SIZE)
         if processor is None:
             raise CheckpointError(
-                "the pipeline has no processor, which says how to read the model's puzzles; give model= a folder with "
-                "a processor_config.json, or processor=HrmProcessor(...)"
+                "the pipeline has no processor to read puzzles; give model= a folder with a processor_config.json, "
+                "or processor=HrmProcessor(...)"
             )
-        _check_fit(model, processor)
+        processor.check_fits(model.config)
         super().__init__(model=model, processor=processor, batch_size=batch_size, **kwargs)
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
-        """Solve puzzles.
+        """Solves puzzles.
 
         Args:
             puzzles: one puzzle, which is one of
@@ -115,11 +115,7 @@ class PuzzleSolvingPipeline(Pipeline):
         return next(self._solve([question], batch_size, forward_params))
 
     def preprocess(self, item: Any, num_augmentations: int | None = None) -> Question:
-        """Check one item; the question gives the model's rows.
-
-        Raises:
-            PuzzleError: see `__call__`.
-        """
+        """Checks one item, with the errors of `__call__`; the question gives the model's rows."""
         if not isinstance(item, dict):
             item = {"puzzle": item}
         if set(item) == {"task", "name"}:
@@ -134,7 +130,11 @@ class PuzzleSolvingPipeline(Pipeline):
                 "an ARC grid without the name of its task; give {'puzzle': grid, 'puzzle_identifier': name} or a "
                 "whole task {'task': ..., 'name': ...}: the model knows a task by its row of the puzzle table"
             )
-        return GridQuestion(self.processor, item["puzzle"], self._table_row(item.get("puzzle_identifier", 0)))
+        row = self.processor.find_identifier(item.get("puzzle_identifier", 0))
+        num_rows = self.model.config.num_puzzle_identifiers
+        if row >= num_rows:
+            raise PuzzleError(f"puzzle_identifier is {row}; the model's puzzle table has the rows 0 to {num_rows - 1}")
+        return GridQuestion(self.processor, item["puzzle"], row)
 
     def postprocess(self, answered: tuple[Question, list[SolvedRow]]) -> dict[str, Any]:
         """One result, see `__call__`, from a question and the answers to its rows."""
@@ -142,9 +142,9 @@ class PuzzleSolvingPipeline(Pipeline):
         return question.result(answers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and processor; of a checkpoint that was loaded by its own code, that code too.
+        """Saves model and processor, and their code too if they were loaded by it.
 
-        The base class would also write a `custom_pipelines` entry under the registered task's name, which makes
+        The base class would also write a `custom_pipelines` entry under the name of the registered task, which makes
         transformers ask everybody for trust_remote_code.
         """
         self.model.save_pretrained(save_directory, **kwargs)
@@ -162,36 +162,20 @@ class PuzzleSolvingPipeline(Pipeline):
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise ArgumentError(f"unknown parameter {shown(sorted(unknown)[0])}; allowed: {', '.join(PARAMETERS)}")
-        preprocess_params, forward_params = {}, {}
-        if num_augmentations is not None:
-            preprocess_params["num_augmentations"] = _from_one("num_augmentations", num_augmentations)
-        if max_segments is not None:
-            forward_params["max_segments"] = _from_one("max_segments", max_segments, MAX_SEGMENTS)
-        if halt is not None:
-            if not isinstance(halt, bool):
-                raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
-            forward_params["halt"] = halt
-        if compute_dtype is not None:
-            check_compute_dtype(compute_dtype)
-            forward_params["compute_dtype"] = compute_dtype
-        return preprocess_params, forward_params, {}
+        if halt is not None and not isinstance(halt, bool):
+            raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
+        check_compute_dtype(compute_dtype)
+        max_segments = _from_one("max_segments", max_segments, MAX_SEGMENTS)
+        forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
+        preprocess_params = {"num_augmentations": _from_one("num_augmentations", num_augmentations)}
+        given = ({k: v for k, v in params.items() if v is not None} for params in (preprocess_params, forward_params))
+        return *given, {}
 
     def _forward(
         self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **forward_params: Any
     ) -> Iterator[SolvedRow]:
         """Called without the base class's `forward`, which is for one batch: the model has its own queue."""
         return self.model.solve_queue(rows, batch_size, **forward_params)
-
-    def _table_row(self, identifier: Any) -> int:
-        num_identifiers = self.model.config.num_puzzle_identifiers
-        if isinstance(identifier, str):
-            return self.processor.find_identifier(identifier)
-        if not is_integer(identifier) or not 0 <= identifier < num_identifiers:
-            raise PuzzleError(
-                f"puzzle_identifier is {shown(identifier)}; allowed: integers from 0 to {num_identifiers - 1}, the "
-                "rows of the model's puzzle table, and their names"
-            )
-        return int(identifier)
 
     def _numbered(self, items: Iterable[Any], preprocess_params: dict, hint: bool = False) -> Iterator[Question]:
         """Questions of items, their errors naming the index, and what to do if the items look like one grid."""
@@ -220,27 +204,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 del answers[: question.num_rows]
 
 
-def _check_fit(model: Any, processor: HrmProcessor) -> None:
-    config = model.config
-    if (config.seq_len, config.vocab_size) != (processor.num_cells, processor.vocab_size):
-        rows, columns = processor.grid_shape
-        raise CheckpointError(
-            f"the model reads {config.seq_len} cells with {config.vocab_size} token ids (seq_len, vocab_size), but "
-            f"the processor's {processor.task} of {rows}x{columns} has {processor.num_cells} cells and "
-            f"{processor.vocab_size} token ids"
-        )
-    num_names = processor.num_puzzle_identifiers
-    if processor.puzzle_identifiers is not None and num_names != config.num_puzzle_identifiers:
-        raise CheckpointError(
-            f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has {num_names} "
-            "names of puzzle identifiers: they are not of one checkpoint"
-        )
-
-
 def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:
     if value is not None and (not is_integer(value) or not 1 <= value <= largest):
         raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")
     return value
-
-
-__all__ = ["PuzzleSolvingPipeline"]

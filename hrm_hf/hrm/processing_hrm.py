@@ -20,7 +20,7 @@ from transformers.utils import PROCESSOR_NAME, cached_file
 
 from .errors import ArgumentError, CheckpointError, HrmError, PuzzleError
 from .grids import MAX_CELLS, check_shape, place
-from .puzzle_codecs import CODECS, PuzzleCodec
+from .puzzle_codecs import CODECS
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .shown_value import is_integer, shown
 
@@ -85,10 +85,14 @@ class HrmProcessor(ProcessorMixin):
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         for name in ("_from_pipeline", "_from_auto"):
             kwargs.pop(name, None)
+
+        def find(filename: str) -> str | None:
+            return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+
         if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
             settings_file, path = path, os.path.dirname(path)
         else:
-            settings_file = _find(path, PROCESSOR_NAME, hub_arguments)
+            settings_file = find(PROCESSOR_NAME)
         settings = {} if settings_file is None else _read_settings(settings_file)
         if "task" not in settings:
             raise CheckpointError(
@@ -96,8 +100,7 @@ class HrmProcessor(ProcessorMixin):
                 "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder); the tasks are "
                 f"{', '.join(map(repr, CODECS))}"
             )
-        names_file = _find(path, FILE_NAME, hub_arguments)
-        if names_file is not None:
+        if (names_file := find(FILE_NAME)) is not None:
             try:
                 settings["puzzle_identifiers"] = PuzzleIdentifiers.load(names_file)
             except PuzzleError as error:
@@ -107,17 +110,14 @@ class HrmProcessor(ProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Save settings and names into a folder; with `push_to_hub` also on the Hub (`repo_id` = the folder's name).
-
-        Returns:
-            Paths of the files written.
+        """Saves settings and names into a folder, with `push_to_hub` also on the Hub (`repo_id`: by default the
+        folder's name); returns the paths of the files written.
         """
         files = super().save_pretrained(save_directory)
-        names_file = Path(save_directory) / FILE_NAME
         if self.puzzle_identifiers is not None:
             files.append(str(self.puzzle_identifiers.save(save_directory)))
         else:
-            names_file.unlink(missing_ok=True)  # the names of another processor
+            (Path(save_directory) / FILE_NAME).unlink(missing_ok=True)  # the names of another processor
         if push_to_hub:  # not the base class's own: it would upload before the names are written
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
@@ -148,13 +148,27 @@ class HrmProcessor(ProcessorMixin):
         """Number of named rows of the puzzle table; 1, the blank one, without names."""
         return 1 if self.puzzle_identifiers is None else len(self.puzzle_identifiers)
 
+    def check_fits(self, config: Any) -> None:
+        """Raises CheckpointError unless a model's configuration has these sizes, and a table row for each name."""
+        if (config.seq_len, config.vocab_size) != (self.num_cells, self.vocab_size):
+            rows, columns = self.grid_shape
+            raise CheckpointError(
+                f"the model reads {config.seq_len} cells with {config.vocab_size} token ids (seq_len, vocab_size), "
+                f"but a {self.task} of {rows}x{columns} has {self.num_cells} cells and {self.vocab_size} token ids"
+            )
+        if self.puzzle_identifiers is not None and self.num_puzzle_identifiers != config.num_puzzle_identifiers:
+            raise CheckpointError(
+                f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has "
+                f"{self.num_puzzle_identifiers} names of puzzle identifiers: they are not of one checkpoint"
+            )
+
     def __call__(
         self,
         puzzles: Any,
         puzzle_identifiers: int | str | Sequence[int | str] | None = None,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
-        """Encode one puzzle or a list of puzzles.
+        """Encodes one puzzle or a list of puzzles.
 
         Args:
             puzzles: one puzzle (string, array, tensor), or a list of puzzles in any form.
@@ -167,7 +181,7 @@ class HrmProcessor(ProcessorMixin):
 
         Raises:
             PuzzleError: a puzzle that cannot be read or breaks its own rules (its index is named), or identifiers that
-                are no integers >= 0, no known names, or do not match the puzzles in number.
+                are no rows and no names of the table or do not match the puzzles in number.
             ArgumentError: unknown return_tensors.
         """
         if return_tensors is not None and (not isinstance(return_tensors, str) or return_tensors not in ("pt", "np")):
@@ -186,15 +200,8 @@ class HrmProcessor(ProcessorMixin):
         return BatchFeature(inputs, tensor_type=return_tensors)
 
     def encode(self, puzzle: Any) -> np.ndarray:
-        """Token ids of one puzzle.
-
-        Returns:
-            (S,) int64.
-
-        Raises:
-            PuzzleError: a puzzle that cannot be read, has another size or breaks its own rules.
-        """
-        ids = np.asarray(self._encode_grid(self._read_question(puzzle)))
+        """Token ids of one puzzle, (S,) int64; PuzzleError if it cannot be read, does not fit or breaks its rules."""
+        ids = self._encode_grid(self._read_question(puzzle))
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             cell = tuple(np.argwhere((ids < 0) | (ids >= self.vocab_size))[0])
             raise PuzzleError(
@@ -203,19 +210,18 @@ class HrmProcessor(ProcessorMixin):
         return ids.reshape(-1).astype(np.int64)
 
     def decode(self, ids: Any, like: Any = "") -> Any:
-        """Write one answer of the model in the form of the puzzle that was asked.
+        """Writes one answer of the model in the form of the puzzle that was asked.
 
         Args:
             ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
-            like: the puzzle as it came in.
+            like: the puzzle as it came in: text (one line per row if it has lines), a list of lines, a nested or a
+                flat list of numbers, an array or a tensor, whose dtype the answer takes.
 
         Returns:
-            A string for a string (one line per row where the puzzle has lines), a list of lines for such a list, a
-            nested or a flat list for such a list, an array of the same dtype for an array, likewise a tensor. All have
-            the size of the puzzle, but for ARC, where it is the answer's own.
+            The answer in that form; it has the size of the puzzle, for ARC its own.
 
         Raises:
-            ArgumentError: ids that are no integers or of another number than cells, or a form that no puzzle has.
+            ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """
         if isinstance(ids, torch.Tensor | np.ndarray):
             ids = _as_array(ids, "ids", ArgumentError, (self.num_cells,))
@@ -231,44 +237,28 @@ class HrmProcessor(ProcessorMixin):
             return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
         if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
             return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
-        if not isinstance(like, (list, tuple)) or not like:
-            raise ArgumentError(
-                f"like is {shown(like)}; allowed: a puzzle, which is a string, a list with entries, or an array or a "
-                "tensor of numbers"
-            )
+        if not isinstance(like, list | tuple) or not like:
+            raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):
             return self._write(grid, "\n".join(like)).split("\n") if grid.size else []
         nested = any(isinstance(row, (str, list, tuple, np.ndarray)) for row in like)
         return (grid if nested else grid.reshape(-1)).tolist()
 
     def batch_decode(self, sequences: Any, like: Sequence[Any]) -> list[Any]:
-        """`decode` for each row of (B, S) token ids, beside the B puzzles as they came in.
-
-        Raises:
-            ArgumentError: as `decode`, or another number of rows than of puzzles.
-        """
+        """`decode`, with its errors, for each row of (B, S) token ids and the B puzzles as they came in."""
         if not isinstance(like, list | tuple):
             raise ArgumentError(f"like is {shown(like)}; allowed: the list of puzzles as they came in")
         if isinstance(sequences, torch.Tensor | np.ndarray):
             sequences = list(_as_array(sequences, "sequences", ArgumentError, (len(like), self.num_cells)))
-        if not isinstance(sequences, list | tuple):
-            raise ArgumentError(f"sequences are {shown(sequences)}; allowed: (puzzles, cells) token ids")
-        if len(sequences) != len(like):
-            raise ArgumentError(f"{len(sequences)} rows of token ids for {len(like)} puzzles: give one for each")
+        if not isinstance(sequences, list | tuple) or len(sequences) != len(like):
+            raise ArgumentError(f"sequences are {shown(sequences)}; expected {len(like)} rows of token ids")
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
 
     def is_valid(self, puzzle: Any, solution: Any) -> bool | None:
-        """Whether a solution keeps the puzzle's givens and the rules of the game.
+        """Whether a solution keeps the puzzle's givens and the rules of the game; both in any form.
 
-        Args:
-            puzzle: the question, in any form.
-            solution: the answer, in any form.
-
-        Returns:
-            True or False; False too for a solution that cannot be read; None where the task has no rule to check.
-
-        Raises:
-            PuzzleError: the puzzle itself cannot be read or breaks its own rules.
+        False too for a solution that cannot be read; None where the task has no rule to check. PuzzleError if the
+        puzzle itself cannot be read or breaks its own rules.
         """
         question = self._read_question(puzzle)
         is_solution = CODECS[self.task].is_solution
@@ -280,52 +270,34 @@ class HrmProcessor(ProcessorMixin):
             return False
 
     def read(self, puzzle: Any) -> np.ndarray:
-        """A question or an answer in any form -> grid (rows, columns) of the game's cell numbers; checks no rule.
-
-        Raises:
-            PuzzleError: one that cannot be read.
-        """
+        """A question or an answer in any form -> grid (rows, columns) of cell numbers; checks no rule but the form."""
         if isinstance(puzzle, torch.Tensor):
             if puzzle.numel() > MAX_CELLS:  # however little memory it takes: what follows copies it
                 raise PuzzleError(f"a tensor of shape {tuple(puzzle.shape)} is no puzzle: at most {MAX_CELLS} cells")
             puzzle = _as_array(puzzle, "a puzzle", PuzzleError)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
-            raise PuzzleError(
-                f"a puzzle of type {type(puzzle).__name__} ({shown(puzzle)}); allowed: a string, a list, an array, a "
-                "tensor"
-            )
+            raise PuzzleError(f"a {type(puzzle).__name__} is no puzzle: expected text, a list, an array or a tensor")
         return CODECS[self.task].read(puzzle, self.grid_shape, self.box_shape)
 
     def draw(self, puzzle: Any) -> str:
-        """A question or an answer in any form, or a grid, as text for people.
-
-        Raises:
-            PuzzleError: one that cannot be read.
-        """
+        """A question or an answer in any form as text for people; PuzzleError if it cannot be read."""
         grid = self.read(puzzle)
         codec = CODECS[self.task]
         return "\n".join(self._lines(grid)) if codec.draw is None else codec.draw(grid, self.box_shape)
 
     def find_identifier(self, identifier: int | str) -> int:
-        """The row of the puzzle table for a row's number or its name.
-
-        Raises:
-            PuzzleError: neither an integer >= 0 nor a known name; names that are near are listed.
-        """
+        """The row of the puzzle table for its number or name; PuzzleError, with near names, where there is none."""
+        names = self.puzzle_identifiers
         if isinstance(identifier, str):
-            if self.puzzle_identifiers is None:
+            if names is None:
                 raise PuzzleError(
                     f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (no "
                     f"{FILE_NAME} beside its processor_config.json); give integers"
                 )
-            return self.puzzle_identifiers.find(identifier)
-        if not is_integer(identifier) or not 0 <= identifier < 2**63:
-            raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: integers >= 0 and names")
-        if self.puzzle_identifiers is not None and identifier >= len(self.puzzle_identifiers):
-            raise PuzzleError(
-                f"puzzle_identifiers hold {shown(identifier)}; allowed: names and 0 to "
-                f"{len(self.puzzle_identifiers) - 1}"
-            )
+            return names.find(identifier)
+        if not is_integer(identifier) or not 0 <= identifier < (2**63 if names is None else len(names)):
+            allowed = "integers from 0" if names is None else f"names and 0 to {len(names) - 1}"
+            raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: {allowed}")
         return int(identifier)
 
     def hint(self, puzzles: Any) -> str:
@@ -344,7 +316,7 @@ class HrmProcessor(ProcessorMixin):
         return grid
 
     def _encode_grid(self, grid: np.ndarray) -> np.ndarray:
-        ids = CODECS[self.task].encode(grid, self.grid_shape)
+        ids = np.asarray(CODECS[self.task].encode(grid, self.grid_shape))
         if ids.shape != self.grid_shape:
             raise PuzzleError(f"a grid of {np.shape(grid)} cells; the model's {self.task} has {self.grid_shape}")
         return ids
@@ -393,11 +365,6 @@ def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int,
         ) from reason
 
 
-def _find(path: str, filename: str, hub_arguments: dict[str, Any]) -> str | None:
-    """The local path of a file of a folder or Hub repository; None if it has none."""
-    return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
-
-
 def _read_settings(file: str) -> dict[str, Any]:
     """What processor_config.json says. Raises CheckpointError for a file that is no JSON object."""
     try:
@@ -410,6 +377,3 @@ def _read_settings(file: str) -> dict[str, Any]:
         raise CheckpointError(f"{file} is no JSON object of at most {_MAX_SETTINGS_BYTES} bytes")
     settings.pop("puzzle_identifiers", None)  # they come from their own file
     return settings
-
-
-__all__ = ["CODECS", "HrmProcessor", "PuzzleCodec"]

@@ -127,6 +127,3 @@ def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
             reason = str(error)
         raise PuzzleError(f"task {shown(name)}: {unknown}: {reason}")
     return sorted(variants, key=lambda variant: variant[0] != name)
-
-
-__all__ = ["ArcTaskQuestion", "GridQuestion"]

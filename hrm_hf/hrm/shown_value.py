@@ -50,6 +50,3 @@ def one_line(message: object) -> str:
     """An error's message without line breaks and control characters, as names of files may bring them along."""
     words = " ".join(str(message)[:_MAX_LINE].split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
-
-
-__all__ = ["is_integer", "one_line", "shown"]

@@ -54,16 +54,13 @@ class FinishedRows(NamedTuple):
 
 
 class PuzzleSlots:
-    """The puzzles at work and their recurrent states; `add` puts puzzles in, `run_segment` hands out what is done.
+    """The puzzles at work and their recurrent states: `add` puts puzzles in, `run_segment` hands out what is done.
 
     On CUDA `run_segment` waits for the device only where some slot could halt, for one bool per slot.
 
     Args:
         model: an `HrmForPuzzleSolving` on its device.
-        max_segments: segments a puzzle gets at the most; None = the model's `halt_max_steps`.
-        halt: True: a puzzle is done when the model's rule (`config.halting`) says so; False: after max_segments.
-        compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
-        run_block: how a block is run, see `HrmModel.prepare`; None = as it is written.
+        max_segments, halt, compute_dtype, run_block: as in `HrmForPuzzleSolving.solve`.
     Raises:
         ArgumentError: a value that is not allowed.
     """
@@ -86,8 +83,8 @@ class PuzzleSlots:
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
         self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
-        self._embeddings: torch.Tensor | None = None  # (B, T, D)
-        self._carry: Any = None  # HrmCarry of (B, T, D)
+        self._carry = self._core.initial_carry(0)  # of (B, T, D)
+        self._embeddings = self._carry.z_H  # (B, T, D)
 
     def __len__(self) -> int:
         """Puzzles at work."""
@@ -107,16 +104,13 @@ class PuzzleSlots:
             PuzzleError: input outside what the model knows.
         """
         keys = np.asarray(keys, dtype=np.int64)
-        start = self._core.initial_carry(len(keys))
-        new = (self._core.embed(input_ids, puzzle_identifiers), *start)  # (n, T, D) each
+        embeddings = self._core.embed(input_ids, puzzle_identifiers)
+        new = (embeddings, *self._core.initial_carry(len(keys)))  # (n, T, D) each
+        states = (self._embeddings, *self._carry)
         taken = self._free[: len(keys)]
         rest = slice(len(taken), None)
-        if self._embeddings is None:
-            states = new
-        else:
-            states = (self._embeddings, *self._carry)
-            if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
-                states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
+        if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
+            states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
         if len(taken):
             slots = self._index(taken)
             for mine, theirs in zip(states, new, strict=True):
@@ -125,7 +119,7 @@ class PuzzleSlots:
         self._free = self._free[len(taken) :]
         self._keys = np.concatenate((self._keys, keys[rest]))
         self._segments = np.concatenate((self._segments, np.zeros_like(keys[rest])))
-        self._embeddings, self._carry = states[0], start._make(states[1:])
+        self._embeddings, self._carry = states[0], self._carry._make(states[1:])
 
     @torch.no_grad()
     def run_segment(self) -> FinishedRows | None:
@@ -204,7 +198,7 @@ def _answers(
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
     while True:
-        new: list[tuple[np.ndarray, np.ndarray]] = []
+        new: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
             for row in islice(rows, 0 if error else batch_size - len(slots)):
                 new.append(_checked(row, num_read + len(new), model.model))
@@ -212,7 +206,7 @@ def _answers(
             error = of_reading
         try:
             if new:
-                tensors = (on_device(np.stack(values), model.device) for values in zip(*new, strict=True))
+                tensors = (on_device(torch.stack(values).numpy(), model.device) for values in zip(*new, strict=True))
                 slots.add(range(num_read, num_read + len(new)), *tensors)
         except Exception as of_adding:
             error = of_adding
@@ -230,25 +224,18 @@ def _answers(
             num_given += 1
 
 
-def _checked(row: Any, number: int, core: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(row: Any, number: int, core: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """input_ids (S,) and identifier (), int64 both. Checked on the host, where the values are, so on every device."""
     try:
-        try:
-            input_ids, identifier = row
-            input_ids = np.asarray(input_ids)
-        except (TypeError, ValueError) as error:
-            raise PuzzleError(f"it is {shown(row)}; expected (input_ids, puzzle identifier)") from error
-        if input_ids.shape != (core.config.seq_len,):
-            raise PuzzleError(f"input_ids has shape {input_ids.shape}; expected ({core.config.seq_len},)")
-        if input_ids.dtype.kind not in "iu":
-            raise PuzzleError(f"input_ids has dtype {input_ids.dtype}; expected integers")
-        if not is_integer(identifier) or not -(2**63) <= identifier < 2**63:
-            raise PuzzleError(f"the puzzle identifier is {shown(identifier)}; expected an integer")
-        input_ids, identifier = input_ids.astype(np.int64), np.array(identifier, dtype=np.int64)
-        core.check_inputs(torch.from_numpy(input_ids)[None], torch.from_numpy(identifier)[None])
+        input_ids, identifier = row
+        input_ids, identifier = torch.from_numpy(np.asarray(input_ids)), torch.tensor(identifier)
+        core.check_inputs(input_ids[None], identifier[None])
     except PuzzleError as error:
         raise PuzzleError(f"row {number} of the queue: {error}") from error
-    return input_ids, identifier
+    except (TypeError, ValueError, RuntimeError) as error:
+        expected = "expected (input_ids, puzzle identifier)"
+        raise PuzzleError(f"row {number} of the queue: it is {shown(row)}; {expected}") from error
+    return input_ids.long(), identifier.long()
 
 
 def on_device(values: np.ndarray, device: torch.device) -> torch.Tensor:

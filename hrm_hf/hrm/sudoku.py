@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .errors import PuzzleError
-from .grids import Shape, check_grids, check_shape, place, read_grid
+from .errors import ArgumentError, PuzzleError
+from .grids import PuzzleCodec, Shape, check_grids, check_shape, place, read_grid
 
 SYMBOLS = ".123456789ABCDEFG"  # the character of blank and of each digit, for grids up to 16x16
 BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # what a bare n x n grid means
@@ -127,3 +127,29 @@ def draw(grid: object, box_shape: Shape) -> str:
         stacks = (row[start : start + cols] for start in range(0, len(row), cols))
         lines.append(" | ".join(" ".join(SYMBOLS[digit] for digit in stack) for stack in stacks))
     return "\n".join(lines)
+
+
+def _fit(grid_shape: Shape, box_shape: Shape | None) -> Shape:
+    size = grid_shape[0]
+    if grid_shape[1] != size or not 2 <= size < len(SYMBOLS):
+        raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square, with 2 to {len(SYMBOLS) - 1} rows")
+    if box_shape is None and size not in BOX_SHAPE_OF_SIZE:
+        usual = ", ".join(f"({n}, {n})" for n in BOX_SHAPE_OF_SIZE)
+        raise ArgumentError(f"grid_shape is {grid_shape}; allowed for a Sudoku without box_shape: {usual}")
+    box_shape = box_shape or BOX_SHAPE_OF_SIZE[size]
+    if box_shape[0] * box_shape[1] != size:
+        raise ArgumentError(f"box_shape is {box_shape}; a box of a {size}x{size} Sudoku must hold {size} cells")
+    return box_shape
+
+
+CODEC = PuzzleCodec(
+    vocabulary=lambda grid_shape: vocabulary(grid_shape[0]),
+    read=lambda puzzle, grid_shape, box_shape: parse(puzzle, box_shape),
+    check=check_givens,
+    encode=lambda grid, grid_shape: encode(grid),
+    decode=decode,
+    draw=draw,
+    is_solution=is_solution,
+    fit=_fit,
+    blank_id=BLANK_ID,
+)

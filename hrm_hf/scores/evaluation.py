@@ -86,7 +86,7 @@ def predict_puzzles(
         gather: joins a tensor of all processes along its first axis, in their order (`Accelerator.gather`); needed
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
-        run_block: how a block is run, for instance `hrm_hf.compiled.compiled_block(device, any_batch_size=True)`.
+        run_block: how a block is run, for instance `hrm_hf.scores.compiled.compiled_block(device, any_batch_size=True)`.
     Returns:
         The same on every process.
     Raises:

@@ -10,7 +10,7 @@ from transformers import AutoProcessor
 
 from hrm_hf import HrmProcessor
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, PuzzleError
-from hrm_hf.hrm.processing_hrm import CODECS, PuzzleCodec
+from hrm_hf.hrm.puzzle_codecs import CODECS, PuzzleCodec
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 # A 4x4 Sudoku with boxes of 2x2; token ids: blank 1, digit d is d + 1.

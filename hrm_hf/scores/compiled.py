@@ -9,8 +9,8 @@ from functools import cache
 
 import torch
 
-from .errors import ArgumentError
-from .modeling_hrm import HrmBlock
+from ..hrm.errors import ArgumentError
+from ..hrm.modeling_hrm import HrmBlock
 
 
 def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callable:
