@@ -12,7 +12,8 @@ from hrm_hf.games.arc_task import draw_augmentations
 from hrm_hf.hrm import arc
 from hrm_hf.hrm.arc import ArcAugmentation
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
-from hrm_hf.hrm.voting import pass_at_k, rank_answers, submission, vote
+from hrm_hf.hrm.voting import rank_answers, vote
+from hrm_hf.scores.formulas import pass_at_k, submission
 
 A, B, C = np.array([[1, 2, 3]]), np.array([[1], [2], [3]]), np.array([[7, 0], [0, 7]])
 EMPTY = np.zeros((0, 0), np.uint8)
