@@ -61,9 +61,6 @@ def draw(grid: np.ndarray) -> str:
     return "\n".join(" ".join(map(str, row)) for row in _colours(grid).tolist()) or "(empty)"
 
 
-# Frames
-
-
 def frame(grid: np.ndarray, frame_shape: Shape = FRAME_SHAPE, offset: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The grid's token ids in a frame (H, W) uint8, its top left cell at `offset` (row, column).
 
@@ -106,9 +103,6 @@ def cut(frame: np.ndarray) -> np.ndarray:
     frame = np.asarray(frame)
     rows, columns = cut_sizes(frame[None])[0]
     return (frame[:rows, :columns] - FIRST_COLOUR_ID).astype(np.uint8)
-
-
-# Augmentation
 
 
 @dataclass(frozen=True)

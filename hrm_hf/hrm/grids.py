@@ -29,10 +29,8 @@ def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] =
     Args:
         puzzle: text of one line or of one line per row; a list of such lines, of rows of cell numbers, or of all cell
             numbers row by row; or an array (rows, columns) or (cells,). Floats with whole values are cell numbers too.
-        noun: what messages call the grid.
-        fit: see `Fit`.
+        noun, hint: what messages call the grid, and add where rows have different lengths.
         clean: what is done to each line of text before its characters are counted.
-        hint: what to add to the message about rows of different lengths.
     Raises:
         PuzzleError: anything that cannot be read, and no other error, whatever `puzzle` is. The message names the row,
             or the cell and its value.
@@ -60,11 +58,7 @@ def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] =
 def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndarray:
     """Grids of cell numbers as uint8, copied only if they have another dtype.
 
-    Args:
-        grids: integers from 0 to `largest`.
-        shape: if given, the grids must have the shape (M, *shape).
-    Raises:
-        PuzzleError: another dtype, a number outside, or another shape.
+    PuzzleError unless they hold integers from 0 to `largest` and, if `shape` is given, have the shape (M, *shape).
     """
     grids = np.asarray(grids)
     if shape is not None and (grids.ndim != 3 or grids.shape[1:] != shape):

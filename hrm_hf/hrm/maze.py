@@ -17,9 +17,6 @@ WALL, FREE, START, GOAL, PATH = range(5)
 PAD_ID = 0  # the token id of no cell; cell number i is token i + 1
 
 
-# Reading and writing
-
-
 def check_grid_shape(grid_shape: Shape) -> Shape:
     """(rows, cols) as two plain ints; PuzzleError unless they are integers from 1 that hold 2 to 65,536 cells."""
     return check_shape("grid shape", grid_shape, range(2, MAX_CELLS + 1))
@@ -74,9 +71,6 @@ def draw(grid: object) -> str:
     lines = to_text(grid).split("\n")
     edge = "+" + "-" * len(lines[0]) + "+"
     return "\n".join([edge, *(f"|{line}|" for line in lines), edge])
-
-
-# Rules
 
 
 def check_question(grid: object) -> None:

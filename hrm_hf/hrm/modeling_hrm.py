@@ -240,11 +240,7 @@ class HrmLevel(nn.Module):
 
 
 class HrmPuzzleTable(nn.Embedding):
-    """A vector for every puzzle identifier.
-
-    Its gradient is sparse: a dense one of ARC's table (450 M values) is out of the question. The sign-SGD of
-    hrm_hf.training reads the rows that occurred.
-    """
+    """A vector for every puzzle identifier; its gradient is sparse, as ARC's table has 450 M values."""
 
     def __init__(self, config: HrmConfig):
         super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim, sparse=True)
@@ -383,9 +379,7 @@ class HrmModel(HrmPreTrainedModel):
         return math.sqrt(config.hidden_size) * embeddings
 
     def check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
-        """Raises PuzzleError for another number of cells than the model's, and on the CPU for a code outside the
-        vocabulary or an identifier outside the table.
-        """
+        """Raises PuzzleError for another number of cells or, on the CPU, codes or identifiers that the model lacks."""
         config = self.config
         if input_ids is None:
             raise PuzzleError("input_ids is missing")
@@ -427,10 +421,7 @@ class HrmModel(HrmPreTrainedModel):
     def first_state_ahead(
         self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
     ) -> torch.Tensor:
-        """The first position of the high-level state (B, D) after one more segment, without gradient.
-
-        It is all that the q head reads, so the last block asks for no other; arguments as in `forward`.
-        """
+        """The first position of the high-level state (B, D), all that the q head reads, after one more segment."""
         z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
         z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
         return self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block, first=1)[:, 0]
@@ -507,10 +498,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def resize_puzzle_table(self, num: int, new_rows: str = "blank") -> None:
         """Cuts the puzzle table to `num` rows, at least 1, or adds rows at its end; see [`rearrange_puzzle_table`].
 
-        Args:
-            new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
-        Raises:
-            ArgumentError: a model without a puzzle table, or a value that is not allowed.
+        new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
         """
         old_rows = self._puzzle_table("new_rows", new_rows).num_embeddings
         if not is_integer(num) or num < 1:
@@ -569,10 +557,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def q_logits_ahead(
         self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """q_halt and q_continue, (B,) float32 each, of the segment after `carry`, and nothing else of it.
-
-        The same as `forward` without gradient gives, up to rounding; see [`HrmModel.first_state_ahead`].
-        """
+        """q_halt and q_continue of the segment after `carry`, (B,) float32 each; up to rounding those of `forward`."""
         return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
 
     def cell_logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -79,14 +79,14 @@ class PuzzleSolvingPipeline(Pipeline):
             batch_size, max_segments, halt, compute_dtype, num_augmentations: as in the class.
 
         Returns:
-            For a list a list of dicts, for a stream an iterator of dicts, for one puzzle a dict. For a grid it has
+            A dict for one puzzle, a list of dicts for a list, an iterator of dicts for a stream. For a grid it has
             `solution` in the form of the puzzle (a cell that the model left open is '.', ' ' or 0), `segments` (int),
             `confidence` (float, sigmoid of the model's q_halt), `valid` (whether it keeps the givens and the rules, in
             a maze whether it is a path; None for a task without checkable rules).
-            For an ARC task, every trained variant of which votes, it has lists with an entry per test input:
-            `solutions` (the grid with most votes, of equals the most confident, as nested lists), `attempts` (the best
-            grids, two or, if all variants agree, one), `votes` (int) and `confidence` (float, mean) of the solution,
-            `segments` (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
+            For an ARC task, whose trained variants vote, it has lists with an entry per test input: `solutions` (the
+            grid with most votes, of equals the most confident, as nested lists), `attempts` (the best grids: two, or
+            one if all variants agree), `votes` (int) and `confidence` (float, mean) of the solution, `segments`
+            (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
 
         Raises:
             PuzzleError: a puzzle that cannot be read, breaks its own rules or names no row of the puzzle table, or an

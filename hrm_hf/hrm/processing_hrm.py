@@ -60,9 +60,9 @@ class HrmProcessor(ProcessorMixin):
     ):
         super().__init__()
         if not isinstance(task, str) or task not in CODECS:
+            allowed = ", ".join(map(repr, CODECS))
             raise ArgumentError(
-                f"task is {shown(task)}; allowed: {', '.join(map(repr, CODECS))}, and tasks of your own that you "
-                "have entered in CODECS of puzzle_codecs"
+                f"task is {shown(task)}; allowed: {allowed}, and your own once in puzzle_codecs.CODECS"
             )
         self.task = task
         self.grid_shape = check_shape("grid_shape", grid_shape, _ANY_SIZE, ArgumentError)
@@ -172,19 +172,18 @@ class HrmProcessor(ProcessorMixin):
 
         Args:
             puzzles: one puzzle (string, array, tensor), or a list of puzzles in any form.
-            puzzle_identifiers: rows of the model's puzzle table or their names, one per puzzle; None = 0, the blank
-                identifier.
+            puzzle_identifiers: rows of the puzzle table or their names, one per puzzle; None = 0, the blank one.
             return_tensors: "pt", "np", or None for plain lists.
 
         Returns:
             `input_ids` (B, S) int64 and `puzzle_identifiers` (B,) int64.
 
         Raises:
-            PuzzleError: a puzzle that cannot be read or breaks its own rules (its index is named), or identifiers that
-                are no rows and no names of the table or do not match the puzzles in number.
+            PuzzleError: a puzzle, named by its index, that cannot be read or breaks its own rules, or identifiers that
+                the table does not have or of another number.
             ArgumentError: unknown return_tensors.
         """
-        if return_tensors is not None and (not isinstance(return_tensors, str) or return_tensors not in ("pt", "np")):
+        if not isinstance(return_tensors, str | None) or return_tensors not in ("pt", "np", None):
             raise ArgumentError(f"return_tensors is {shown(return_tensors)}; allowed: 'pt', 'np', None")
         batch = puzzles if isinstance(puzzles, list) else [puzzles]
         rows = []  # of (S,) int64; a batch is as large as the puzzles that can be read
@@ -216,10 +215,6 @@ class HrmProcessor(ProcessorMixin):
             ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
             like: the puzzle as it came in: text (one line per row if it has lines), a list of lines, a nested or a
                 flat list of numbers, an array or a tensor, whose dtype the answer takes.
-
-        Returns:
-            The answer in that form; it has the size of the puzzle, for ARC its own.
-
         Raises:
             ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """

@@ -34,6 +34,7 @@ class PuzzleIdentifiers:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "_identifier_of", {})  # by name
         for identifier, name in enumerate(self.names):
             if not isinstance(name, str) or len(name.splitlines()) > 1 or name != name.strip():
                 raise PuzzleError(
@@ -97,11 +98,6 @@ class PuzzleIdentifiers:
             raise PuzzleError(f"{path} cannot be read: {error.strerror}") from None
         except PuzzleError as error:
             raise PuzzleError(f"{path}: {error}") from None
-
-    @cached_property
-    def _identifier_of(self) -> dict[str, int]:
-        """Filled by `__post_init__`."""
-        return {}
 
     @cached_property  # made on the first question for it: a table has up to a million names
     def _variants(self) -> dict[str, list[tuple[str, int]]]:

@@ -24,11 +24,7 @@ MAX_TEST_INPUTS = 100  # of one task; those of the collections have a few, and e
 
 
 class GridQuestion:
-    """One grid in any written form, under one row of the puzzle table.
-
-    Raises:
-        PuzzleError: a grid that cannot be read or breaks its own rules.
-    """
+    """One grid in any written form; PuzzleError if it cannot be read or breaks its own rules."""
 
     num_rows = 1
 
@@ -56,10 +52,8 @@ class ArcTaskQuestion:
     """The test inputs of an ARC task under the augmentations that the model was trained on.
 
     Args:
-        processor: of the task "arc", with names.
-        task: {"test": [{"input": grid, ...}, ...], ...}; nothing else of it is read: the model knows the task by its
-            row of the puzzle table.
-        name: the task's name in training.
+        task: {"test": [{"input": grid, ...}, ...], ...}; nothing else of it is read, as the model knows the task by
+            its name in training.
         num_augmentations: variants to ask at most, the original first; None = all.
 
     Raises:

@@ -56,13 +56,8 @@ class FinishedRows(NamedTuple):
 class PuzzleSlots:
     """The puzzles at work and their recurrent states: `add` puts puzzles in, `run_segment` hands out what is done.
 
-    On CUDA `run_segment` waits for the device only where some slot could halt, for one bool per slot.
-
-    Args:
-        model: an `HrmForPuzzleSolving` on its device.
-        max_segments, halt, compute_dtype, run_block: as in `HrmForPuzzleSolving.solve`.
-    Raises:
-        ArgumentError: a value that is not allowed.
+    On CUDA `run_segment` waits for the device only where some slot could halt, for one bool per slot. model: an
+    `HrmForPuzzleSolving` on its device; the other arguments and their errors are those of its `solve`.
     """
 
     def __init__(
@@ -181,7 +176,6 @@ def solve_queue(
 
     Args:
         rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
-        batch_size: slots.
         model, max_segments, halt, compute_dtype, run_block: as `PuzzleSlots` takes them.
     Raises:
         ArgumentError: a value that is not allowed.

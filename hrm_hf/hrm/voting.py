@@ -1,7 +1,4 @@
-"""ARC votes: the answers to all variants of a test input, their augmentations undone, ranked as answers to the input.
-
-Equal grids are one answer. Answers are ranked by (votes, mean confidence).
-"""
+"""ARC votes: the answers to all variants of a test input, their augmentations undone, ranked as answers to it."""
 
 import math
 from collections import defaultdict
@@ -29,19 +26,6 @@ class RankedAnswer:
     confidence: float
 
 
-def rank_answers(grids: Sequence[np.ndarray], confidences: Sequence[float]) -> list[RankedAnswer]:
-    """The different grids among candidates for one test input, best first: by votes, then by mean confidence.
-
-    grids: colours (h, w), 0 x 0 a candidate like any other; confidences: one finite number for each. What is equal in
-    both is ordered by the grids themselves, so that the order of the candidates never matters. Raises ArgumentError
-    if the numbers of grids and confidences differ or a confidence is not finite.
-    """
-    candidates = defaultdict(list)
-    for grid, confidence in zip(grids, _checked_confidences(confidences, len(grids), "grids"), strict=True):
-        candidates[_identity(grid)].append(confidence)
-    return _ranked(candidates)
-
-
 def vote(
     sequences: np.ndarray,
     confidences: Sequence[float],
@@ -49,12 +33,13 @@ def vote(
     test_indices: Sequence[int],
     frame_shape: tuple[int, int] = FRAME_SHAPE,
 ) -> dict[AnswerKey, list[RankedAnswer]]:
-    """Ranks the answers to each test input over all its variants, as `rank_answers` does.
+    """The different answers to each test input over all its variants, best first: by votes, then by mean confidence.
 
     sequences: (N, S) integer token ids, predicted frames row by row, S = H * W of `frame_shape`. confidences: (N,)
     finite numbers, the sigmoid of q_halt. names: N identifier names, which tell task and augmentation. test_indices:
-    (N,) which test input of its task a row answers, from 0. Rows may come in any order. Raises ArgumentError where
-    these do not fit each other, PuzzleError for a name of an augmentation that does not exist.
+    (N,) which test input of its task a row answers, from 0. A grid of 0 x 0 is an answer like any other. What is equal
+    in votes and confidence is ordered by the grids themselves, so the order of the rows never matters. Raises
+    ArgumentError where the arguments do not fit each other, PuzzleError for a name of no augmentation.
     """
     sequences, test_indices = np.asarray(sequences), np.asarray(test_indices, dtype=None if len(test_indices) else int)
     height, width = frame_shape
@@ -63,10 +48,13 @@ def vote(
             f"sequences must be integers (N, {height * width}) for frames of {height} x {width}, "
             f"got {sequences.dtype} of shape {sequences.shape}"
         )
-    confidences = _checked_confidences(confidences, len(sequences), "sequences")
-    for name, values in (("names", names), ("test_indices", test_indices)):
+    for name, values in (("confidences", confidences), ("names", names), ("test_indices", test_indices)):
         if len(values) != len(sequences):
             raise ArgumentError(f"{len(sequences)} sequences and {len(values)} {name}: give one for each")
+    confidences = np.asarray(confidences, np.float64)
+    if not np.isfinite(confidences).all():
+        row = int(np.argmin(np.isfinite(confidences)))
+        raise ArgumentError(f"confidences must be finite, got {confidences[row]} in row {row}")
     if test_indices.dtype.kind not in "iu" or (test_indices < 0).any():
         raise ArgumentError(f"test_indices must be integers from 0, got {test_indices.dtype}, {test_indices.min()}")
     parse_name = cache(ArcAugmentation.parse)  # each name has several rows
@@ -76,13 +64,9 @@ def vote(
         for row, (rows, columns) in enumerate(cut_sizes(frames).tolist(), start):
             task, augmentation = parse_name(names[row])
             grid = augmentation.undo(frames[row - start, :rows, :columns] - FIRST_COLOUR_ID)
-            candidates[task, int(test_indices[row])][_identity(grid)].append(confidences[row])
+            # tobytes goes row by row, whatever the memory order
+            candidates[task, int(test_indices[row])][grid.shape, grid.tobytes()].append(float(confidences[row]))
     return {key: _ranked(found) for key, found in candidates.items()}
-
-
-def _identity(grid: np.ndarray) -> _Identity:
-    grid = np.asarray(grid, np.uint8)
-    return grid.shape, grid.tobytes()  # row by row whatever the memory order
 
 
 def _ranked(candidates: Mapping[_Identity, list[float]]) -> list[RankedAnswer]:
@@ -93,13 +77,3 @@ def _ranked(candidates: Mapping[_Identity, list[float]]) -> list[RankedAnswer]:
         mean = math.fsum(found) / len(found)  # fsum is exact, so the order of the rows does not matter
         answers.append(RankedAnswer(grid, len(found), mean))
     return sorted(answers, key=lambda answer: (-answer.votes, -answer.confidence))
-
-
-def _checked_confidences(confidences: Sequence[float], num: int, of: str) -> list[float]:
-    values = np.asarray(confidences, np.float64)
-    if values.shape != (num,):
-        raise ArgumentError(f"{num} {of} and confidences of shape {values.shape}: give one for each")
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise ArgumentError(f"confidences must be finite, got {values[row]} in row {row}")
-    return values.tolist()

@@ -1,4 +1,4 @@
-"""Mazes solved by any path, and by a shortest one, as a metric of `evaluate`: by import, or `evaluate.load` with this file.
+"""Mazes solved by any path, and by a shortest one, as a metric of `evaluate`: import it, or `evaluate.load` this file.
 
 Exact match with the label asks for one of very many shortest paths; these shares say what a model that misses it did.
 `evaluate` copies this file elsewhere, hence the absolute imports.
