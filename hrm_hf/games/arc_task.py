@@ -46,10 +46,12 @@ def parse_task(name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE
 
 def _check_task_name(name: object) -> None:
     """A task's name becomes a line of a file and the head of its augmentations' names: it must survive both."""
-    if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable() or name != name.strip():
-        raise PuzzleError(f"{shown(name)} is no name for a task: give printable ASCII without blanks at its ends")
-    if len(name) > _MAX_NAME:
-        raise PuzzleError(f"{shown(name)} is no name for a task: it is longer than {_MAX_NAME} characters")
+    is_text = isinstance(name, str) and name.isascii() and name.isprintable() and name == name.strip()
+    if not is_text or not 1 <= len(name) <= _MAX_NAME:
+        raise PuzzleError(
+            f"{shown(name)} is no name for a task: expected 1 to {_MAX_NAME} characters of printable ASCII, without "
+            "blanks at the ends"
+        )
     if AUGMENTED_NAME.fullmatch(name):
         raise PuzzleError(f"task {name}: names of the form <task>_t<k>_<10 digits> are kept for augmented tasks")
 

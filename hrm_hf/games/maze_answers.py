@@ -2,32 +2,19 @@
 
 import numpy as np
 
+from ..hrm import maze
 from ..hrm.errors import PuzzleError
 from ..hrm.grids import place
-from ..hrm.maze import (
-    FREE,
-    GOAL,
-    PATH,
-    START,
-    WALL,
-    as_grids,
-    check_question,
-    distances_to_goal,
-    parse,
-    path_excess,
-    steps_by_rule,
-    steps_from_start,
-    surround,
-)
+from ..hrm.maze import FREE, GOAL, PATH, START, WALL, check_question, parse
 
 _NAMES = ("a wall", "free", "S", "G", "path")  # of the cell numbers
 
 
 def are_questions(grids: np.ndarray) -> np.ndarray:
     """(M,) bool: which grids (M, rows, cols) have one S, one G, no path cell, and a way from S to G."""
-    grids = as_grids(grids)
+    grids = maze.as_grids(grids)
     counts = [(grids == number).sum(axis=(1, 2)) for number in (START, GOAL, PATH)]
-    return (counts[0] == 1) & (counts[1] == 1) & (counts[2] == 0) & (steps_from_start(grids) > 0)
+    return (counts[0] == 1) & (counts[1] == 1) & (counts[2] == 0) & (maze.steps_from_start(grids) > 0)
 
 
 def follow_rule(questions: np.ndarray) -> np.ndarray:
@@ -37,15 +24,15 @@ def follow_rule(questions: np.ndarray) -> np.ndarray:
     to the first of the neighbours Down, Left, Right, Up that is one step nearer to G. Flips and rotations of a maze do
     not keep the rule. Raises PuzzleError naming the first maze that is no question.
     """
-    questions = as_grids(questions)
+    questions = maze.as_grids(questions)
     for number in np.flatnonzero(~are_questions(questions)):
         try:
             check_question(questions[number])
         except PuzzleError as error:
             raise PuzzleError(f"maze {number}: {error}") from error
-    distances = surround(distances_to_goal(questions), -1)
-    steps = steps_by_rule(distances.shape[2])
-    walled = surround(questions, WALL)
+    distances = maze.surround(maze.distances_to_goal(questions), -1)
+    steps = maze.steps_by_rule(distances.shape[2])
+    walled = maze.surround(questions, WALL)
     cells, distances = walled.ravel(), distances.ravel()
     walkers = np.flatnonzero(cells == START)  # (M,), a place in `cells` each
     while (walkers := walkers[distances[walkers] > 1]).size:  # those at 1 stand beside G
@@ -68,8 +55,8 @@ def check_answer(question: object, answer: object) -> None:
     for row, col in np.argwhere(np.where(answer == PATH, FREE, answer) != question):
         was, now = _NAMES[question[row, col]], _NAMES[answer[row, col]]
         raise PuzzleError(f"{place(row, col)} is {was} in the question, {now} here")
-    on_path, excess = answer >= START, path_excess(answer[None])[0]
-    reached = distances_to_goal(np.where(on_path, answer, WALL)[None])[0] >= 0
+    on_path, excess = answer >= START, maze.path_excess(answer[None])[0]
+    reached = maze.distances_to_goal(np.where(on_path, answer, WALL)[None])[0] >= 0
     for wrong, problem in (
         (excess > 0, "the path branches or touches itself at {}"),
         (excess < 0, "the path breaks off at {}"),

@@ -39,16 +39,13 @@ def generate_mazes(
     min_steps = max(1, rows + cols - 4) if min_steps is None else min_steps
     if num < 1:
         raise ArgumentError(f"the number of mazes must be at least 1, not {num}")
+    shares = f"from {min_wall_share} to {max_wall_share}"
     if not 0 <= min_wall_share <= max_wall_share < 1:
-        raise ArgumentError(
-            f"wall shares from {min_wall_share} to {max_wall_share} are not allowed: 0 <= least <= most < 1"
-        )
+        raise ArgumentError(f"wall shares {shares} are not allowed: 0 <= least <= most < 1")
     # Rounded, as 0.3 * 10 is a little more than 3 in binary.
     fewest, most = math.ceil(round(min_wall_share * num_cells, 9)), math.floor(round(max_wall_share * num_cells, 9))
     if fewest > most:
-        raise ArgumentError(
-            f"no number of walls in {rows}x{cols} cells has a share from {min_wall_share} to {max_wall_share}"
-        )
+        raise ArgumentError(f"no number of walls in {rows}x{cols} cells has a share {shares}")
     if not 1 <= min_steps < num_cells - fewest:
         raise ArgumentError(
             f"min_steps is {min_steps}, allowed are 1 to {num_cells - fewest - 1}: {rows}x{cols} cells with "
@@ -69,9 +66,9 @@ def generate_mazes(
                 break
         if len(seen) < num and tries_in_vain * num_cells >= _PATIENCE_CELLS:
             raise ArgumentError(
-                f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with {min_wall_share} to "
-                f"{max_wall_share} walls and at least {min_steps} steps that differ under every symmetry: "
-                f"{tries_in_vain} tries in a row gave no new one; lower min_steps (now {min_steps}) or the number"
+                f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with a share of walls {shares} and at "
+                f"least {min_steps} steps that differ under every symmetry: {tries_in_vain} tries in a row gave no "
+                f"new one; lower min_steps (now {min_steps}) or the number"
             )
     return questions, follow_rule(questions)
 
@@ -85,11 +82,7 @@ def class_keys(grids: np.ndarray) -> list[bytes]:
 
 
 def _try(
-    num: int,
-    grid_shape: tuple[int, int],
-    walls: tuple[int, int],
-    min_steps: int,
-    generator: np.random.Generator,
+    num: int, grid_shape: tuple[int, int], walls: tuple[int, int], min_steps: int, generator: np.random.Generator
 ) -> list[np.ndarray | None]:
     """`num` drawn questions (rows, cols), None where no cell is `min_steps` from G."""
     num_cells = grid_shape[0] * grid_shape[1]

@@ -36,10 +36,8 @@ def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
         if len(written) != 2 or not all(1 <= size <= most for size, most in zip(written, max_shape, strict=True)):
-            size = " x ".join(map(str, written))
-            raise PuzzleError(
-                f"the grid has {size} cells; expected rows of cells, 1 x 1 to {max_shape[0]} x {max_shape[1]}"
-            )
+            size, most = (" x ".join(map(str, shape)) for shape in (written, max_shape))
+            raise PuzzleError(f"the grid has {size} cells: allowed are grids from 1 x 1 to {most}, row by row")
         return written, "0123456789"
 
     rows = grid.strip().split("\n") if isinstance(grid, str) else grid  # one line is a grid of one row

@@ -40,17 +40,11 @@ class PuzzleRows(Sized, Protocol):
 
 @dataclass(frozen=True)
 class PuzzlePredictions:
-    """The answers to N rows, in stored order.
+    """The answers to N rows, in stored order."""
 
-    Attributes:
-        sequences: (N, S) uint8, token ids.
-        q_halt_logits: (N,) float32, the halting value at the last segment.
-        segments: (N,) int32, segments that each row took.
-    """
-
-    sequences: np.ndarray
-    q_halt_logits: np.ndarray
-    segments: np.ndarray
+    sequences: np.ndarray  # (N, S) uint8, token ids
+    q_halt_logits: np.ndarray  # (N,) float32, the halting value at the last segment
+    segments: np.ndarray  # (N,) int32, segments that each row took
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -59,9 +53,7 @@ class PuzzlePredictions:
 def evaluate_puzzles(
     model: HrmForPuzzleSolving, dataset: PuzzleRows, processor: HrmProcessor | None = None, **how: Any
 ) -> dict[str, float]:
-    """Solves every row and scores it against its labels: `predict_puzzles`, which takes `how`, then
-    `score_predictions`.
-    """
+    """Solves every row and scores it: `predict_puzzles`, which takes `how`, then `score_predictions`."""
     return score_predictions(predict_puzzles(model, dataset, **how), dataset, processor)
 
 
@@ -132,17 +124,10 @@ def predict_puzzles(
 def score_predictions(
     predictions: PuzzlePredictions, dataset: PuzzleRows, processor: HrmProcessor | None = None
 ) -> dict[str, float]:
-    """Scores of all rows against their labels.
+    """`count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy` and `segments` (mean per row) of all rows, see `formulas`.
 
-    Args:
-        predictions: what `predict_puzzles` gave for these rows.
-        dataset: the rows.
-        processor: adds what its task counts besides: blank cells (Sudoku), valid and shortest paths (mazes).
-    Returns:
-        `count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy`, `segments` (mean per row) and the task's own; see
-        `formulas`.
-    Raises:
-        ArgumentError: another number of predictions than rows.
+    A processor adds the scores of its task: blank cells (Sudoku), valid and shortest paths (mazes). Raises
+    ArgumentError for another number of predictions than rows.
     """
     if len(predictions) != len(dataset):
         raise ArgumentError(f"{len(predictions)} predictions for {len(dataset)} rows: give one for each")

@@ -136,8 +136,7 @@ def pass_at_k(
 def submission(ranked: Mapping[AnswerKey, Sequence[RankedAnswer]]) -> dict[str, list[dict[str, list[list[int]]]]]:
     """The two best answers to each test input in the form of Kaggle's submission.json, tasks sorted by name.
 
-    {task: [{"attempt_1": rows, "attempt_2": rows} for each test input up to the last one known]}. A grid there has at
-    least one cell: [[0]] stands for a missing answer and for one of 0 x 0.
+    A grid there has at least one cell: [[0]] stands for a missing answer and for one of 0 x 0.
     """
     num_tests: dict[str, int] = {}
     for task, test in ranked:

@@ -17,7 +17,7 @@ from hrm_hf.data.build import arc_builder
 from hrm_hf.data.build.arc_builder import build_arc, draw_variants, pair_cells, variant_names
 from hrm_hf.data.build.arc_mixture import BOTH
 from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, CollectedTask
-from hrm_hf.games.arc_task import draw_augmentations, parse_task
+from hrm_hf.games.arc_task import ArcTask, draw_augmentations, parse_task
 from hrm_hf.hrm.arc import ArcAugmentation, cut, frame
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME
@@ -286,7 +286,7 @@ def test_grids_that_do_not_fit_and_pairs_without_answer(tmp_path):
     wide = collected("wide", {"train": [pair], "test": [pair]}, TRAINING)
     with pytest.raises(PuzzleError, match="task wide, train pair 1 has a grid with a side of 7 cells, allowed are 6"):
         build(tmp_path, [*some_tasks(), wide], frame_shape=(6, 30))
-    open_task = parse_task("open", {"train": [pair], "test": [{"input": [[1]]}]}, need_answers=False)
+    open_task = ArcTask("open", wide.task.train, [(np.ones((1, 1), np.uint8), None)])
     with pytest.raises(PuzzleError, match="task open, test pair 1 has no output"):
         build(tmp_path, [replace(wide, task=open_task)])
     assert list(tmp_path.iterdir()) == []

@@ -59,12 +59,12 @@ def test_parse_grid_reads_every_form(grid):
         ([[[1]]], "a list at row 1, column 1"),
         ("0a", "'a' at row 1, column 2"),
         ("0\uff15", "row 1, column 2"),
-        ([], "has 0 cells; expected rows of cells, 1 x 1 to 30 x 30"),
+        ([], "has 0 cells: allowed are grids from 1 x 1 to 30 x 30"),
         ("", "1 x 0 cells"),
         ([[]], "1 x 0 cells"),
         ([[0]] * 31, "31 x 1 cells"),
         ([[0] * 31], "1 x 31 cells"),
-        ([0, 1], "has 2 cells; expected rows"),
+        ([0, 1], "has 2 cells: .* row by row"),
         ([[0, 1], 2], "row 2 is a int"),
         (np.zeros((1, 2, 3)), r"\(1, 2, 3\)"),
         (np.zeros((2, 2), bool), "False at row 1, column 1"),
@@ -81,7 +81,7 @@ def test_parse_grid_says_what_is_wrong(grid, message):
 
 def test_parse_grid_keeps_to_another_largest_shape():
     assert arc.parse_grid([[0] * 40], (2, 40)).shape == (1, 40)
-    with pytest.raises(PuzzleError, match="3 x 1 cells; expected .* 1 x 1 to 2 x 40"):
+    with pytest.raises(PuzzleError, match="3 x 1 cells: allowed are grids from 1 x 1 to 2 x 40"):
         arc.parse_grid([[0]] * 3, (2, 40))
 
 
