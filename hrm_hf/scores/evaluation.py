@@ -124,7 +124,7 @@ def predict_puzzles(
 def score_predictions(
     predictions: PuzzlePredictions, dataset: PuzzleRows, processor: HrmProcessor | None = None
 ) -> dict[str, float]:
-    """`count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy` and `segments` (mean per row) of all rows, see `formulas`.
+    """`count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy`, `segments` (mean per row) of all rows, see `formulas`.
 
     A processor adds the scores of its task: blank cells (Sudoku), valid and shortest paths (mazes). Raises
     ArgumentError for another number of predictions than rows.
