@@ -135,7 +135,9 @@ def write_sudokus(path: Path, count: int) -> str:
 
     Returns what it is, in words.
     """
-    from hrm_hf.hrm.sudoku import SudokuSymmetries, generate, to_string
+    from hrm_hf.games.sudoku_generator import generate
+    from hrm_hf.games.sudoku_symmetry import SudokuSymmetries
+    from hrm_hf.hrm.sudoku import to_string
 
     generator = np.random.default_rng(0)
     questions, answers = generate(5, (3, 3), generator, min_givens=30)

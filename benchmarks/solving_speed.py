@@ -43,7 +43,7 @@ from subjects import SIZE_IN_WORDS, SIZES, add_compile_option, compiles, config_
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.data import load_puzzles
-from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.scores.compiled import compiled_block
 from hrm_hf.scores.evaluation import PuzzlePredictions, predict_puzzles
 from hrm_hf.training import seeded_model
 

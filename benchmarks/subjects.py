@@ -12,7 +12,7 @@ import torch
 from plain_twin import PlainHrm, PlainTraining
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving
-from hrm_hf.hrm.compiled import check_compiler
+from hrm_hf.scores.compiled import check_compiler
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
 SIZES: dict[str, dict[str, int]] = {

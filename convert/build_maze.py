@@ -25,8 +25,8 @@ from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.data.build.build_report import file_line, peak_memory
 from hrm_hf.data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
 from hrm_hf.data.build.puzzle_csv import GENERATE, csv_file, is_hub_id
+from hrm_hf.games.maze_generator import class_keys
 from hrm_hf.hrm.errors import ArgumentError, HrmError
-from hrm_hf.hrm.maze import class_keys
 
 DEFAULT_SIZE, DEFAULT_NUM_TRAIN, DEFAULT_NUM_TEST, DEFAULT_WALL_SHARE = 8, 1000, 500, 0.3  # of generated mazes
 DEFAULT_MAX_WALL_SHARE = 0.45

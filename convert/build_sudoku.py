@@ -21,7 +21,7 @@ from hrm_hf.data.build.build_report import file_line, peak_memory
 from hrm_hf.data.build.puzzle_csv import GENERATE, csv_file, is_hub_id
 from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_csv
 from hrm_hf.hrm.errors import ArgumentError, HrmError
-from hrm_hf.hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 DEFAULT_NUM_TEST = 500  # of generated puzzles
 

@@ -27,15 +27,14 @@ from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.command_parser import CommandParser
 from hrm_hf.commands.training_run import run_as_command
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.games.sudoku_answers import guess_among_candidates
 from hrm_hf.hrm.configuration_hrm import COMPUTE_DTYPES
-from hrm_hf.hrm.sudoku import BLANK_ID, decode, encode, guess_among_candidates
-from hrm_hf.hrm.voting import pass_at_k, submission
+from hrm_hf.hrm.sudoku import BLANK_ID, decode, encode
 from hrm_hf.hub.checkpoints import load_checkpoint
 from hrm_hf.hub.downloads import puzzle_file_path
-from hrm_hf.scores.arc_evaluation import arc_votes
-from hrm_hf.scores.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
-from hrm_hf.scores.metrics import finish, puzzle_scores
+from hrm_hf.scores.compiled import compiled_block
+from hrm_hf.scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, score_predictions
+from hrm_hf.scores.formulas import finish, pass_at_k, puzzle_scores, submission
 from hrm_hf.scores.puzzle_table_match import match_puzzle_table
 from hrm_hf.training import HrmTrainingArguments, make_accelerator
 

@@ -19,8 +19,7 @@ from transformers import pipeline
 from hrm_hf.commands.training_run import DataArguments, TrainingTask, run_as_command, run_training
 from hrm_hf.data import PuzzleSetInfo
 from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
-from hrm_hf.hrm.sudoku import decode, draw, to_string
-from hrm_hf.hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE, decode, draw, to_string
 from hrm_hf.training import HrmTrainer
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("repeatable")
 def compiler() -> None:
     """Skips the test where torch.compile does not work on the CPU."""
     from hrm_hf import ArgumentError
-    from hrm_hf.hrm.compiled import check_compiler
+    from hrm_hf.scores.compiled import check_compiler
 
     try:
         check_compiler(torch.device("cpu"))

@@ -9,8 +9,10 @@ import math
 import numpy as np
 
 from ..hrm.errors import ArgumentError
-from ..hrm.maze import FREE, GOAL, START, WALL, check_grid_shape, class_keys, distances_to_goal, follow_rule
+from ..hrm.maze import FREE, GOAL, START, WALL, as_grids, check_grid_shape, distances_to_goal
+from ..hrm.symmetry import dihedral
 from ..progress import progress
+from .maze_answers import follow_rule
 
 _BATCH_CELLS = 200_000  # cells of the mazes tried at once
 _PATIENCE_CELLS = 20_000_000  # give up after so many cells of mazes in a row without a new one (30x30: 22,222 mazes)
@@ -28,7 +30,7 @@ def generate_mazes(
 
     The share of walls is drawn uniformly between the two bounds. The shortest way from S to G has at least `min_steps`
     steps (default: rows + cols - 4, so 12 for 8x8; the published 30x30 mazes have 109 and more). Answers follow
-    `maze.follow_rule`. No two mazes are equal under the 8 dihedral symmetries, so a data set can be split anywhere.
+    `follow_rule`. No two mazes are equal under the 8 dihedral symmetries, so a data set can be split anywhere.
 
     Raises ArgumentError for impossible arguments, and, saying how many it found and what to lower, when many tries in
     a row give no new maze.
@@ -38,16 +40,13 @@ def generate_mazes(
     min_steps = max(1, rows + cols - 4) if min_steps is None else min_steps
     if num < 1:
         raise ArgumentError(f"the number of mazes must be at least 1, not {num}")
+    shares = f"from {min_wall_share} to {max_wall_share}"
     if not 0 <= min_wall_share <= max_wall_share < 1:
-        raise ArgumentError(
-            f"wall shares from {min_wall_share} to {max_wall_share} are not allowed: 0 <= least <= most < 1"
-        )
+        raise ArgumentError(f"wall shares {shares} are not allowed: 0 <= least <= most < 1")
     # Rounded, as 0.3 * 10 is a little more than 3 in binary.
     fewest, most = math.ceil(round(min_wall_share * num_cells, 9)), math.floor(round(max_wall_share * num_cells, 9))
     if fewest > most:
-        raise ArgumentError(
-            f"no number of walls in {rows}x{cols} cells has a share from {min_wall_share} to {max_wall_share}"
-        )
+        raise ArgumentError(f"no number of walls in {rows}x{cols} cells has a share {shares}")
     if not 1 <= min_steps < num_cells - fewest:
         raise ArgumentError(
             f"min_steps is {min_steps}, allowed are 1 to {num_cells - fewest - 1}: {rows}x{cols} cells with "
@@ -69,20 +68,24 @@ def generate_mazes(
                     break
             if len(seen) < num and tries_in_vain * num_cells >= _PATIENCE_CELLS:
                 raise ArgumentError(
-                    f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with {min_wall_share} to "
-                    f"{max_wall_share} walls and at least {min_steps} steps that differ under every symmetry: "
-                    f"{tries_in_vain} tries in a row gave no new one; lower min_steps (now {min_steps}) or the number"
+                    f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with a share of walls {shares} and "
+                    f"at least {min_steps} steps that differ under every symmetry: {tries_in_vain} tries in a row "
+                    f"gave no new one; lower min_steps (now {min_steps}) or the number"
                 )
             bar.update(len(seen) - bar.n)
     return questions, follow_rule(questions)
 
 
+def class_keys(grids: np.ndarray) -> list[bytes]:
+    """One key per grid (M, rows, cols), equal for grids that are equal under one of the 8 dihedral symmetries."""
+    grids = as_grids(grids)
+    turns = range(8) if grids.shape[1] == grids.shape[2] else (0, 2, 4, 5)  # the others swap the sides
+    views = [np.ascontiguousarray(dihedral(grids, k)) for k in turns]
+    return [min(view[number].tobytes() for view in views) for number in range(len(grids))]
+
+
 def _try(
-    num: int,
-    grid_shape: tuple[int, int],
-    walls: tuple[int, int],
-    min_steps: int,
-    generator: np.random.Generator,
+    num: int, grid_shape: tuple[int, int], walls: tuple[int, int], min_steps: int, generator: np.random.Generator
 ) -> list[np.ndarray | None]:
     """`num` drawn questions (rows, cols), None where no cell is `min_steps` from G."""
     num_cells = grid_shape[0] * grid_shape[1]

@@ -5,13 +5,14 @@ global changes and no window is needed.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hrm.errors import ArgumentError
-from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE, SYMBOLS
+from ..hrm.errors import ArgumentError, PuzzleError
+from ..hrm.grids import check_grids
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ ARC_COLOURS = (  # the usual ones, by number
     *("#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"),
 )
 MAZE_COLOURS = ("#000000", "#FFFFFF", "#2ECC40", "#FF4136", "#0074D9")  # wall, free, start, goal, path
+CHARACTERS_OR_COLOURS = {"sudoku": SYMBOLS, "maze": MAZE_COLOURS, "arc": ARC_COLOURS}  # by cell number
 WRONG_COLOUR = "#FF4136"
 
 PANEL_INCHES = 3.0
@@ -55,8 +57,9 @@ def save_picture(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures are drawn with matplotlib, which is missing: pip install hrm-hf[plot]") from error
-    if task not in _DRAW:
-        raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {', '.join(map(repr, _DRAW))}")
+    if task not in CHARACTERS_OR_COLOURS:
+        allowed = ", ".join(map(repr, CHARACTERS_OR_COLOURS))
+        raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {allowed}")
     if not len(titles) or not len(grids) or len(grids) % len(titles):
         raise ArgumentError(f"{len(grids)} grids and {len(titles)} titles: give as many grids, or a multiple of it")
     grids = [_checked(grid, index, task) for index, grid in enumerate(grids)]
@@ -73,12 +76,14 @@ def save_picture(
         if not grid.size:
             axes.text(0.5, 0.5, "(empty)", ha="center", va="center", transform=axes.transAxes)
             continue
-        answer = grids[index + 1] if columns == 3 and column == 1 else None
-        _DRAW[task](axes, grid, answer, box_shape)
+        if task == "sudoku":
+            _draw_digits(axes, grid, grids[index + 1] if columns == 3 and column == 1 else None, box_shape)
+        else:
+            _draw_colours(axes, grid, CHARACTERS_OR_COLOURS[task], lines_between=task == "arc")
     figure.savefig(path, format="png")
 
 
-def _draw_sudoku(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
+def _draw_digits(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
     size = len(grid)
     box_rows, box_columns = box_shape or BOX_SHAPE_OF_SIZE.get(size, (size, size))  # other sizes: no inner boxes
     axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
@@ -99,38 +104,22 @@ def _draw_sudoku(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_
             )
 
 
-def _draw_maze(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
-    axes.imshow(_colours(MAZE_COLOURS)[grid], interpolation="nearest")
-
-
-def _draw_arc(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
-    axes.imshow(_colours(ARC_COLOURS)[grid], interpolation="nearest")
-    rows, columns = grid.shape
-    axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#555555", linewidth=0.5)
-    axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#555555", linewidth=0.5)
-
-
-_DRAW: dict[str, Callable] = {"sudoku": _draw_sudoku, "maze": _draw_maze, "arc": _draw_arc}
-_NUM_CELL_NUMBERS = {"sudoku": len(SYMBOLS), "maze": len(MAZE_COLOURS), "arc": len(ARC_COLOURS)}
-
-
-def _colours(hex_colours: Sequence[str]) -> np.ndarray:
-    """(colours, 3) uint8 red, green, blue."""
-    return np.array([list(bytes.fromhex(colour[1:])) for colour in hex_colours], np.uint8)
+def _draw_colours(axes: "Axes", grid: np.ndarray, hex_colours: Sequence[str], lines_between: bool) -> None:
+    colours = np.array([list(bytes.fromhex(colour[1:])) for colour in hex_colours], np.uint8)  # (colours, 3)
+    axes.imshow(colours[grid], interpolation="nearest")
+    if lines_between:
+        rows, columns = grid.shape
+        axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#555555", linewidth=0.5)
+        axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#555555", linewidth=0.5)
 
 
 def _checked(grid: np.ndarray, index: int, task: str) -> np.ndarray:
     grid = np.asarray(grid)
-    if not grid.size and grid.dtype.kind == "f":
-        grid = grid.astype(np.uint8)  # an empty nested list
-    if grid.dtype.kind not in "iu" or grid.size and grid.ndim != 2:
-        raise ArgumentError(f"grid {index} is {grid.dtype} of shape {grid.shape}; allowed: (rows, columns) integers")
-    if grid.size and not 0 <= int(grid.min()) <= int(grid.max()) < _NUM_CELL_NUMBERS[task]:
-        raise ArgumentError(
-            f"grid {index} holds {int(grid.min())} to {int(grid.max())}; cells of the task {task!r} are 0 to "
-            f"{_NUM_CELL_NUMBERS[task] - 1}"
-        )
-    return grid
-
-
-__all__ = ["save_picture"]
+    if not grid.size:
+        return np.zeros((0, 0), np.uint8)
+    if grid.ndim != 2:
+        raise ArgumentError(f"grid {index} has the shape {grid.shape}; expected (rows, columns)")
+    try:
+        return check_grids(grid, len(CHARACTERS_OR_COLOURS[task]) - 1)
+    except PuzzleError as error:
+        raise ArgumentError(f"grid {index} is none of the task {task!r}: {error}") from error

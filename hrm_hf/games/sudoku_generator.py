@@ -8,7 +8,7 @@ anywhere.
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import check_box_shape
+from ..hrm.sudoku import check_box_shape
 from ..progress import progress
 from .sudoku_solver import Board
 from .sudoku_symmetry import class_keys
@@ -38,18 +38,14 @@ def generate(
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
     fewest = _FEWEST_GIVENS.get((rows, cols), n - 1)  # two digits that are not given could be swapped
-    most = n * n // 2 if max_givens is None else max_givens
-    if max_givens is None and min_givens is not None:
-        most = max(most, min_givens)
+    most = max(n * n // 2, min_givens or 0) if max_givens is None else max_givens
     least = min(n * n // 4, most) if min_givens is None else min_givens
     if num < 1:
         raise PuzzleError(f"the number of puzzles must be at least 1, not {num}")
     if not fewest <= most <= n * n:
-        raise PuzzleError(
-            f"max_givens {most} is not allowed: a {n}x{n} puzzle with one solution has {fewest} to {n * n}"
-        )
+        raise PuzzleError(f"max_givens {most}: a {n}x{n} puzzle with one solution has {fewest} to {n * n} givens")
     if not 0 <= least <= most:
-        raise PuzzleError(f"min_givens {least} is not allowed: it must be from 0 to max_givens, {most}")
+        raise PuzzleError(f"min_givens {least} is not allowed: expected 0 to max_givens, {most}")
     board = Board((rows, cols))
     aims = np.arange(least, most + 1)
     tried, new = np.ones(len(aims)), np.ones(len(aims))

@@ -10,23 +10,19 @@ from functools import lru_cache
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import check_box_shape, units
+from ..hrm.grids import check_grids
+from ..hrm.sudoku import check_box_shape, units
 
 
 def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple[int, np.ndarray | None]:
     """(number of solutions, at most `limit`; the first one found (n, n) uint8, or None).
 
-    grid: (n, n) integers 0..n, 0 = blank. So (1, answer) with the default limit means: exactly one solution. Equal
-    givens in a unit are no error here, just no solution. Raises PuzzleError for another shape, other values or a limit
-    below 1.
+    grid: (n, n) integers 0..n, 0 = blank. (1, answer) with the default limit means exactly one solution; equal givens
+    in a unit mean none. Raises PuzzleError for another shape, other values or a limit below 1.
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    grid = np.asarray(grid)
-    if grid.shape != (n, n) or grid.dtype.kind not in "iu" or not ((grid >= 0) & (grid <= n)).all():
-        raise PuzzleError(
-            f"boxes of {rows}x{cols} need a grid ({n}, {n}) of integers from 0 to {n}, got {grid!r:.200}"
-        )
+    (grid,) = check_grids(np.asarray(grid)[None], n, (n, n))
     if limit < 1:
         raise PuzzleError(f"limit is the number of solutions to look for, at least 1, not {limit}")
     board = Board((rows, cols))

@@ -1,10 +1,9 @@
 """The symmetries of Sudoku: drawn, applied, inverted, numbered; and the keys that tell puzzles apart up to symmetry.
 
 A symmetry renames the digits, permutes the bands, the rows inside each band, the stacks and the columns inside each
-stack, and, for square boxes only, may transpose. It turns every Sudoku into a Sudoku with equally many solutions,
-which is what makes it an augmentation (HRM paper, Sudoku-Extreme; the published builder draws from the same group). A
-whole group element fits into one 64-bit code (up to 12x12), so a data file stores 8 bytes per variant and can still
-undo it.
+stack, and, for square boxes only, may transpose. It turns every Sudoku into one with equally many solutions, so it is
+an augmentation (HRM paper, Sudoku-Extreme; the published builder draws from the same group). It fits into one 64-bit
+code (up to 12x12): a data file stores 8 bytes per variant and can undo it.
 
 Letters: M symmetries or grids, n rows of a grid, S = n * n cells.
 """
@@ -19,7 +18,8 @@ from math import factorial, prod
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.sudoku_units import box_of_cell, check_box_shape
+from ..hrm.grids import check_grids
+from ..hrm.sudoku import box_of_cell, check_box_shape
 
 _CHUNK_CELLS = 1 << 20  # cells worked on at once: bounds memory whatever M is, and stays inside a CPU's cache
 _LONGEST_LISTED = 4  # elements whose permutations are looked up in a table: the lines of a block, its blocks
@@ -28,12 +28,11 @@ _MAX_ENUMERATED = 10_000  # position symmetries up to which class_keys tries the
 
 @dataclass(frozen=True, eq=False)
 class SudokuSymmetries:
-    """M symmetries of one box shape, as arrays.
+    """M symmetries of one box shape, as arrays; PuzzleError where they describe none.
 
     Fields: box_shape (rows, columns of one box); digit_map (M, n + 1) uint8, the new digit of each old one,
     digit_map[:, 0] == 0; row_order and col_order (M, n) uint8, the old row / column that each new one is taken from;
-    transpose (M,) bool. Arrays of other integer types are converted. Raises PuzzleError where they do not describe
-    symmetries of the box shape.
+    transpose (M,) bool. Arrays of other integer types are converted.
     """
 
     box_shape: tuple[int, int]
@@ -44,45 +43,34 @@ class SudokuSymmetries:
 
     def __post_init__(self) -> None:
         rows, cols = check_box_shape(self.box_shape)
-        n, num = rows * cols, np.shape(self.transpose)
-        widths = {"digit_map": n + 1, "row_order": n, "col_order": n}
-        converted: dict[str, np.ndarray] = {"transpose": np.asarray(self.transpose)}
-        if len(num) != 1 or converted["transpose"].dtype != bool:
+        n, transpose = rows * cols, np.asarray(self.transpose)
+        if transpose.ndim != 1 or transpose.dtype != bool:
             raise PuzzleError(
-                f"transpose must be a boolean array (M,), got {converted['transpose'].dtype} of shape {num}"
+                f"transpose must be a boolean array (M,), got {transpose.dtype} of shape {transpose.shape}"
             )
-        if rows != cols and converted["transpose"].any():
+        if rows != cols and transpose.any():
             raise PuzzleError(f"boxes of {rows}x{cols} cannot be transposed: transpose must be False everywhere")
-        for name, width in widths.items():
+        fields = {"box_shape": (rows, cols), "transpose": transpose}
+        for name, width in {"digit_map": n + 1, "row_order": n, "col_order": n}.items():
             values = np.asarray(getattr(self, name))
-            if values.shape != (*num, width) or values.dtype.kind not in "iu":
+            if values.shape != (len(transpose), width) or values.dtype.kind not in "iu":
                 raise PuzzleError(
-                    f"{name} must be integers {(*num, width)}, got {values.dtype} of shape {values.shape}"
+                    f"{name} must be integers {(len(transpose), width)}, got {values.dtype} of shape {values.shape}"
                 )
             # The bits of a permutation of 0..width-1 fill the word; anything out of range is clipped and leaves a gap.
             seen = np.bitwise_or.reduce(np.uint32(1) << values.clip(0, 31).astype(np.uint32), axis=1)
-            if (seen != (1 << width) - 1).any():
-                bad = int(np.argmax(seen != (1 << width) - 1))
-                raise PuzzleError(f"{name}[{bad}] is {values[bad].tolist()}, not a permutation of 0 to {width - 1}")
-            converted[name] = np.ascontiguousarray(values, dtype=np.uint8)
-        if converted["digit_map"][:, 0].any():
+            for row in np.flatnonzero(seen != (1 << width) - 1):
+                raise PuzzleError(f"{name}[{row}] is {values[row].tolist()}, not a permutation of 0 to {width - 1}")
+            fields[name] = np.ascontiguousarray(values, dtype=np.uint8)
+        if fields["digit_map"][:, 0].any():
             raise PuzzleError("digit_map[:, 0] must be 0: a blank stays blank")
         for name, block in (("row_order", rows), ("col_order", cols)):
-            homes = (converted[name] // np.uint8(block)).reshape(*num, n // block, block)
-            broken = (homes != homes[:, :, :1]).any(axis=(1, 2))
-            if broken.any():
-                bad = int(np.argmax(broken))
+            homes = (fields[name] // np.uint8(block)).reshape(-1, n // block, block)
+            for row in np.flatnonzero((homes != homes[:, :, :1]).any(axis=(1, 2))):
                 raise PuzzleError(
-                    f"{name}[{bad}] is {converted[name][bad].tolist()}: it tears blocks of {block} lines apart"
+                    f"{name}[{row}] is {fields[name][row].tolist()}: it tears blocks of {block} lines apart"
                 )
-        object.__setattr__(self, "box_shape", (rows, cols))
-        for name, values in converted.items():
-            object.__setattr__(self, name, values)
-
-    @classmethod
-    def identity(cls, box_shape: tuple[int, int], num: int = 1) -> "SudokuSymmetries":
-        """`num` times the symmetry that changes nothing."""
-        return cls._from_ranks(box_shape, [np.zeros(num, np.uint64) for _ in _radices(check_box_shape(box_shape))])
+        self.__dict__.update(fields)
 
     @classmethod
     def draw(cls, box_shape: tuple[int, int], num: int, generator: np.random.Generator) -> "SudokuSymmetries":
@@ -94,14 +82,12 @@ class SudokuSymmetries:
     def from_codes(cls, box_shape: tuple[int, int], codes: np.ndarray) -> "SudokuSymmetries":
         """The symmetries with these ranks, (M,) integers from 0 to group_order - 1: `to_codes` backwards."""
         order = _encodable_order(check_box_shape(box_shape))
-        codes = np.atleast_1d(np.asarray(codes))
+        codes = np.asarray(codes)
         if codes.ndim != 1 or codes.dtype.kind not in "iu":
             raise PuzzleError(f"symmetry codes must be integers (M,), got {codes.dtype} of shape {codes.shape}")
-        if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= order):
-            bad = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
-            raise PuzzleError(
-                f"symmetry code {bad} is not allowed: boxes {tuple(box_shape)} have codes 0 to {order - 1}"
-            )
+        for code in (int(codes.min()), int(codes.max())) if codes.size else ():
+            if not 0 <= code < order:
+                raise PuzzleError(f"symmetry code {code} is not allowed: boxes {box_shape} have 0 to {order - 1}")
         rest, ranks = codes.astype(np.uint64), []
         for radix in reversed(_radices(check_box_shape(box_shape))):
             rest, rank = np.divmod(rest, np.uint64(radix))
@@ -122,16 +108,14 @@ class SudokuSymmetries:
             "_ranks": ranks,  # to_codes need not find them again
         }
         made = object.__new__(cls)  # without the checks: every rank makes a symmetry
-        for name, values in fields.items():
-            object.__setattr__(made, name, values)
+        made.__dict__.update(fields)
         return made
 
     def to_codes(self) -> np.ndarray:
         """(M,) uint64: the rank of each symmetry in the group, 0 = identity.
 
-        A mixed-radix number whose digits are, from the most significant: digits, bands, rows in each band, stacks,
-        columns in each stack (each the lexicographic rank of a permutation), transposition. Raises PuzzleError for
-        box shapes whose group has more than 2^64 elements.
+        It is a mixed-radix number with the digits of `_radices`, each the lexicographic rank of a permutation. Raises
+        PuzzleError for box shapes whose group has more than 2^64 elements.
         """
         _encodable_order(self.box_shape)
         rows, cols = self.box_shape
@@ -159,9 +143,8 @@ class SudokuSymmetries:
         digits, rows, cols = (np.argsort(v, axis=1) for v in (self.digit_map, self.row_order, self.col_order))
         # Undone from the outside the transposition comes last; put first, it swaps the parts of rows and columns.
         swap = self.transpose[:, None]
-        return SudokuSymmetries(
-            self.box_shape, digits, np.where(swap, cols, rows), np.where(swap, rows, cols), self.transpose
-        )
+        rows, cols = np.where(swap, cols, rows), np.where(swap, rows, cols)
+        return SudokuSymmetries(self.box_shape, digits, rows, cols, self.transpose)
 
     def apply(self, grids: np.ndarray) -> np.ndarray:
         """Transposition first, then new[i][j] = digit_map[old[row_order[i]][col_order[j]]].
@@ -170,14 +153,11 @@ class SudokuSymmetries:
         Returns (M, n, n) uint8. Raises PuzzleError for other shapes or values.
         """
         num, n = len(self), self.row_order.shape[1]
-        grids = np.asarray(grids)
-        if grids.shape not in ((n, n), (num, n, n)):
-            raise PuzzleError(
-                f"{num} symmetries of {n}x{n} apply to ({n}, {n}) or ({num}, {n}, {n}), got {grids.shape}"
-            )
-        if grids.ndim == 2:
-            return self.apply_to_each(grids[None])[:, 0]
-        cells = _as_cells(grids, n)  # (M, S)
+        if np.ndim(grids) == 2:
+            return self.apply_to_each(np.asarray(grids)[None])[:, 0]
+        cells = check_grids(grids, n, (n, n)).reshape(-1, n * n)  # (M, S)
+        if len(cells) != num:
+            raise PuzzleError(f"{num} symmetries and {len(cells)} grids, expected {(n, n)} or ({num}, {n}, {n})")
         out = np.empty((num, n * n), np.uint8)
         for chunk in _chunks(num, n * n):
             old = np.take_along_axis(cells[chunk], self._sources(chunk), axis=1)
@@ -190,10 +170,7 @@ class SudokuSymmetries:
         Quicker than K calls. Raises PuzzleError for other shapes or values.
         """
         num, n = len(self), self.row_order.shape[1]
-        grids = np.asarray(grids)
-        if grids.ndim != 3 or grids.shape[1:] != (n, n):
-            raise PuzzleError(f"symmetries of {n}x{n} apply to grids ({n}, {n}) each, got {grids.shape}")
-        cells = _as_cells(grids, n)  # (K, S)
+        cells = check_grids(grids, n, (n, n)).reshape(-1, n * n)  # (K, S)
         out = np.empty((num, len(cells), n * n), np.uint8)
         for chunk in _chunks(num, n * n):
             source = self._sources(chunk)  # (m, S)
@@ -203,8 +180,7 @@ class SudokuSymmetries:
 
     def _renamed(self, chunk: slice, digits: np.ndarray) -> np.ndarray:
         """(m, S) uint8: old digits (m, S) by each symmetry's digit_map."""
-        width = self.digit_map.shape[1]
-        offset = np.arange(len(digits))[:, None] * width
+        offset = np.arange(len(digits))[:, None] * self.digit_map.shape[1]
         return self.digit_map[chunk].ravel().take(digits + offset)
 
     def _sources(self, chunk: slice) -> np.ndarray:
@@ -232,14 +208,11 @@ def class_keys(grids: np.ndarray, box_shape: tuple[int, int]) -> list[bytes]:
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    grids = np.asarray(grids)
-    if grids.ndim != 3 or grids.shape[1:] != (n, n):
-        raise PuzzleError(f"boxes {(rows, cols)} need grids of shape (M, {n}, {n}), got {grids.shape}")
-    cells = _as_cells(grids, n)
+    grids = check_grids(grids, n, (n, n))
     positions = prod(_radices((rows, cols))[1:])
     if positions <= _MAX_ENUMERATED:
-        return _canonical_keys(cells, (rows, cols), positions)
-    return _invariant_keys(cells.reshape(-1, n, n), (rows, cols))
+        return _canonical_keys(grids.reshape(-1, n * n), (rows, cols), positions)
+    return _invariant_keys(grids, (rows, cols))
 
 
 def _canonical_keys(cells: np.ndarray, box_shape: tuple[int, int], positions: int) -> list[bytes]:
@@ -382,16 +355,6 @@ def _rank(perms: np.ndarray) -> np.ndarray:
         smaller = (perms[position + 1 :] < perms[position]).sum(axis=0, dtype=np.uint8)
         ranks = ranks * np.uint64(length - position) + smaller
     return ranks
-
-
-def _as_cells(grids: np.ndarray, n: int) -> np.ndarray:
-    """Integer grids (M, n, n) as (M, S) uint8; PuzzleError if a value is not an integer from 0 to n."""
-    if grids.dtype.kind not in "iu":
-        raise PuzzleError(f"grids must hold integers from 0 to {n}, got {grids.dtype}")
-    if grids.size and not (int(grids.min()) >= 0 and int(grids.max()) <= n):
-        bad = int(grids.min()) if int(grids.min()) < 0 else int(grids.max())
-        raise PuzzleError(f"grids must hold integers from 0 to {n}, got {bad}")
-    return grids.reshape(len(grids), n * n).astype(np.uint8, copy=False)
 
 
 def _chunks(num: int, cells_each: int) -> Iterator[slice]:

@@ -10,26 +10,16 @@ from transformers import PretrainedConfig
 
 from .shown_value import shown
 
-COMPUTE_DTYPES = ("float32", "bfloat16")  # that a model may compute in
-
-# The largest sizes that a config.json may state, far above any model that was trained: what they ask for is built, or
-# run in a loop, before a user sees that the file is damaged.
-LARGEST = {
-    "vocab_size": 1 << 20,
-    "seq_len": 1 << 20,
-    "hidden_size": 1 << 17,
-    "num_attention_heads": 1 << 17,
-    "expansion": 1024,
-    "H_layers": 256,
-    "L_layers": 256,
-    "H_cycles": 64,
-    "L_cycles": 64,
-    "rope_theta": 1e12,
-    "rms_norm_eps": 1.0,
-    "num_puzzle_identifiers": 1 << 31,
-    "puzzle_emb_ndim": 1 << 20,
-    "halt_max_steps": 1024,
+COMPUTE_DTYPES = ("float32", "bfloat16")  # of the activations
+CHOICES = {
+    "pos_encodings": ("rope", "learned"),
+    "token_loss": ("stablemax", "softmax"),
+    "halting": ("q_learning", "halt_only"),
+    "compute_dtype": COMPUTE_DTYPES,
 }
+# What is built or run in a loop has a limit, far above any trained model: a damaged config.json would keep the machine
+# busy for hours. Other sizes must fit the weights.
+LARGEST = {"H_layers": 256, "L_layers": 256, "H_cycles": 64, "L_cycles": 64, "halt_max_steps": 1024}
 
 
 @strict
@@ -89,37 +79,24 @@ class HrmConfig(PretrainedConfig):
     compute_dtype: str = "float32"
 
     def validate_architecture(self):
-        """Checks that every size is positive and not above `LARGEST`, and that the sizes fit each other."""
-        not_sizes = ("puzzle_emb_ndim", "pos_encodings", "token_loss", "halting", "compute_dtype")
-        for name in (name for name in HrmConfig.__annotations__ if name not in not_sizes):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {shown(getattr(self, name))}; it must be greater than 0")
-        if self.puzzle_emb_ndim < 0:
-            raise ValueError(
-                f"puzzle_emb_ndim is {shown(self.puzzle_emb_ndim)}; it must be 0 (no puzzle table) or greater"
-            )
-        for name, largest in LARGEST.items():
-            if getattr(self, name) > largest:
-                raise ValueError(f"{name} is {shown(getattr(self, name))}; it must be at most {largest:.9g}")
+        """Raises ValueError for sizes that are not positive, too large, or do not fit each other."""
+        for name in HrmConfig.__annotations__:
+            value = getattr(self, name)
+            if name in CHOICES:
+                if value not in CHOICES[name]:
+                    allowed = ", ".join(map(repr, CHOICES[name]))
+                    raise ValueError(f"{name} is {shown(value)}; allowed are {allowed}")
+            elif name == "puzzle_emb_ndim":
+                if value < 0:
+                    raise ValueError(f"puzzle_emb_ndim is {shown(value)}; it must be 0 (no puzzle table) or greater")
+            elif not 0 < value < math.inf or value > LARGEST.get(name, value):
+                most = f" and at most {LARGEST[name]}" if name in LARGEST else ""
+                raise ValueError(f"{name} is {shown(value)}; it must be greater than 0{most}")
+        width, heads = f"hidden_size {self.hidden_size}", f"num_attention_heads {self.num_attention_heads}"
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
-            )
+            raise ValueError(f"{width} is not divisible by {heads}")
         if self.pos_encodings == "rope" and self.head_dim % 2:
-            raise ValueError(
-                f"rope needs an even head width; hidden_size {self.hidden_size} over num_attention_heads "
-                f"{self.num_attention_heads} gives {self.head_dim}"
-            )
-        for name, allowed in (
-            ("pos_encodings", ("rope", "learned")),
-            ("token_loss", ("stablemax", "softmax")),
-            ("halting", ("q_learning", "halt_only")),
-            ("compute_dtype", COMPUTE_DTYPES),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {shown(getattr(self, name))}; allowed are {', '.join(map(repr, allowed))}"
-                )
+            raise ValueError(f"rope needs an even head width; {width} over {heads} gives {self.head_dim}")
 
     @property
     def head_dim(self) -> int:
@@ -140,6 +117,3 @@ class HrmConfig(PretrainedConfig):
     def num_positions(self) -> int:
         """All positions T = P + S."""
         return self.num_prefix + self.seq_len
-
-
-__all__ = ["COMPUTE_DTYPES", "HrmConfig"]

@@ -17,16 +17,12 @@ class ExplorationDraws(NamedTuple):
 
 
 def draw_exploration(num_slots: int, halt_max_steps: int, generator: torch.Generator) -> ExplorationDraws:
-    """Draws for `num_slots` slots: first the uniform reals, then the integers.
-
-    With `halt_max_steps` = 1 there is nothing to explore and every integer is 1.
-    """
-    uniform = torch.rand(num_slots, generator=generator, device=generator.device)
-    low = min(2, halt_max_steps)
-    min_steps = torch.randint(
-        low, halt_max_steps + 1, (num_slots,), generator=generator, device=generator.device, dtype=torch.int32
+    """First the uniform reals, then the integers; with `halt_max_steps` = 1 every integer is 1: nothing to explore."""
+    how = {"size": (num_slots,), "generator": generator, "device": generator.device}
+    uniform = torch.rand(**how)
+    return ExplorationDraws(
+        uniform, torch.randint(min(2, halt_max_steps), halt_max_steps + 1, **how, dtype=torch.int32)
     )
-    return ExplorationDraws(uniform, min_steps)
 
 
 def exploration_min_steps(draws: ExplorationDraws, exploration_prob: float) -> torch.Tensor:
@@ -54,20 +50,13 @@ def training_halt(
     halt_max_steps: int,
     halting: str = "q_learning",
 ) -> torch.Tensor:
-    """Which slots stop after this segment.
+    """(B,) bool: which slots stop after this segment.
 
-    Args:
-        steps: (B,) int32, segments done on the slot's puzzle, this one included.
-        q_halt_logits, q_continue_logits: (B,).
-        min_steps: (B,) int32 from `exploration_min_steps`; steps equal to it may halt.
-        halt_max_steps: the limit at which every slot stops.
-        halting: the model's rule, see `wants_to_halt`.
-    Returns:
-        (B,) bool.
+    steps: (B,) int32, segments done on the slot's puzzle, this one included; at `halt_max_steps` every slot stops.
+    q_halt_logits, q_continue_logits: (B,). min_steps: (B,) int32 from `exploration_min_steps`; steps equal to it may
+    halt. halting: the model's rule, see `wants_to_halt`.
     """
     last = steps >= halt_max_steps
-    if halt_max_steps == 1:
-        return last
     return last | (wants_to_halt(q_halt_logits, q_continue_logits, halting) & (steps >= min_steps))
 
 
@@ -77,14 +66,10 @@ def q_continue_targets(
     steps: torch.Tensor,
     halt_max_steps: int,
 ) -> torch.Tensor:
-    """What q_continue should have said: the value of one more segment, whose q logits are given.
+    """(B,) probabilities: what q_continue should have said, the value of one more segment.
 
-    Args:
-        next_q_halt_logits, next_q_continue_logits: (B,), of a segment run on the NEW carry without gradient.
-        steps: (B,) int32 after this segment. At the limit the next segment could only halt (whether the slot halted
-            for another reason does not matter).
-    Returns:
-        (B,) probabilities.
+    next_q_halt_logits, next_q_continue_logits: (B,), of a segment run on the NEW carry without gradient. steps: (B,)
+    int32 after this segment; at the limit the next one could only halt, for whatever reason the slot halted now.
     """
     best = torch.maximum(next_q_halt_logits, next_q_continue_logits)
     return torch.sigmoid(next_q_halt_logits.where(steps >= halt_max_steps, best))
@@ -93,8 +78,6 @@ def q_continue_targets(
 def select_rows(use_new: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     """Row b of `new` where use_new[b], else of `old`: a selection, so NaN in the rows left out does no harm.
 
-    Args:
-        use_new: (B,) bool.
-        new, old: (B, ...) or, for `new`, anything that broadcasts to it.
+    use_new: (B,) bool; old: (B, ...); new: anything that broadcasts to it.
     """
     return torch.where(use_new.view(-1, *([1] * (old.ndim - 1))), new, old)

@@ -26,15 +26,11 @@ class SegmentLosses(NamedTuple):
 
 
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
-    """log(s(x) / sum s(x)) over the last axis, in float64, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
+    """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-    Each branch sees a clamped argument: the gradient of the branch that is not taken would be NaN otherwise (the bare
-    form divides by 0 at a logit of exactly 1, which bfloat16 logits do hit).
-
-    Args:
-        logits: (..., V), any float dtype.
-    Returns:
-        (..., V) float64.
+    logits (..., V) of any float dtype -> (..., V) float64. Each branch sees a clamped argument: the gradient of the
+    branch that is not taken would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16
+    logits do hit).
     """
     logits = logits.to(torch.float64)
     log_s = torch.where(logits < 0, -torch.log1p(-logits.clamp(max=0)), torch.log1p(logits.clamp(min=0)))
@@ -42,19 +38,13 @@ def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
-    """Cross entropy of every cell; 0 where the label is -100.
+    """Cross entropy of every cell, (B, S); 0 where the label is -100.
 
-    Args:
-        logits: (B, S, V), any float dtype.
-        labels: (B, S) int64.
-        kind: "stablemax" (float64) or "softmax" (float32).
-    Returns:
-        (B, S) in the dtype of the kind.
+    logits: (B, S, V), any float dtype; labels: (B, S) int64; kind: "stablemax" (float64) or "softmax" (float32).
     """
     if kind == "softmax":
-        return F.cross_entropy(
-            logits.float().transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
-        )  # (B, S)
+        logits = logits.float().transpose(1, 2)
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
     labelled = labels != IGNORE_INDEX
     log_probabilities = log_stablemax(logits)
     picked = log_probabilities.gather(-1, labels.where(labelled, 0).unsqueeze(-1)).squeeze(-1)  # (B, S)
@@ -62,13 +52,9 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch
 
 
 def rows_solved(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Whether every labelled cell has its label as the largest logit; a row without labels counts as solved.
+    """(B,) bool: whether the largest logit of every labelled cell is its label; a row without labels counts as solved.
 
-    Args:
-        logits: (B, S, V).
-        labels: (B, S) int64.
-    Returns:
-        (B,) bool.
+    logits: (B, S, V); labels: (B, S) int64.
     """
     return ((logits.argmax(-1) == labels) | (labels == IGNORE_INDEX)).all(-1)
 
@@ -83,12 +69,8 @@ def segment_losses(
 ) -> SegmentLosses:
     """All losses of one segment, per row.
 
-    Args:
-        logits: (B, S, V).
-        q_halt_logits, q_continue_logits: (B,) float32.
-        labels: (B, S) int64, -100 = ignored.
-        token_loss: "stablemax" or "softmax".
-        q_continue_targets: (B,) probabilities, or None for no q_continue term.
+    logits: (B, S, V); q_halt_logits, q_continue_logits: (B,) float32; labels: (B, S) int64, -100 = ignored;
+    token_loss: "stablemax" or "softmax"; q_continue_targets: (B,) probabilities, or None for no q_continue term.
     """
     num_labels = (labels != IGNORE_INDEX).sum(-1)  # (B,)
     lm = token_losses(logits, labels, token_loss).sum(-1) / num_labels.clamp(min=1)

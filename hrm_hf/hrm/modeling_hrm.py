@@ -1,6 +1,7 @@
 """The Hierarchical Reasoning Model: attention -> block -> level -> HrmModel (one segment) -> HrmForPuzzleSolving.
 
-arXiv 2506.21734; where paper and published code differ the published checkpoints follow the code; so does this file.
+arXiv 2506.21734. Where the paper and the published code differ, this file follows the code, as do the published
+checkpoints.
 
 Shapes: B batch, S cells, P prefix positions (the puzzle vector), T = P + S, D hidden, N heads, K = D / N,
 V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
@@ -9,7 +10,6 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, PuzzleError
 from .halting import select_rows
 from .losses import IGNORE_INDEX, segment_losses
+from .shown_value import is_integer
 from .solving import PuzzleSlots, SolvedRow, on_device, solve_queue
 
 WRITTEN_OUT_POSITIONS = 256  # see attention_function
@@ -60,55 +61,30 @@ class HrmPrepared(NamedTuple):
 
 @dataclass
 class HrmModelOutput(ModelOutput):
-    """
-    Output of [`HrmModel`].
+    """Output of one segment of [`HrmModel`]."""
 
-    Args:
-        last_hidden_state (`torch.Tensor` of shape `(B, T, D)`): the high-level state with its gradient, in the compute
-            dtype; the first P positions are the prefix.
-        carry (`HrmCarry`): both states, detached.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    carry: HrmCarry | None = None
+    last_hidden_state: torch.Tensor | None = None  # (B, T, D) in the compute dtype, the high-level state with gradient
+    carry: HrmCarry | None = None  # both states, detached
 
 
 @dataclass
 class HrmOutput(ModelOutput):
-    """
-    Output of one segment of [`HrmForPuzzleSolving`].
+    """Output of one segment of [`HrmForPuzzleSolving`]."""
 
-    Args:
-        loss (`torch.Tensor` of shape `()`): mean over the rows of lm + 0.5 * (q_halt, plus q_continue where targets
-            were given); only with labels.
-        logits (`torch.Tensor` of shape `(B, S, V)`): in the compute dtype.
-        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32.
-        q_continue_logits (`torch.Tensor` of shape `(B,)`): float32.
-        carry (`HrmCarry`): what to give to the next segment.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    q_halt_logits: torch.Tensor | None = None
-    q_continue_logits: torch.Tensor | None = None
-    carry: HrmCarry | None = None
+    loss: torch.Tensor | None = None  # () mean over the rows of `SegmentLosses.total`; only with labels
+    logits: torch.Tensor | None = None  # (B, S, V) in the compute dtype
+    q_halt_logits: torch.Tensor | None = None  # (B,) float32
+    q_continue_logits: torch.Tensor | None = None  # (B,) float32
+    carry: HrmCarry | None = None  # what to give to the next segment
 
 
 @dataclass
 class HrmSolveOutput(ModelOutput):
-    """
-    Output of [`HrmForPuzzleSolving.solve`].
+    """Output of [`HrmForPuzzleSolving.solve`], from the last segment of each row."""
 
-    Args:
-        sequences (`torch.Tensor` of shape `(B, S)`): int64 codes of the answer, from the row's last segment.
-        segments (`torch.Tensor` of shape `(B,)`): int64, segments spent on the row.
-        q_halt_logits (`torch.Tensor` of shape `(B,)`): float32, of the row's last segment; its sigmoid is the
-            confidence.
-    """
-
-    sequences: torch.Tensor | None = None
-    segments: torch.Tensor | None = None
-    q_halt_logits: torch.Tensor | None = None
+    sequences: torch.Tensor | None = None  # (B, S) int64 codes of the answer
+    segments: torch.Tensor | None = None  # (B,) int64, segments spent
+    q_halt_logits: torch.Tensor | None = None  # (B,) float32; its sigmoid is the confidence
 
 
 def rms_norm(hidden: torch.Tensor, eps: float) -> torch.Tensor:
@@ -120,7 +96,7 @@ def rms_norm(hidden: torch.Tensor, eps: float) -> torch.Tensor:
 def rotary_tables(num_positions: int, head_dim: int, theta: float, device: torch.device) -> Rotary:
     """cos and sin of the rotary angles, (T, K) float32 each; the two halves of K hold the same angles (as in Llama).
 
-    Computed where they are used: as buffers they would be lost on loading, and they cost nothing beside a segment.
+    They are no buffers: those would be lost on loading, and computing them costs nothing beside a segment.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
     frequencies = 1.0 / theta**exponents  # (K / 2,)
@@ -129,16 +105,11 @@ def rotary_tables(num_positions: int, head_dim: int, theta: float, device: torch
     return angles.cos(), angles.sin()
 
 
-def rotate_half(x: torch.Tensor) -> torch.Tensor:
-    """(x1, x2) -> (-x2, x1) over the halves of the last axis."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((-second, first), dim=-1)
-
-
 def apply_rotary_pos_emb(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotates x (B, N, T, K) by its positions; float32 inside, the input's dtype outside."""
     wide = x.float()
-    return (wide * cos + rotate_half(wide) * sin).to(x.dtype)
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
 
 
 def eager_attention_forward(
@@ -160,21 +131,17 @@ def eager_attention_forward(
 def attention_function(implementation: str, query: torch.Tensor) -> Callable:
     """The attention of this name in transformers' interface.
 
-    "sdpa" in bfloat16 on a CPU takes the products written out up to a few hundred positions: the fused kernel takes
+    For "sdpa" in bfloat16 on a CPU and up to a few hundred positions it is the written-out one: the fused kernel takes
     twice as long there, and six to ten times with its gradient (measured with PyTorch 2.13).
     """
-    if (
-        implementation == "sdpa"
-        and query.dtype == torch.bfloat16
-        and query.device.type == "cpu"
-        and query.shape[2] <= WRITTEN_OUT_POSITIONS
-    ):
+    on_cpu_in_bfloat16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if implementation == "sdpa" and on_cpu_in_bfloat16 and query.shape[2] <= WRITTEN_OUT_POSITIONS:
         return eager_attention_forward
     return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
 
 
 class HrmAttention(nn.Module):
-    """Bidirectional attention with one fused input projection, through transformers' attention interface."""
+    """Bidirectional attention with one fused input projection, by transformers' attention interface."""
 
     def __init__(self, config: HrmConfig):
         super().__init__()
@@ -273,11 +240,7 @@ class HrmLevel(nn.Module):
 
 
 class HrmPuzzleTable(nn.Embedding):
-    """A vector for every puzzle identifier.
-
-    Its gradient is sparse: a dense one of ARC's table (450 M values) is out of the question. The sign-SGD of
-    hrm_hf.training reads the rows that occurred.
-    """
+    """A vector for every puzzle identifier; its gradient is sparse, as ARC's table has 450 M values."""
 
     def __init__(self, config: HrmConfig):
         super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim, sparse=True)
@@ -364,12 +327,6 @@ class HrmModel(HrmPreTrainedModel):
         self.z_L_init = nn.Buffer(torch.empty(config.hidden_size))
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embed_tokens = value
-
     @property
     def compute_dtype(self) -> torch.dtype:
         return getattr(torch, self.config.compute_dtype)
@@ -377,31 +334,24 @@ class HrmModel(HrmPreTrainedModel):
     def initial_carry(self, batch_size: int) -> HrmCarry:
         """The init vectors in the compute dtype, broadcast to (batch_size, T, D)."""
         shape = (batch_size, self.config.num_positions, self.config.hidden_size)
-        return HrmCarry(
-            self.z_H_init.to(self.compute_dtype).expand(shape), self.z_L_init.to(self.compute_dtype).expand(shape)
-        )
+        return HrmCarry(*(start.to(self.compute_dtype).expand(shape) for start in (self.z_H_init, self.z_L_init)))
 
     def reset_carry(self, carry: HrmCarry, rows: torch.Tensor) -> HrmCarry:
         """The carry with the rows where `rows` (B,) bool is True set back to the init vectors."""
         fresh = self.initial_carry(rows.shape[0])
-        return HrmCarry(select_rows(rows, fresh.z_H, carry.z_H), select_rows(rows, fresh.z_L, carry.z_L))
+        return HrmCarry(*(select_rows(rows, new, old) for new, old in zip(fresh, carry, strict=True)))
 
     def prepare(self, device: torch.device | None = None, run_block: Callable | None = None) -> HrmPrepared:
-        """Casts every weight once, for as many segments as the weights stay the same.
+        """Casts every weight once, for all segments until the weights change.
 
-        Args:
-            device: where the states are; None = where the model is.
-            run_block: how a block is run, (block, hidden, weights, rotary) -> hidden; for instance what
-                `hrm_hf.compiled.compiled_block` gives. None = the block itself.
-        Raises:
-            ArgumentError: a run_block that cannot be called.
+        device: where the states are; None = where the model is. run_block: how a block is run, (block, hidden,
+        weights, rotary) -> hidden, for instance a compiled one; None = the block itself. Raises ArgumentError for one
+        that cannot be called.
         """
         config, rotary = self.config, None
         run_block = nn.Module.__call__ if run_block is None else run_block
         if not callable(run_block):
-            raise ArgumentError(
-                f"run_block is {run_block!r}; allowed: None, or what hrm_hf.compiled.compiled_block gives"
-            )
+            raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
             rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
@@ -411,14 +361,8 @@ class HrmModel(HrmPreTrainedModel):
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
 
-        Args:
-            input_ids: (B, S) int.
-            puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0 for all.
-        Returns:
-            (B, T, D) in the compute dtype.
-        Raises:
-            PuzzleError: another number of cells than the model's, a code outside the vocabulary or an identifier
-                outside the table. (Values are checked on the CPU only: elsewhere the check would wait for the device.)
+        input_ids (B, S) int; puzzle_identifiers (B,) int, rows of the puzzle table, None = 0 for all -> (B, T, D) in
+        the compute dtype. Raises PuzzleError as `check_inputs` does.
         """
         self.check_inputs(input_ids, puzzle_identifiers)
         config, dtype = self.config, self.compute_dtype
@@ -435,24 +379,21 @@ class HrmModel(HrmPreTrainedModel):
         return math.sqrt(config.hidden_size) * embeddings
 
     def check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
-        """Raises PuzzleError for what `embed` cannot take."""
+        """Raises PuzzleError for another number of cells or, on the CPU, codes or identifiers that the model lacks."""
         config = self.config
         if input_ids is None:
             raise PuzzleError("input_ids is missing")
-        for name, values in (("input_ids", input_ids), ("puzzle_identifiers", puzzle_identifiers)):
-            if values is not None and not _holds_integers(values.dtype):
-                raise PuzzleError(f"{name} has dtype {values.dtype}; expected integers")
         if input_ids.ndim != 2 or input_ids.shape[1] != config.seq_len:
             raise PuzzleError(f"input_ids has shape {tuple(input_ids.shape)}; expected (batch, {config.seq_len})")
-        if puzzle_identifiers is not None and puzzle_identifiers.shape != input_ids.shape[:1]:
+        _check_range("input_ids", input_ids, config.vocab_size, "the vocabulary")
+        if puzzle_identifiers is None:
+            return
+        if puzzle_identifiers.shape != input_ids.shape[:1]:
             raise PuzzleError(
                 f"puzzle_identifiers has shape {tuple(puzzle_identifiers.shape)}; expected ({input_ids.shape[0]},)"
             )
-        if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
-            return
-        _check_range("input_ids", input_ids, config.vocab_size, "the vocabulary")
-        if puzzle_identifiers is not None and self.puzzle_embeddings is not None:
-            _check_range("puzzle_identifiers", puzzle_identifiers, config.num_puzzle_identifiers, "the puzzle table")
+        size = config.num_puzzle_identifiers if self.puzzle_embeddings is not None else None
+        _check_range("puzzle_identifiers", puzzle_identifiers, size, "the puzzle table")
 
     @can_return_tuple
     def forward(
@@ -464,16 +405,9 @@ class HrmModel(HrmPreTrainedModel):
         prepared: HrmPrepared | None = None,
         **kwargs,
     ) -> HrmModelOutput:
-        """Runs one segment.
+        """Runs one segment; arguments as in [`HrmForPuzzleSolving.forward`].
 
         Only the very last update of each level carries gradients (paper section 2, one-step gradient approximation).
-
-        Args:
-            input_ids: (B, S) int; may be None when `inputs_embeds` is given.
-            puzzle_identifiers: (B,) int; None = 0.
-            carry: states of the segment before; None starts from the init vectors.
-            inputs_embeds: (B, T, D), what `embed` gave for this input: saves embedding it again.
-            prepared: what `prepare` gave for these weights: saves casting them again.
         """
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, puzzle_identifiers)
@@ -487,10 +421,7 @@ class HrmModel(HrmPreTrainedModel):
     def first_state_ahead(
         self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
     ) -> torch.Tensor:
-        """The first position of the high-level state (B, D) after one more segment, without gradient.
-
-        It is all that the q head reads, so the last block asks for no other; arguments as in `forward`.
-        """
+        """The first position of the high-level state (B, D), all that the q head reads, after one more segment."""
         z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
         z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
         return self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block, first=1)[:, 0]
@@ -513,9 +444,9 @@ class HrmModel(HrmPreTrainedModel):
 class HrmForPuzzleSolving(HrmPreTrainedModel):
     """HRM with its two heads: the answer's cells, and whether to halt or to continue.
 
-    Training, `solve` and `solve_queue` all run `self.model` and read it by `cell_logits` and `q_logits`, which call
-    the modules `lm_head` and `q_head`. So what changes a head (a hook, an adapter, another module, a subclass) belongs
-    there: `solve` does not call `forward`, which reads both heads for every row of every segment.
+    Training and solving both run `self.model` and read it by `cell_logits` and `q_logits`, which call the modules
+    `lm_head` and `q_head`. What changes a head (a hook, an adapter, another module, a subclass) belongs there: `solve`
+    does not call `forward`, which reads both heads for every row of every segment.
     """
 
     def __init__(self, config: HrmConfig):
@@ -538,7 +469,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         """Gives the puzzle table other rows in another order, for a data set that numbers its puzzles otherwise.
 
         The new table is a new parameter of the same dtype, device and requires_grad, so call this before an optimizer
-        is built; where nothing changes the parameter stays as it is. One table more is held meanwhile.
+        is built. Where nothing changes the parameter stays as it is.
 
         Args:
             rows: (n,) int, n >= 1; new row i is old row `rows[i]`, or for -1 what `unknown` says.
@@ -546,12 +477,10 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         Raises:
             ArgumentError: a model without a puzzle table, rows outside it, or another `unknown`.
         """
-        self._check_puzzle_table("unknown", unknown)
-        rows = torch.as_tensor(rows)
+        table = self._puzzle_table("unknown", unknown)
+        rows, old = torch.as_tensor(rows), table.weight
         if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point() or rows.dtype == torch.bool:
             raise ArgumentError(f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}; allowed: (n,) integers")
-        table = self.model.puzzle_embeddings
-        old = table.weight
         outside = (rows < -1) | (rows >= len(old))
         if outside.any():
             raise ArgumentError(
@@ -567,25 +496,22 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         table.num_embeddings = self.config.num_puzzle_identifiers = len(new)
 
     def resize_puzzle_table(self, num: int, new_rows: str = "blank") -> None:
-        """Cuts the puzzle table to `num` rows or adds rows at its end; see [`rearrange_puzzle_table`].
+        """Cuts the puzzle table to `num` rows, at least 1, or adds rows at its end; see [`rearrange_puzzle_table`].
 
-        Args:
-            num: rows of the new table, at least 1.
-            new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
-        Raises:
-            ArgumentError: a model without a puzzle table, or a value that is not allowed.
+        new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
         """
-        self._check_puzzle_table("new_rows", new_rows)
-        if not isinstance(num, Integral) or isinstance(num, bool) or num < 1:
+        old_rows = self._puzzle_table("new_rows", new_rows).num_embeddings
+        if not is_integer(num) or num < 1:
             raise ArgumentError(f"num is {num!r}; a puzzle table has 1 row or more")
         rows = torch.arange(num)
-        self.rearrange_puzzle_table(rows.where(rows < self.config.num_puzzle_identifiers, -1), unknown=new_rows)
+        self.rearrange_puzzle_table(rows.where(rows < old_rows, -1), unknown=new_rows)
 
-    def _check_puzzle_table(self, name: str, value: str) -> None:
+    def _puzzle_table(self, name: str, value: str) -> HrmPuzzleTable:
         if self.model.puzzle_embeddings is None:
             raise ArgumentError("the model has no puzzle table (its puzzle_emb_ndim is 0)")
         if value not in ("blank", "mean"):
             raise ArgumentError(f"{name} is {value!r}; allowed: 'blank', 'mean'")
+        return self.model.puzzle_embeddings
 
     @can_return_tuple
     def forward(
@@ -602,46 +528,36 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         """Runs one segment and both heads.
 
         Args:
-            input_ids: (B, S) int, cell codes.
+            input_ids: (B, S) int, cell codes; may be None when `inputs_embeds` is given.
             puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0.
             labels: (B, S) int64, -100 = ignored; with them the output has a loss.
-            carry: `out.carry` of the segment before; None starts afresh.
-            q_continue_targets: (B,) probabilities from [`hrm_hf.halting.q_continue_targets`].
-            inputs_embeds: (B, T, D) from [`HrmModel.embed`], in place of `input_ids`.
-            prepared: from [`HrmModel.prepare`]; None casts the weights for this segment.
+            carry: `out.carry` of the segment before; None starts from the init vectors.
+            q_continue_targets: (B,) probabilities from `halting.q_continue_targets`.
+            inputs_embeds: (B, T, D) from [`HrmModel.embed`]: saves embedding the input again.
+            prepared: from [`HrmModel.prepare`]: saves casting the weights again.
         Raises:
             PuzzleError: input or labels outside what the model knows.
         """
         segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, prepared, return_dict=True)
-        hidden = segment.last_hidden_state  # (B, T, D)
-        logits = self.cell_logits(hidden)  # (B, S, V)
-        q_halt_logits, q_continue_logits = self.q_logits(hidden[:, 0])
-        output = HrmOutput(
-            logits=logits, q_halt_logits=q_halt_logits, q_continue_logits=q_continue_logits, carry=segment.carry
-        )
+        logits = self.cell_logits(segment.last_hidden_state)  # (B, S, V)
+        q_halt, q_continue = self.q_logits(segment.last_hidden_state[:, 0])
+        loss = None
         if labels is not None:
             if labels.shape != logits.shape[:2]:
                 raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(logits.shape[:2])}")
             self.check_labels(labels)
-            losses = segment_losses(
-                logits,
-                output.q_halt_logits,
-                output.q_continue_logits,
-                labels.long(),
-                self.config.token_loss,
-                q_continue_targets,
-            )
-            output = HrmOutput(loss=losses.total().mean(), **output)
-        return output
+            token_loss = self.config.token_loss
+            losses = segment_losses(logits, q_halt, q_continue, labels.long(), token_loss, q_continue_targets)
+            loss = losses.total().mean()
+        return HrmOutput(
+            loss=loss, logits=logits, q_halt_logits=q_halt, q_continue_logits=q_continue, carry=segment.carry
+        )
 
     @torch.no_grad()
     def q_logits_ahead(
         self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """q_halt and q_continue, (B,) float32 each, of the segment after `carry`, and nothing else of it.
-
-        The same as `forward` without gradient gives, up to rounding; see [`HrmModel.first_state_ahead`].
-        """
+        """q_halt and q_continue of the segment after `carry`, (B,) float32 each; up to rounding those of `forward`."""
         return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
 
     def cell_logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -655,10 +571,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
 
     def check_labels(self, labels: torch.Tensor) -> None:
         """Raises PuzzleError for labels outside the vocabulary; on an accelerator nothing is looked at."""
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            _check_range(
-                "labels", labels.masked_fill(labels == IGNORE_INDEX, 0), self.config.vocab_size, "the vocabulary"
-            )
+        _check_range("labels", labels, self.config.vocab_size, "the vocabulary")
 
     def solve(
         self,
@@ -674,13 +587,13 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         Args:
             input_ids: (B, S) int.
             puzzle_identifiers: (B,) int; None = 0.
-            max_segments: segments at the most; None = `config.halt_max_steps`.
+            max_segments: segments at the most, from 1; None = `config.halt_max_steps`.
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
             run_block: see [`HrmModel.prepare`]; compiled blocks change answers by rounding alone.
         Raises:
-            ArgumentError: max_segments that is no integer from 1, another compute_dtype, or run_block of another kind.
+            ArgumentError: a value that is not allowed.
             PuzzleError: input outside what the model knows.
         """
         slots = PuzzleSlots(self, max_segments, halt, compute_dtype, run_block)
@@ -690,47 +603,36 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         q_halt_logits = input_ids.new_zeros(len(input_ids), dtype=torch.float32)
         while len(slots) > 0:
             done = slots.run_segment()
-            if len(done.keys) == 0:
-                continue
-            segments[done.keys] = done.segments
-            rows = on_device(done.keys, input_ids.device)
-            sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
-        segments = on_device(segments, input_ids.device)
-        return HrmSolveOutput(sequences=sequences, segments=segments, q_halt_logits=q_halt_logits)
+            if done is not None:
+                rows = on_device(done.keys, input_ids.device)
+                sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
+                segments[done.keys] = done.segments
+        return HrmSolveOutput(
+            sequences=sequences, segments=on_device(segments, input_ids.device), q_halt_logits=q_halt_logits
+        )
 
     def solve_queue(
         self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | Callable | None
     ) -> Iterator[SolvedRow]:
-        """Answers any number of puzzles in their order, `batch_size` at work at a time: see `hrm_hf.solving`.
+        """Answers any number of puzzles in their order, `batch_size` at work at a time: see `solving.solve_queue`.
 
-        Args:
-            rows: (input_ids (S,) int, puzzle identifier) of each puzzle; at one that is refused, the answers to all
-                before it come first.
-            how: max_segments, halt, compute_dtype, run_block, as in `solve`.
-        Raises:
-            ArgumentError: a value that is not allowed.
-            PuzzleError: a row outside what the model knows, with its number.
+        `how`: max_segments, halt, compute_dtype, run_block, as in `solve`.
         """
         return solve_queue(self, rows, batch_size, **how)
 
 
-def _holds_integers(dtype: torch.dtype) -> bool:
-    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+def _check_range(name: str, values: torch.Tensor, size: int | None, what: str) -> None:
+    """PuzzleError unless these are integers and, on the CPU, 0 to size - 1 (in labels also -100).
 
-
-def _check_range(name: str, values: torch.Tensor, size: int, what: str) -> None:
+    Elsewhere the numbers are not looked at: the host would wait for the device.
+    """
+    if values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool:
+        raise PuzzleError(f"{name} has dtype {values.dtype}; expected integers")
+    if size is None or values.device.type != "cpu" or torch.compiler.is_compiling():
+        return
     values = values.long()  # the unsigned types have no minimum
+    if name == "labels":
+        values = values.masked_fill(values == IGNORE_INDEX, 0)
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < size):
         wrong = values[(values < 0) | (values >= size)][0].item()
         raise PuzzleError(f"{name} holds {wrong}, which is outside {what}: allowed are 0 to {size - 1}")
-
-
-__all__ = [
-    "HrmCarry",
-    "HrmForPuzzleSolving",
-    "HrmModel",
-    "HrmModelOutput",
-    "HrmOutput",
-    "HrmPreTrainedModel",
-    "HrmSolveOutput",
-]

@@ -4,17 +4,14 @@
     solver("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
     -> {"solution": "5346...", "segments": 3, "confidence": 0.98, "valid": True}
 
-What an item asks of the model and what becomes of the answers stands in puzzle_questions. The batching is this file's
-own: all items of a list are checked before the first is solved, errors name the item, and rows of several items are
-at work together, the next one taking the place of one that has halted, none of which the base class does.
-
-B batch, S cells.
+What an item asks of the model, and what becomes of the answers, is in puzzle_questions. This file batches by itself,
+because the base class does none of this: all items of a list are checked before the first is solved, errors name the
+item, and rows of several items are at work together.
 """
 
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -25,12 +22,11 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
-from .puzzle_questions import ArcTaskQuestion, GridQuestion, Question, Row, RowAnswer
-from .shown_value import shown
+from .puzzle_questions import ArcTaskQuestion, GridQuestion
+from .shown_value import is_integer, shown
 from .solving import SolvedRow, check_compute_dtype
 
-GRID_KEYS = ("puzzle", "puzzle_identifier")
-TASK_KEYS = ("task", "name")
+Question = GridQuestion | ArcTaskQuestion
 PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
 DEFAULT_BATCH_SIZE = 32
 MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
@@ -63,14 +59,14 @@ class PuzzleSolvingPipeline(Pipeline):
         batch_size = _from_one("batch_size", kwargs.pop("batch_size", None), MAX_BATCH_SIZE)
         if processor is None:
             raise CheckpointError(
-                "the pipeline has no processor, which says how to read the model's puzzles; give model= a folder with "
-                "a processor_config.json, or processor=HrmProcessor(...)"
+                "the pipeline has no processor to read puzzles; give model= a folder with a processor_config.json, "
+                "or processor=HrmProcessor(...)"
             )
-        _check_fit(model, processor)
+        processor.check_fits(model.config)
         super().__init__(model=model, processor=processor, batch_size=batch_size, **kwargs)
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
-        """Solve puzzles.
+        """Solves puzzles.
 
         Args:
             puzzles: one puzzle, which is one of
@@ -83,14 +79,14 @@ class PuzzleSolvingPipeline(Pipeline):
             batch_size, max_segments, halt, compute_dtype, num_augmentations: as in the class.
 
         Returns:
-            For a list a list of dicts, for a stream an iterator of dicts, for one puzzle a dict. For a grid it has
+            A dict for one puzzle, a list of dicts for a list, an iterator of dicts for a stream. For a grid it has
             `solution` in the form of the puzzle (a cell that the model left open is '.', ' ' or 0), `segments` (int),
             `confidence` (float, sigmoid of the model's q_halt), `valid` (whether it keeps the givens and the rules, in
             a maze whether it is a path; None for a task without checkable rules).
-            For an ARC task, every trained variant of which votes, it has lists with an entry per test input:
-            `solutions` (the grid with most votes, of equals the most confident, as nested lists), `attempts` (the best
-            grids, two or, if all variants agree, one), `votes` (int) and `confidence` (float, mean) of the solution,
-            `segments` (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
+            For an ARC task, whose trained variants vote, it has lists with an entry per test input: `solutions` (the
+            grid with most votes, of equals the most confident, as nested lists), `attempts` (the best grids: two, or
+            one if all variants agree), `votes` (int) and `confidence` (float, mean) of the solution, `segments`
+            (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
 
         Raises:
             PuzzleError: a puzzle that cannot be read, breaks its own rules or names no row of the puzzle table, or an
@@ -101,12 +97,14 @@ class PuzzleSolvingPipeline(Pipeline):
         own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
         preprocess_params = self._preprocess_params | own_preprocess_params
         forward_params = self._forward_params | own_forward_params
+        # A list, or a column of a data set
         if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, bytearray, memoryview, tuple)):
-            questions = list(self._numbered(puzzles, preprocess_params, hint=True))  # or a column
+            questions = list(self._numbered(puzzles, preprocess_params, hint=True))
             return list(self._solve(questions, batch_size, forward_params))
         if isinstance(puzzles, (Iterator, Dataset)):
-            questions = self._numbered(_items(puzzles), preprocess_params)
-            return self._solve(questions, batch_size, forward_params)
+            if isinstance(puzzles, Sized) and not isinstance(puzzles, Iterator):  # map-style: need not be iterable
+                puzzles = map(puzzles.__getitem__, range(len(puzzles)))
+            return self._solve(self._numbered(puzzles, preprocess_params), batch_size, forward_params)
         if not isinstance(puzzles, (str, np.ndarray, torch.Tensor, dict)):
             raise PuzzleError(
                 f"an input of type {type(puzzles).__name__}; allowed: one grid as a string, an array, a tensor or a "
@@ -117,20 +115,12 @@ class PuzzleSolvingPipeline(Pipeline):
         return next(self._solve([question], batch_size, forward_params))
 
     def preprocess(self, item: Any, num_augmentations: int | None = None) -> Question:
-        """Check one item; the question gives the model's rows.
-
-        Raises:
-            PuzzleError: see `__call__`.
-        """
+        """Checks one item, with the errors of `__call__`; the question gives the model's rows."""
         if not isinstance(item, dict):
             item = {"puzzle": item}
-        if "task" in item:
-            if set(item) != set(TASK_KEYS):
-                raise PuzzleError(
-                    f"an ARC task with the keys {shown(list(item))}; needed are 'task' and 'name', no others"
-                )
+        if set(item) == {"task", "name"}:
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
-        if "puzzle" not in item or any(key not in GRID_KEYS for key in item):
+        if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
             raise PuzzleError(
                 f"a dict with the keys {shown(list(item))}; allowed: 'puzzle' and 'puzzle_identifier', or for an "
                 "ARC task 'task' and 'name'"
@@ -140,17 +130,21 @@ class PuzzleSolvingPipeline(Pipeline):
                 "an ARC grid without the name of its task; give {'puzzle': grid, 'puzzle_identifier': name} or a "
                 "whole task {'task': ..., 'name': ...}: the model knows a task by its row of the puzzle table"
             )
-        return GridQuestion(self.processor, item["puzzle"], self._table_row(item.get("puzzle_identifier", 0)))
+        row = self.processor.find_identifier(item.get("puzzle_identifier", 0))
+        num_rows = self.model.config.num_puzzle_identifiers
+        if row >= num_rows:
+            raise PuzzleError(f"puzzle_identifier is {row}; the model's puzzle table has the rows 0 to {num_rows - 1}")
+        return GridQuestion(self.processor, item["puzzle"], row)
 
-    def postprocess(self, answered: tuple[Question, list[RowAnswer]]) -> dict[str, Any]:
+    def postprocess(self, answered: tuple[Question, list[SolvedRow]]) -> dict[str, Any]:
         """One result, see `__call__`, from a question and the answers to its rows."""
         question, answers = answered
         return question.result(answers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and processor; of a checkpoint that was loaded by its own code, that code too.
+        """Saves model and processor, and their code too if they were loaded by it.
 
-        The base class would also write a `custom_pipelines` entry under the registered task's name, which makes
+        The base class would also write a `custom_pipelines` entry under the name of the registered task, which makes
         transformers ask everybody for trust_remote_code.
         """
         self.model.save_pretrained(save_directory, **kwargs)
@@ -168,34 +162,20 @@ class PuzzleSolvingPipeline(Pipeline):
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise ArgumentError(f"unknown parameter {shown(sorted(unknown)[0])}; allowed: {', '.join(PARAMETERS)}")
-        preprocess_params, forward_params = {}, {}
-        if num_augmentations is not None:
-            preprocess_params["num_augmentations"] = _from_one("num_augmentations", num_augmentations)
-        if max_segments is not None:
-            forward_params["max_segments"] = _from_one("max_segments", max_segments, MAX_SEGMENTS)
-        if halt is not None:
-            if not isinstance(halt, bool):
-                raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
-            forward_params["halt"] = halt
-        if compute_dtype is not None:
-            check_compute_dtype(compute_dtype)
-            forward_params["compute_dtype"] = compute_dtype
-        return preprocess_params, forward_params, {}
+        if halt is not None and not isinstance(halt, bool):
+            raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
+        check_compute_dtype(compute_dtype)
+        max_segments = _from_one("max_segments", max_segments, MAX_SEGMENTS)
+        forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
+        preprocess_params = {"num_augmentations": _from_one("num_augmentations", num_augmentations)}
+        given = ({k: v for k, v in params.items() if v is not None} for params in (preprocess_params, forward_params))
+        return *given, {}
 
-    def _forward(self, rows: Iterable[Row], batch_size: int, **forward_params: Any) -> Iterator[SolvedRow]:
+    def _forward(
+        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **forward_params: Any
+    ) -> Iterator[SolvedRow]:
         """Called without the base class's `forward`, which is for one batch: the model has its own queue."""
         return self.model.solve_queue(rows, batch_size, **forward_params)
-
-    def _table_row(self, identifier: Any) -> int:
-        num_identifiers = self.model.config.num_puzzle_identifiers
-        if isinstance(identifier, str):
-            return self.processor.find_identifier(identifier)
-        if not _is_int(identifier) or not 0 <= identifier < num_identifiers:
-            raise PuzzleError(
-                f"puzzle_identifier is {shown(identifier)}; allowed: integers from 0 to {num_identifiers - 1}, the "
-                "rows of the model's puzzle table, and their names"
-            )
-        return int(identifier)
 
     def _numbered(self, items: Iterable[Any], preprocess_params: dict, hint: bool = False) -> Iterator[Question]:
         """Questions of items, their errors naming the index, and what to do if the items look like one grid."""
@@ -209,7 +189,7 @@ class PuzzleSolvingPipeline(Pipeline):
     def _solve(self, questions: Iterable[Question], batch_size: int, forward_params: dict) -> Iterator[dict[str, Any]]:
         """Results of questions in their order; the model works on rows of as many questions as it needs."""
         waiting: deque[Question] = deque()  # not all of their rows are answered
-        answers: list[RowAnswer] = []  # to rows of the waiting questions, in order
+        answers: list[SolvedRow] = []  # to rows of the waiting questions, in order
 
         def all_rows():
             for question in questions:
@@ -217,49 +197,14 @@ class PuzzleSolvingPipeline(Pipeline):
                 yield from question.rows()
 
         for row in self._forward(all_rows(), batch_size, **forward_params):
-            answers.append(RowAnswer(row.sequence, row.segments, _sigmoid(row.q_halt_logit)))
+            answers.append(row)
             while waiting and len(answers) >= waiting[0].num_rows:
                 question = waiting.popleft()
                 yield self.postprocess((question, answers[: question.num_rows]))
                 del answers[: question.num_rows]
 
 
-def _sigmoid(logit: float) -> float:
-    return torch.tensor(logit).sigmoid().item()
-
-
-def _check_fit(model: Any, processor: HrmProcessor) -> None:
-    config = model.config
-    if (config.seq_len, config.vocab_size) != (processor.num_cells, processor.vocab_size):
-        rows, columns = processor.grid_shape
-        raise CheckpointError(
-            f"the model reads {config.seq_len} cells with {config.vocab_size} token ids (seq_len, vocab_size), but "
-            f"the processor's {processor.task} of {rows}x{columns} has {processor.num_cells} cells and "
-            f"{processor.vocab_size} token ids"
-        )
-    num_names = processor.num_puzzle_identifiers
-    if processor.puzzle_identifiers is not None and num_names != config.num_puzzle_identifiers:
-        raise CheckpointError(
-            f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has {num_names} "
-            "names of puzzle identifiers: they are not of one checkpoint"
-        )
-
-
-def _items(source: Iterator | Dataset) -> Iterable[Any]:
-    """The items of a stream; a map-style dataset need not be iterable."""
-    if isinstance(source, Dataset) and isinstance(source, Sized):
-        return (source[index] for index in range(len(source)))
-    return source
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:
-    if value is not None and (not _is_int(value) or not 1 <= value <= largest):
+    if value is not None and (not is_integer(value) or not 1 <= value <= largest):
         raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")
     return value
-
-
-__all__ = ["PuzzleSolvingPipeline"]

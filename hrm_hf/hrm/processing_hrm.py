@@ -1,17 +1,15 @@
 """HrmProcessor: between a puzzle as a person writes it and the token ids that the model reads.
 
-What differs from task to task stands in puzzle_codecs; the processor adds batching, the written forms, the names of
-the puzzle identifiers, and saving.
+What differs from task to task is in puzzle_codecs; the processor adds batching, the written forms, the names of the
+puzzle identifiers, and saving.
 
 B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
 import copy
 import json
-import math
 import os
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +18,26 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
-from .errors import ArgumentError, CheckpointError, PuzzleError
-from .puzzle_codecs import CODECS, PuzzleCodec, Shape
+from .errors import ArgumentError, CheckpointError, HrmError, PuzzleError
+from .grids import MAX_CELLS, check_shape, place
+from .puzzle_codecs import CODECS
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from .shown_value import shown
+from .shown_value import is_integer, shown
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
-_INTEGERS = (
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-)
-_MAX_CELLS = 1_000_000  # a larger tensor or array is no puzzle, and a list of more identifiers no batch
+_ANY_SIZE = range(1, MAX_CELLS + 1)  # cells of a grid; the codec of a task may allow less
 _MAX_SETTINGS_BYTES = 1 << 20
 
 
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
 
-    A puzzle is a string with one character per cell, for mazes and ARC as lines or a list of lines, a nested or a flat
-    list of cell numbers, an array or a tensor. In a call a list is always a batch of puzzles.
+    A puzzle is text with one character per cell, a list of lines, a nested or a flat list of cell numbers, an array or
+    a tensor; an ARC grid needs its rows. In a call a list is always a batch of puzzles.
 
-    The names of the puzzle identifiers, up to a million for ARC, are a file of their own beside it, like a vocabulary
-    (puzzle_identifiers.txt); it is saved and loaded with the processor.
+    The names of the puzzle identifiers, up to a million for ARC, have a file of their own, puzzle_identifiers.txt,
+    which is saved and loaded with the processor, like a vocabulary.
 
     Args:
         task: name of the game, a key of `CODECS` in puzzle_codecs, which also says how to add a game of your own.
@@ -65,23 +60,23 @@ class HrmProcessor(ProcessorMixin):
     ):
         super().__init__()
         if not isinstance(task, str) or task not in CODECS:
+            allowed = ", ".join(map(repr, CODECS))
             raise ArgumentError(
-                f"task is {shown(task)}; allowed: {', '.join(map(repr, CODECS))}; a task of your own is first "
-                "entered in CODECS of puzzle_codecs"
+                f"task is {shown(task)}; allowed: {allowed}, and your own once in puzzle_codecs.CODECS"
             )
         self.task = task
-        self.grid_shape = _shape("grid_shape", grid_shape)
-        self.box_shape = CODECS[task].fit(
-            self.grid_shape, None if box_shape is None else _shape("box_shape", box_shape)
-        )
+        self.grid_shape = check_shape("grid_shape", grid_shape, _ANY_SIZE, ArgumentError)
+        if box_shape is not None:
+            box_shape = check_shape("box_shape", box_shape, _ANY_SIZE, ArgumentError)
+        self.box_shape = CODECS[task].fit(self.grid_shape, box_shape)
         self.puzzle_identifiers = puzzle_identifiers
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
         """The settings in processor_config.json, with the names of the puzzle identifiers where there are any.
 
-        A checkpoint that does not say its task is an error instead of a default processor. Nothing else is read: what
-        the base class looks for besides (chat templates, an audio tokenizer that may lie anywhere) no puzzle needs.
+        A checkpoint that does not say its task is an error, not a default processor. Nothing else is read: no puzzle
+        needs what the base class also looks for (chat templates, an audio tokenizer that may lie anywhere).
 
         Raises:
             CheckpointError: no processor_config.json, one without a task, or a damaged file.
@@ -90,10 +85,14 @@ class HrmProcessor(ProcessorMixin):
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         for name in ("_from_pipeline", "_from_auto"):
             kwargs.pop(name, None)
+
+        def find(filename: str) -> str | None:
+            return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+
         if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
             settings_file, path = path, os.path.dirname(path)
         else:
-            settings_file = _find(path, PROCESSOR_NAME, hub_arguments)
+            settings_file = find(PROCESSOR_NAME)
         settings = {} if settings_file is None else _read_settings(settings_file)
         if "task" not in settings:
             raise CheckpointError(
@@ -101,8 +100,7 @@ class HrmProcessor(ProcessorMixin):
                 "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder); the tasks are "
                 f"{', '.join(map(repr, CODECS))}"
             )
-        names_file = _find(path, FILE_NAME, hub_arguments)
-        if names_file is not None:
+        if (names_file := find(FILE_NAME)) is not None:
             try:
                 settings["puzzle_identifiers"] = PuzzleIdentifiers.load(names_file)
             except PuzzleError as error:
@@ -112,17 +110,14 @@ class HrmProcessor(ProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Save settings and names into a folder; with `push_to_hub` also on the Hub (`repo_id` = the folder's name).
-
-        Returns:
-            Paths of the files written.
+        """Saves settings and names into a folder, with `push_to_hub` also on the Hub (`repo_id`: by default the
+        folder's name); returns the paths of the files written.
         """
         files = super().save_pretrained(save_directory)
-        names_file = Path(save_directory) / FILE_NAME
         if self.puzzle_identifiers is not None:
             files.append(str(self.puzzle_identifiers.save(save_directory)))
         else:
-            names_file.unlink(missing_ok=True)  # another processor's names, if any, would be loaded with this one
+            (Path(save_directory) / FILE_NAME).unlink(missing_ok=True)  # the names of another processor
         if push_to_hub:  # not the base class's own: it would upload before the names are written
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
@@ -153,29 +148,42 @@ class HrmProcessor(ProcessorMixin):
         """Number of named rows of the puzzle table; 1, the blank one, without names."""
         return 1 if self.puzzle_identifiers is None else len(self.puzzle_identifiers)
 
+    def check_fits(self, config: Any) -> None:
+        """Raises CheckpointError unless a model's configuration has these sizes, and a table row for each name."""
+        if (config.seq_len, config.vocab_size) != (self.num_cells, self.vocab_size):
+            rows, columns = self.grid_shape
+            raise CheckpointError(
+                f"the model reads {config.seq_len} cells with {config.vocab_size} token ids (seq_len, vocab_size), "
+                f"but a {self.task} of {rows}x{columns} has {self.num_cells} cells and {self.vocab_size} token ids"
+            )
+        if self.puzzle_identifiers is not None and self.num_puzzle_identifiers != config.num_puzzle_identifiers:
+            raise CheckpointError(
+                f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has "
+                f"{self.num_puzzle_identifiers} names of puzzle identifiers: they are not of one checkpoint"
+            )
+
     def __call__(
         self,
         puzzles: Any,
         puzzle_identifiers: int | str | Sequence[int | str] | None = None,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
-        """Encode one puzzle or a list of puzzles.
+        """Encodes one puzzle or a list of puzzles.
 
         Args:
             puzzles: one puzzle (string, array, tensor), or a list of puzzles in any form.
-            puzzle_identifiers: rows of the model's puzzle table or their names, one per puzzle; None = 0, the blank
-                identifier.
+            puzzle_identifiers: rows of the puzzle table or their names, one per puzzle; None = 0, the blank one.
             return_tensors: "pt", "np", or None for plain lists.
 
         Returns:
             `input_ids` (B, S) int64 and `puzzle_identifiers` (B,) int64.
 
         Raises:
-            PuzzleError: a puzzle that cannot be read or breaks its own rules (its index is named), or identifiers that
-                are no integers >= 0, no known names, or do not match the puzzles in number.
+            PuzzleError: a puzzle, named by its index, that cannot be read or breaks its own rules, or identifiers that
+                the table does not have or of another number.
             ArgumentError: unknown return_tensors.
         """
-        if return_tensors is not None and (not isinstance(return_tensors, str) or return_tensors not in ("pt", "np")):
+        if not isinstance(return_tensors, str | None) or return_tensors not in ("pt", "np", None):
             raise ArgumentError(f"return_tensors is {shown(return_tensors)}; allowed: 'pt', 'np', None")
         batch = puzzles if isinstance(puzzles, list) else [puzzles]
         rows = []  # of (S,) int64; a batch is as large as the puzzles that can be read
@@ -191,83 +199,61 @@ class HrmProcessor(ProcessorMixin):
         return BatchFeature(inputs, tensor_type=return_tensors)
 
     def encode(self, puzzle: Any) -> np.ndarray:
-        """Token ids of one puzzle.
-
-        Returns:
-            (S,) int64.
-
-        Raises:
-            PuzzleError: a puzzle that cannot be read, has another size or breaks its own rules.
-        """
-        ids = np.asarray(self._encode_grid(self._read_question(puzzle)))
+        """Token ids of one puzzle, (S,) int64; PuzzleError if it cannot be read, does not fit or breaks its rules."""
+        ids = self._encode_grid(self._read_question(puzzle))
         if ids.min() < 0 or ids.max() >= self.vocab_size:
-            cell = int(np.argmax((ids < 0) | (ids >= self.vocab_size)))
+            cell = tuple(np.argwhere((ids < 0) | (ids >= self.vocab_size))[0])
             raise PuzzleError(
-                f"row {cell // ids.shape[1] + 1}, column {cell % ids.shape[1] + 1} has the token id {ids.flat[cell]}, "
-                f"which is not in the vocabulary of {self.vocab_size}"
+                f"{place(*cell)} has the token id {ids[cell]}, which is not in the vocabulary of {self.vocab_size}"
             )
         return ids.reshape(-1).astype(np.int64)
 
     def decode(self, ids: Any, like: Any = "") -> Any:
-        """Write one answer of the model in the form of the puzzle that was asked.
+        """Writes one answer of the model in the form of the puzzle that was asked.
 
         Args:
             ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
-            like: the puzzle as it came in.
-
-        Returns:
-            A string for a string (one line per row where the puzzle has lines), a list of lines for such a list, a
-            nested or a flat list for such a list, an array of the same dtype for an array, likewise a tensor. All have
-            the size of the puzzle, but for ARC, where it is the answer's own.
-
+            like: the puzzle as it came in: text (one line per row if it has lines), a list of lines, a nested or a
+                flat list of numbers, an array or a tensor, whose dtype the answer takes.
         Raises:
-            ArgumentError: ids that are no integers or of another number than cells, or a form that no puzzle has.
+            ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """
-        ids = self._checked_ids(ids)
+        if isinstance(ids, torch.Tensor | np.ndarray):
+            ids = _as_array(ids, "ids", ArgumentError, (self.num_cells,))
+        elif isinstance(ids, list | tuple) and len(ids) == self.num_cells and all(map(is_integer, ids)):
+            ids = np.array(ids)
+        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
+            raise ArgumentError(f"ids are {shown(ids)}; expected integers, one for each of {self.num_cells} cells")
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
             return self._write(grid, like)
-        if isinstance(like, torch.Tensor) and (like.is_floating_point() or like.dtype in _INTEGERS):
+        if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
             return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
         if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
             return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
-        if not isinstance(like, (list, tuple)) or not like:
-            raise ArgumentError(
-                f"like is {shown(like)}; allowed: a puzzle, which is a string, a list with entries, or an array or a "
-                "tensor of numbers"
-            )
+        if not isinstance(like, list | tuple) or not like:
+            raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):
             return self._write(grid, "\n".join(like)).split("\n") if grid.size else []
         nested = any(isinstance(row, (str, list, tuple, np.ndarray)) for row in like)
         return (grid if nested else grid.reshape(-1)).tolist()
 
     def batch_decode(self, sequences: Any, like: Sequence[Any]) -> list[Any]:
-        """`decode` for each row of (B, S) token ids, beside the B puzzles as they came in.
-
-        Raises:
-            ArgumentError: as `decode`, or another number of rows than of puzzles.
-        """
-        if not isinstance(like, (list, tuple)):
+        """`decode`, with its errors, for each row of (B, S) token ids and the B puzzles as they came in."""
+        if not isinstance(like, list | tuple):
             raise ArgumentError(f"like is {shown(like)}; allowed: the list of puzzles as they came in")
-        if not isinstance(sequences, (list, tuple)):
-            sequences = self._checked_ids(sequences, rows=len(like))
-        if len(sequences) != len(like):
-            raise ArgumentError(f"{len(sequences)} rows of token ids for {len(like)} puzzles: give one for each")
+        if isinstance(sequences, torch.Tensor | np.ndarray):
+            sequences = list(_as_array(sequences, "sequences", ArgumentError, (len(like), self.num_cells)))
+        if not isinstance(sequences, list | tuple) or len(sequences) != len(like):
+            raise ArgumentError(f"sequences are {shown(sequences)}; expected {len(like)} rows of token ids")
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
 
     def is_valid(self, puzzle: Any, solution: Any) -> bool | None:
-        """Whether a solution keeps the puzzle's givens and the rules of the game.
+        """Whether a solution keeps the puzzle's givens and the rules of the game; both in any form.
 
-        Args:
-            puzzle: the question, in any form.
-            solution: the answer, in any form.
-
-        Returns:
-            True or False; False too for a solution that cannot be read; None where the task has no rule to check.
-
-        Raises:
-            PuzzleError: the puzzle itself cannot be read or breaks its own rules.
+        False too for a solution that cannot be read; None where the task has no rule to check. PuzzleError if the
+        puzzle itself cannot be read or breaks its own rules.
         """
         question = self._read_question(puzzle)
         is_solution = CODECS[self.task].is_solution
@@ -279,69 +265,45 @@ class HrmProcessor(ProcessorMixin):
             return False
 
     def read(self, puzzle: Any) -> np.ndarray:
-        """A question or an answer in any form -> grid (rows, columns) of the game's cell numbers; checks no rule.
-
-        Raises:
-            PuzzleError: one that cannot be read.
-        """
+        """A question or an answer in any form -> grid (rows, columns) of cell numbers; checks no rule but the form."""
         if isinstance(puzzle, torch.Tensor):
-            puzzle = _as_array(puzzle)
+            if puzzle.numel() > MAX_CELLS:  # however little memory it takes: what follows copies it
+                raise PuzzleError(f"a tensor of shape {tuple(puzzle.shape)} is no puzzle: at most {MAX_CELLS} cells")
+            puzzle = _as_array(puzzle, "a puzzle", PuzzleError)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
-            raise PuzzleError(
-                f"a puzzle of type {type(puzzle).__name__} ({shown(puzzle)}); allowed: a string, a list, an array, a "
-                "tensor"
-            )
+            raise PuzzleError(f"a {type(puzzle).__name__} is no puzzle: expected text, a list, an array or a tensor")
         return CODECS[self.task].read(puzzle, self.grid_shape, self.box_shape)
 
     def draw(self, puzzle: Any) -> str:
-        """A question or an answer in any form, or a grid, as text for people.
-
-        Raises:
-            PuzzleError: one that cannot be read.
-        """
+        """A question or an answer in any form as text for people; PuzzleError if it cannot be read."""
         grid = self.read(puzzle)
         codec = CODECS[self.task]
         return "\n".join(self._lines(grid)) if codec.draw is None else codec.draw(grid, self.box_shape)
 
     def find_identifier(self, identifier: int | str) -> int:
-        """The row of the puzzle table for a row's number or its name.
-
-        Raises:
-            PuzzleError: neither an integer >= 0 nor a known name; names that are near are listed.
-        """
+        """The row of the puzzle table for its number or name; PuzzleError, with near names, where there is none."""
+        names = self.puzzle_identifiers
         if isinstance(identifier, str):
-            if self.puzzle_identifiers is None:
+            if names is None:
                 raise PuzzleError(
-                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (there "
-                    f"was no {FILE_NAME} beside its processor_config.json); give integers"
+                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (no "
+                    f"{FILE_NAME} beside its processor_config.json); give integers"
                 )
-            return self.puzzle_identifiers.find(identifier)
-        if not isinstance(identifier, Integral) or isinstance(identifier, bool) or not 0 <= identifier < 2**63:
-            raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: integers >= 0 and names")
-        if self.puzzle_identifiers is not None and identifier >= len(self.puzzle_identifiers):
-            raise PuzzleError(
-                f"puzzle_identifiers hold {shown(identifier)}; allowed: names and 0 to "
-                f"{len(self.puzzle_identifiers) - 1}"
-            )
+            return names.find(identifier)
+        if not is_integer(identifier) or not 0 <= identifier < (2**63 if names is None else len(names)):
+            allowed = "integers from 0" if names is None else f"names and 0 to {len(names) - 1}"
+            raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: {allowed}")
         return int(identifier)
 
     def hint(self, puzzles: Any) -> str:
-        """What to add to an error when a list that should be a batch looks like the rows or the cells of one grid."""
-        if not isinstance(puzzles, list) or not puzzles:
+        """What to add to an error when a list that should be a batch can be read as one grid."""
+        if not isinstance(puzzles, list):
             return ""
-        rows, columns = self.grid_shape
-        is_rows = len(puzzles) == rows and all(
-            isinstance(row, (str, list, tuple)) or isinstance(row, np.ndarray) and row.ndim == 1 for row in puzzles
-        )
-        is_rows = is_rows and all(len(row) == columns for row in puzzles)
-        is_number_rows = all(  # of another size than the model's: usual for ARC
-            isinstance(row, (list, tuple)) and len(row) != self.num_cells and all(map(_is_number, row))
-            for row in puzzles
-        )
-        is_cells = len(puzzles) == self.num_cells and all(map(_is_number, puzzles))
-        if is_rows or is_number_rows or is_cells:
-            return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
-        return ""
+        try:
+            self.read(puzzles)
+        except Exception:  # of a codec of the user's own, whatever it raises
+            return ""
+        return "; a list is a batch of puzzles: wrap one grid in a list, or pass it as an array"
 
     def _read_question(self, puzzle: Any) -> np.ndarray:
         grid = self.read(puzzle)
@@ -349,7 +311,7 @@ class HrmProcessor(ProcessorMixin):
         return grid
 
     def _encode_grid(self, grid: np.ndarray) -> np.ndarray:
-        ids = CODECS[self.task].encode(grid, self.grid_shape)
+        ids = np.asarray(CODECS[self.task].encode(grid, self.grid_shape))
         if ids.shape != self.grid_shape:
             raise PuzzleError(f"a grid of {np.shape(grid)} cells; the model's {self.task} has {self.grid_shape}")
         return ids
@@ -364,37 +326,12 @@ class HrmProcessor(ProcessorMixin):
         names = self.vocabulary
         return ["".join(names[token] for token in row) for row in self._encode_grid(grid).tolist()]
 
-    def _checked_ids(self, ids: Any, rows: int | None = None) -> np.ndarray:
-        """Token ids as an array (S,), or (rows, S). ArgumentError unless they are integers of that shape."""
-        wanted = (self.num_cells,) if rows is None else (rows, self.num_cells)
-        try:
-            if isinstance(ids, np.ndarray | torch.Tensor):
-                if tuple(ids.shape) != wanted:  # before anything is copied
-                    raise ArgumentError(
-                        f"ids have shape {tuple(ids.shape)}; one {self.task} puzzle has {self.num_cells} cells"
-                    )
-                array = ids.detach().cpu().numpy() if isinstance(ids, torch.Tensor) else ids
-            else:
-                if isinstance(ids, list | tuple) and len(ids) != wanted[0]:
-                    raise ArgumentError(f"{len(ids)} ids; one {self.task} puzzle has {self.num_cells} cells")
-                array = np.asarray(ids)
-        except ArgumentError:
-            raise
-        except Exception as error:  # whatever the object's own methods raise
-            raise ArgumentError(f"ids are {shown(ids)}; allowed: {self.num_cells} integers") from error
-        if array.shape != wanted or array.dtype.kind not in "iu":
-            raise ArgumentError(
-                f"ids are {shown(ids)}, as an array {array.dtype} of shape {array.shape}; allowed: integers, one for "
-                f"each of the {self.num_cells} cells"
-            )
-        return array
-
     def _identifiers(self, identifiers: int | str | Sequence[int | str] | None, num_puzzles: int) -> np.ndarray:
         """Puzzle identifiers as (B,) int64."""
         if identifiers is None:
             return np.zeros(num_puzzles, dtype=np.int64)
-        if isinstance(identifiers, (np.ndarray, torch.Tensor)):
-            identifiers = _identifier_list(identifiers)
+        if isinstance(identifiers, torch.Tensor | np.ndarray):
+            identifiers = _as_array(identifiers, "puzzle_identifiers", PuzzleError, (num_puzzles,), ()).tolist()
         if not isinstance(identifiers, Sequence) or isinstance(identifiers, (str, bytes, bytearray, memoryview)):
             identifiers = [identifiers]
         if len(identifiers) != num_puzzles:
@@ -402,44 +339,25 @@ class HrmProcessor(ProcessorMixin):
         return np.array([self.find_identifier(identifier) for identifier in identifiers], dtype=np.int64)
 
 
-def _shape(name: str, shape: Sequence[int]) -> Shape:
-    """Two positive integers as a tuple, from the list that a JSON file holds."""
-    fits = isinstance(shape, (list, tuple)) and len(shape) == 2
-    if not fits or not all(_is_number(size) and 0 < size < 2**31 for size in shape):
-        raise ArgumentError(f"{name} is {shown(shape)}; allowed: two integers above 0, for instance (9, 9)")
-    return int(shape[0]), int(shape[1])
+def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int, ...]) -> np.ndarray:
+    """A tensor or an array as an array.
 
-
-def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.is_nested or tensor.is_quantized:
-        raise PuzzleError("a nested or quantized tensor cannot be read as a puzzle; give a dense one of integers")
-    if tensor.numel() > _MAX_CELLS:  # however little memory it takes: what follows copies it
-        raise PuzzleError(f"a tensor of shape {tuple(tensor.shape)} is no puzzle: at most {_MAX_CELLS} cells are read")
+    Raises `error` for one of none of the shapes, before anything is copied, and for a tensor that NumPy cannot hold.
+    """
+    if shapes and tuple(values.shape) not in shapes:
+        raise error(f"{name} of shape {tuple(values.shape)}; expected {' or '.join(map(str, shapes))}")
+    if isinstance(values, np.ndarray):
+        return values
     try:
-        tensor = tensor.detach().cpu()
-        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
-    except (RuntimeError, TypeError) as error:
-        raise PuzzleError(
-            f"a tensor of {tensor.dtype} ({tensor.layout}, device {tensor.device}) cannot be read as a puzzle; give a "
+        if values.is_nested or values.is_quantized:
+            raise TypeError
+        dense = values.detach().cpu()
+        return (dense.double() if dense.is_floating_point() else dense).numpy()  # numpy has no bfloat16
+    except (RuntimeError, TypeError) as reason:
+        raise error(
+            f"{name} as a tensor of {values.dtype} ({values.layout}, device {values.device}) cannot be read; give a "
             "dense one of integers"
-        ) from error
-
-
-def _identifier_list(identifiers: np.ndarray | torch.Tensor) -> list | int:
-    """Identifiers of an array or a tensor, which must hold integers."""
-    shape, dtype = tuple(identifiers.shape), identifiers.dtype
-    integers = dtype in _INTEGERS if isinstance(identifiers, torch.Tensor) else dtype.kind in "iuUO"  # U, O: names
-    if not integers or len(shape) > 1 or math.prod(shape) > _MAX_CELLS:
-        raise PuzzleError(f"puzzle_identifiers are {dtype} of shape {shape}; allowed: integers, one for each puzzle")
-    try:
-        return identifiers.tolist()
-    except (RuntimeError, TypeError) as error:
-        raise PuzzleError(f"puzzle_identifiers of {dtype} cannot be read; give a dense tensor of integers") from error
-
-
-def _find(path: str, filename: str, hub_arguments: dict[str, Any]) -> str | None:
-    """The local path of a file of a folder or Hub repository; None if it has none."""
-    return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+        ) from reason
 
 
 def _read_settings(file: str) -> dict[str, Any]:
@@ -447,17 +365,10 @@ def _read_settings(file: str) -> dict[str, Any]:
     try:
         with open(file, "rb") as opened:
             content = opened.read(_MAX_SETTINGS_BYTES + 1)
-        settings = json.loads(content.decode("utf-8")) if len(content) <= _MAX_SETTINGS_BYTES else None
+        settings = json.loads(content) if len(content) <= _MAX_SETTINGS_BYTES else None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON: {shown(str(error))}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{file} is no JSON object of at most {_MAX_SETTINGS_BYTES} bytes")
     settings.pop("puzzle_identifiers", None)  # they come from their own file
     return settings
-
-
-def _is_number(cell: Any) -> bool:
-    return isinstance(cell, Integral) and not isinstance(cell, bool)
-
-
-__all__ = ["CODECS", "HrmProcessor", "PuzzleCodec"]

@@ -3,66 +3,40 @@
 A single grid is one row of a batch. An ARC task is one row per test input and trained augmentation, and their answers
 vote, as in the published ARC evaluation of arXiv 2506.21734.
 
-B batch, S cells of a grid or frame.
+A question has `num_rows`, `rows()`, what the model reads: (input_ids (S,) int64, puzzle identifier) each, and
+`result(answers)`. All checks are made when it is built; its rows are made as batches take them.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
-from .arc import ArcAugmentation, frame, parse_task
+from .arc import ArcAugmentation, frame, parse_side
 from .errors import PuzzleError
 from .processing_hrm import HrmProcessor
+from .shown_value import shown
+from .solving import SolvedRow
 from .voting import vote
 
 NUM_ATTEMPTS = 2  # answers to a test input that ARC allows
 MAX_TEST_INPUTS = 100  # of one task; those of the collections have a few, and each is asked under all variants
 
 
-class Row(NamedTuple):
-    """What the model reads."""
-
-    input_ids: np.ndarray  # (S,) int64
-    puzzle_identifier: int
-
-
-class RowAnswer(NamedTuple):
-    """What the model says to one row."""
-
-    sequence: np.ndarray  # (S,) int64 token ids
-    segments: int
-    confidence: float  # sigmoid of q_halt
-
-
-class Question(Protocol):
-    """One item of the pipeline. All checks are made when it is built; its rows are made as batches take them."""
-
-    num_rows: int
-
-    def rows(self) -> Iterator[Row]: ...
-
-    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]: ...
-
-
 class GridQuestion:
-    """One grid in any written form, under one row of the puzzle table.
-
-    Raises:
-        PuzzleError: a grid that cannot be read or breaks its own rules.
-    """
+    """One grid in any written form; PuzzleError if it cannot be read or breaks its own rules."""
 
     num_rows = 1
 
     def __init__(self, processor: HrmProcessor, puzzle: Any, puzzle_identifier: int):
         self._processor = processor
         self._puzzle = puzzle
-        self._row = Row(processor.encode(puzzle), puzzle_identifier)
+        self._row = processor.encode(puzzle), puzzle_identifier
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[tuple[np.ndarray, int]]:
         yield self._row
 
-    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]:
+    def result(self, answers: Sequence[SolvedRow]) -> dict[str, Any]:
         """`solution` in the form of the puzzle, `segments`, `confidence`, `valid`."""
         (answer,) = answers
         solution = self._processor.decode(answer.sequence, like=self._puzzle)
@@ -75,39 +49,43 @@ class GridQuestion:
 
 
 class ArcTaskQuestion:
-    """An ARC task under the augmentations that the model was trained on.
+    """The test inputs of an ARC task under the augmentations that the model was trained on.
 
     Args:
-        processor: of the task "arc", with names.
-        task: {"train": [...], "test": [{"input": grid, ...}, ...]}; of it only the test inputs are read by the model,
-            which knows the task by its row of the puzzle table.
-        name: the task's name in training.
+        task: {"test": [{"input": grid, ...}, ...], ...}; nothing else of it is read, as the model knows the task by
+            its name in training.
         num_augmentations: variants to ask at most, the original first; None = all.
 
     Raises:
         PuzzleError: a task that cannot be read, or that the model has no identifier for.
     """
 
-    def __init__(self, processor: HrmProcessor, task: Any, name: str, num_augmentations: int | None = None):
+    def __init__(self, processor: HrmProcessor, task: Any, name: Any, num_augmentations: int | None = None):
         if processor.task != "arc":
             raise PuzzleError(f"a dict with 'task' is for ARC; this model's task is {processor.task!r}")
-        self._name = name
-        self._frame_shape = processor.grid_shape
-        parsed = parse_task(name, task, need_answers=False, max_shape=(min(processor.grid_shape),) * 2)  # turned too
-        if len(parsed.test) > MAX_TEST_INPUTS:
-            raise PuzzleError(f"task {name} has {len(parsed.test)} test inputs; allowed are {MAX_TEST_INPUTS}")
-        self._grids = [grid for grid, _ in parsed.test]
+        if not isinstance(name, str):
+            raise PuzzleError(f"the name of an ARC task is {shown(name)}; expected text")
+        tests = task.get("test") if isinstance(task, dict) else None
+        if not isinstance(tests, list | tuple) or not 1 <= len(tests) <= MAX_TEST_INPUTS:
+            found = f"{len(tests)} test inputs" if isinstance(tests, list | tuple) else f"'test' {shown(tests)}"
+            raise PuzzleError(f"task {shown(name)} has {found}; expected 'test': a list of 1 to {MAX_TEST_INPUTS}")
+        self._name, self._frame_shape = name, processor.grid_shape
+        largest = (min(processor.grid_shape),) * 2  # augmentations turn it
+        self._grids = [
+            parse_side(pair, "input", f"task {shown(name)}, test pair {number}", largest)
+            for number, pair in enumerate(tests, 1)
+        ]
         self._variants = _variants(processor, name)[:num_augmentations]
         self._augmentations = [ArcAugmentation.parse(variant)[1] for variant, _ in self._variants]
         self.num_rows = len(self._grids) * len(self._variants)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[tuple[np.ndarray, int]]:
         for grid in self._grids:
             for (_, identifier), augmentation in zip(self._variants, self._augmentations, strict=True):
                 ids = frame(augmentation.apply(grid), self._frame_shape)
-                yield Row(ids.reshape(-1).astype(np.int64), identifier)
+                yield ids.reshape(-1).astype(np.int64), identifier
 
-    def result(self, answers: Sequence[RowAnswer]) -> dict[str, Any]:
+    def result(self, answers: Sequence[SolvedRow]) -> dict[str, Any]:
         """Lists with an entry per test input, see `PuzzleSolvingPipeline.__call__`."""
         num_tests, num_variants = len(self._grids), len(self._variants)
         ranked = vote(
@@ -133,14 +111,13 @@ def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
     """(name, identifier) of all trained variants of a task, the original first."""
     unknown = "HRM knows a task by its row of the puzzle table and cannot solve one that it has not seen in training"
     if processor.puzzle_identifiers is None:
-        raise PuzzleError(f"task {name}: the model has no names of puzzle identifiers; {unknown}")
+        raise PuzzleError(f"task {shown(name)}: the model has no names of puzzle identifiers; {unknown}")
     variants = processor.puzzle_identifiers.variants_of(name)
     if not variants:
+        reason = "this is the name of an augmentation; give that of the task"
         try:
-            processor.puzzle_identifiers.find(name)  # its error lists the names that are near
-        except ValueError as error:  # a PuzzleError, which as remote code may be another class of that name
-            raise PuzzleError(f"task {name}: {unknown}: {error}") from error
+            processor.puzzle_identifiers.find(name)
+        except ValueError as error:  # a PuzzleError that lists near names; as remote code it may be another class
+            reason = str(error)
+        raise PuzzleError(f"task {shown(name)}: {unknown}: {reason}")
     return sorted(variants, key=lambda variant: variant[0] != name)
-
-
-__all__ = ["ArcTaskQuestion", "GridQuestion", "Question", "Row", "RowAnswer"]

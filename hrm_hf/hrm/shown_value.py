@@ -1,10 +1,12 @@
-"""How a foreign value appears in an error message: on one line, short, whatever it is.
+"""How a foreign value appears in an error message: on one line, short, whatever it is; and whether it is an integer.
 
 `repr` is not safe for that: nested deeply it fails, aliases of a YAML file make it endless, an integer of thousands of
 digits raises ValueError, a text may be a megabyte or hold control characters.
 """
 
 from itertools import islice
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +41,12 @@ def shown(value: object, depth: int = 2) -> str:
     return text if len(text) <= _MAX_ALL else f"{text[:_MAX_ALL]}..."
 
 
+def is_integer(value: Any) -> bool:
+    """Whether it is an integer of Python or NumPy; a bool is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def one_line(message: object) -> str:
     """An error's message without line breaks and control characters, as names of files may bring them along."""
     words = " ".join(str(message)[:_MAX_LINE].split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
-
-
-__all__ = ["one_line", "shown"]

@@ -1,15 +1,15 @@
 """Solving by slots: a puzzle that has halted leaves its slot, and the next of the queue takes it.
 
-HRM spends most segments on few puzzles. So a batch here is a set of slots that are all at work: no segment is spent on
-a puzzle that is solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
-A queue that breaks, or holds a row that the model does not take, still gives the answers to all rows before.
+HRM spends most segments on few puzzles. Here all slots are always at work: no segment is spent on a puzzle that is
+solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters. A queue that
+breaks, or holds a row that the model does not take, still gives the answers to all rows before.
 
-What a puzzle's company may change is rounding alone: a matrix product may add up a row in another order when it has
-another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
-threads). The q head has one row per puzzle: its product is filled up to more. Every other product has a row per
-position, so a puzzle with 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch,
-order and company. On CUDA, and in compiled blocks, kernels change with the shape: q values then agree to rounding,
-and a puzzle whose q_halt and q_continue are that close may take another segment.
+The other puzzles of a batch change a puzzle's rounding alone: a matrix product may add up a row in another order when
+it has another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
+threads). The q head has one row per puzzle, so its product is padded. Every other product has a row per position: a
+puzzle of 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch and order. On CUDA
+and in compiled blocks kernels change with the shape: q values then agree to rounding, and a puzzle whose q_halt and
+q_continue are that close may take another segment.
 
 B slots, F finished puzzles, S cells, T positions, D hidden width.
 """
@@ -17,7 +17,6 @@ B slots, F finished puzzles, S cells, T positions, D hidden width.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from itertools import islice
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ import torch.nn.functional as F
 from .configuration_hrm import COMPUTE_DTYPES
 from .errors import ArgumentError, PuzzleError
 from .halting import wants_to_halt
-from .shown_value import shown
+from .shown_value import is_integer, shown
 
 _LEAST_Q_ROWS = 12  # a product of fewer rows may round them in another way
 
@@ -37,7 +36,12 @@ class SolvedRow(NamedTuple):
 
     sequence: np.ndarray  # (S,) int64 codes, from the puzzle's last segment
     segments: int  # spent on the puzzle
-    q_halt_logit: float  # of the last segment; its sigmoid is the confidence
+    q_halt_logit: float  # of the last segment
+
+    @property
+    def confidence(self) -> float:
+        """The sigmoid of `q_halt_logit`, computed in float32."""
+        return torch.tensor(self.q_halt_logit).sigmoid().item()
 
 
 class FinishedRows(NamedTuple):
@@ -50,19 +54,10 @@ class FinishedRows(NamedTuple):
 
 
 class PuzzleSlots:
-    """The puzzles at work and their recurrent states; `add` puts puzzles in, `run_segment` hands out who is done.
+    """The puzzles at work and their recurrent states: `add` puts puzzles in, `run_segment` hands out what is done.
 
-    On CUDA `run_segment` waits for the device once, for one bool per slot, and only where some slot could halt; what
-    goes there is copied from pinned memory, without waiting. Who reads the finished rows waits for them.
-
-    Args:
-        model: an `HrmForPuzzleSolving` on its device.
-        max_segments: segments a puzzle gets at the most; None = the model's `halt_max_steps`.
-        halt: True: a puzzle is done when the model's rule (`config.halting`) says so; False: after max_segments.
-        compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
-        run_block: how a block is run, see `HrmModel.prepare`; None = as it is written.
-    Raises:
-        ArgumentError: a value that is not allowed.
+    On CUDA `run_segment` waits for the device only where some slot could halt, for one bool per slot. model: an
+    `HrmForPuzzleSolving` on its device; the other arguments and their errors are those of its `solve`.
     """
 
     def __init__(
@@ -83,8 +78,8 @@ class PuzzleSlots:
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
         self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
-        self._embeddings: torch.Tensor | None = None  # (B, T, D)
-        self._carry: Any = None  # HrmCarry of (B, T, D)
+        self._carry = self._core.initial_carry(0)  # of (B, T, D)
+        self._embeddings = self._carry.z_H  # (B, T, D)
 
     def __len__(self) -> int:
         """Puzzles at work."""
@@ -104,16 +99,13 @@ class PuzzleSlots:
             PuzzleError: input outside what the model knows.
         """
         keys = np.asarray(keys, dtype=np.int64)
-        start = self._core.initial_carry(len(keys))
-        new = (self._core.embed(input_ids, puzzle_identifiers), *start)  # (n, T, D) each
+        embeddings = self._core.embed(input_ids, puzzle_identifiers)
+        new = (embeddings, *self._core.initial_carry(len(keys)))  # (n, T, D) each
+        states = (self._embeddings, *self._carry)
         taken = self._free[: len(keys)]
         rest = slice(len(taken), None)
-        if self._embeddings is None:
-            states = new
-        else:
-            states = (self._embeddings, *self._carry)
-            if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
-                states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
+        if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
+            states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
         if len(taken):
             slots = self._index(taken)
             for mine, theirs in zip(states, new, strict=True):
@@ -122,11 +114,11 @@ class PuzzleSlots:
         self._free = self._free[len(taken) :]
         self._keys = np.concatenate((self._keys, keys[rest]))
         self._segments = np.concatenate((self._segments, np.zeros_like(keys[rest])))
-        self._embeddings, self._carry = states[0], start._make(states[1:])
+        self._embeddings, self._carry = states[0], self._carry._make(states[1:])
 
     @torch.no_grad()
-    def run_segment(self) -> FinishedRows:
-        """One segment for every puzzle at work; those that are done leave, and their slots are free."""
+    def run_segment(self) -> FinishedRows | None:
+        """One segment for every puzzle at work. Those that are done, None if none is, leave their slots free."""
         self._drop_free_slots()
         out = self._core(inputs_embeds=self._embeddings, carry=self._carry, prepared=self._prepared, return_dict=True)
         self._carry, hidden = out.carry, out.last_hidden_state  # (B, T, D)
@@ -138,7 +130,7 @@ class PuzzleSlots:
             done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
         self._free = np.flatnonzero(done)
         if len(self._free) == 0:
-            return self._nobody()
+            return None
         if len(self._free) < len(done):
             finished = self._index(self._free)
             hidden = hidden.index_select(0, finished)
@@ -147,11 +139,6 @@ class PuzzleSlots:
             q_halt, _ = self._q_logits(hidden)
         sequences = self._model.cell_logits(hidden).argmax(-1)  # (F, S)
         return FinishedRows(self._keys[self._free], sequences, self._segments[self._free], q_halt)
-
-    def _nobody(self) -> FinishedRows:
-        none, device = np.zeros(0, dtype=np.int64), self._embeddings.device
-        sequences = torch.zeros((0, self._model.config.seq_len), dtype=torch.long, device=device)
-        return FinishedRows(none, sequences, none, torch.zeros(0, device=device))
 
     def _q_logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue, (n,) float32 each."""
@@ -184,15 +171,11 @@ def solve_queue(
 ) -> Iterator[SolvedRow]:
     """Answers any number of puzzles, in their order, with `batch_size` slots that are refilled from the queue.
 
-    A row is read when a slot is free for it and all answers that are known have been taken. Rows that wait for a
-    slower one before them are kept: at most batch_size * max_segments.
-
-    Where `rows` raises or a row is refused, no further row is read, those at work are answered, and then the error
-    comes: nothing that was read before it is lost.
+    A row is read when a slot is free for it and all known answers have been taken. Where `rows` raises or a row is
+    refused, no further row is read, those at work are answered, and then the error is raised.
 
     Args:
         rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
-        batch_size: slots.
         model, max_segments, halt, compute_dtype, run_block: as `PuzzleSlots` takes them.
     Raises:
         ArgumentError: a value that is not allowed.
@@ -205,65 +188,48 @@ def solve_queue(
 def _answers(
     slots: PuzzleSlots, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any
 ) -> Iterator[SolvedRow]:
-    waiting: dict[int, SolvedRow] = {}  # known, but one before them is not
+    waiting: dict[int, SolvedRow] = {}  # known, but one before them is not: at most batch_size * max_segments
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
     while True:
-        if error is None:
-            new, error = _read(rows, batch_size - len(slots), num_read, model.model)
-            keys = range(num_read, num_read + len(new))
-            num_read = keys.stop
-            try:
-                if new:
-                    slots.add(keys, *(on_device(np.stack(values), model.device) for values in zip(*new, strict=True)))
-            except Exception as of_adding:
-                error = of_adding
+        new: list[tuple[torch.Tensor, torch.Tensor]] = []
+        try:
+            for row in islice(rows, 0 if error else batch_size - len(slots)):
+                new.append(_checked(row, num_read + len(new), model.model))
+        except Exception as of_reading:
+            error = of_reading
+        try:
+            if new:
+                tensors = (on_device(torch.stack(values).numpy(), model.device) for values in zip(*new, strict=True))
+                slots.add(range(num_read, num_read + len(new)), *tensors)
+        except Exception as of_adding:
+            error = of_adding
+        num_read += len(new)
         if len(slots) == 0:
             if error is not None:
                 raise error
             return
         done = slots.run_segment()
-        if len(done.keys) == 0:
-            continue
-        found = (done.sequences.cpu().numpy(), done.segments.tolist(), done.q_halt_logits.tolist())
-        waiting |= zip(done.keys.tolist(), map(SolvedRow, *found), strict=True)
+        if done is not None:
+            found = (done.sequences.cpu().numpy(), done.segments.tolist(), done.q_halt_logits.tolist())
+            waiting |= zip(done.keys.tolist(), map(SolvedRow, *found), strict=True)
         while num_given in waiting:
             yield waiting.pop(num_given)
             num_given += 1
 
 
-def _read(
-    rows: Iterator[tuple[np.ndarray, int]], number: int, first: int, core: Any
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], Exception | None]:
-    """Up to `number` rows, the first of which is row `first` of the queue, and what has kept more from being read."""
-    read = []
-    try:
-        for row in islice(rows, number):
-            try:
-                read.append(_checked(row, core))
-            except PuzzleError as error:
-                raise PuzzleError(f"row {first + len(read)} of the queue: {error}") from error
-    except Exception as error:
-        return read, error
-    return read, None
-
-
-def _checked(row: Any, core: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(row: Any, number: int, core: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """input_ids (S,) and identifier (), int64 both. Checked on the host, where the values are, so on every device."""
     try:
         input_ids, identifier = row
-        input_ids = np.asarray(input_ids)
-    except (TypeError, ValueError) as error:
-        raise PuzzleError(f"it is {shown(row)}; expected (input_ids, puzzle identifier)") from error
-    if input_ids.shape != (core.config.seq_len,):
-        raise PuzzleError(f"input_ids has shape {input_ids.shape}; expected ({core.config.seq_len},)")
-    if input_ids.dtype.kind not in "iu":
-        raise PuzzleError(f"input_ids has dtype {input_ids.dtype}; expected integers")
-    if not _is_integer(identifier) or not -(2**63) <= identifier < 2**63:
-        raise PuzzleError(f"the puzzle identifier is {shown(identifier)}; expected an integer")
-    input_ids, identifier = input_ids.astype(np.int64), np.array(identifier, dtype=np.int64)
-    core.check_inputs(torch.from_numpy(input_ids)[None], torch.from_numpy(identifier)[None])
-    return input_ids, identifier
+        input_ids, identifier = torch.from_numpy(np.asarray(input_ids)), torch.tensor(identifier)
+        core.check_inputs(input_ids[None], identifier[None])
+    except PuzzleError as error:
+        raise PuzzleError(f"row {number} of the queue: {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        expected = "expected (input_ids, puzzle identifier)"
+        raise PuzzleError(f"row {number} of the queue: it is {shown(row)}; {expected}") from error
+    return input_ids.long(), identifier.long()
 
 
 def on_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -280,12 +246,8 @@ def check_compute_dtype(value: Any) -> None:
 
 
 def _check_count(name: str, value: Any) -> None:
-    if not _is_integer(value) or value < 1:
+    if not is_integer(value) or value < 1:
         raise ArgumentError(f"{name} is {shown(value)}; it must be at least 1, and an integer")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _computing_in(core: Any, compute_dtype: str) -> Any:
@@ -296,6 +258,3 @@ def _computing_in(core: Any, compute_dtype: str) -> Any:
     core.config = copy(core.config)
     core.config.compute_dtype = compute_dtype
     return core
-
-
-__all__ = ["FinishedRows", "PuzzleSlots", "SolvedRow", "check_compute_dtype", "on_device", "solve_queue"]

@@ -8,8 +8,7 @@ mirrored, 6 the transpose, 7 the once rotated grid with its columns mirrored.
 import numpy as np
 
 from .errors import ArgumentError
-
-DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)  # dihedral(dihedral(grid, k), DIHEDRAL_INVERSE[k]) == grid
+from .shown_value import is_integer
 
 
 def dihedral(grid: np.ndarray, k: int) -> np.ndarray:
@@ -21,21 +20,16 @@ def dihedral(grid: np.ndarray, k: int) -> np.ndarray:
     grid = np.asarray(grid)
     if grid.ndim < 2:
         raise ArgumentError(f"a grid has at least two axes (..., rows, cols), got the shape {grid.shape}")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 0 <= k < 8:
+    if not is_integer(k) or k not in range(8):
         raise ArgumentError(f"there is no dihedral transform {k!r}: k is one of 0 to 7")
-    if k < 4:
-        return np.rot90(grid, k, axes=(-2, -1))
-    if k == 4:
-        return grid[..., ::-1]
     if k == 5:
         return grid[..., ::-1, :]
     if k == 6:
         return grid.swapaxes(-2, -1)
-    return np.rot90(grid, 1, axes=(-2, -1))[..., ::-1]
+    turned = np.rot90(grid, (0, 1, 2, 3, 0, 0, 0, 1)[k], axes=(-2, -1))
+    return turned if k < 4 else turned[..., ::-1]
 
 
 def inverse_dihedral(grid: np.ndarray, k: int) -> np.ndarray:
     """Undoes transform k: inverse_dihedral(dihedral(grid, k), k) == grid. Shapes and errors as in `dihedral`."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 0 <= k < 8:
-        raise ArgumentError(f"there is no dihedral transform {k!r}: k is one of 0 to 7")
-    return dihedral(grid, DIHEDRAL_INVERSE[k])
+    return dihedral(grid, 4 - k if is_integer(k) and k in (1, 3) else k)

@@ -43,7 +43,7 @@ from ..hrm import arc, maze, sudoku
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
 from ..hrm.shown_value import one_line, shown
-from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
 SOURCE = "published folder"

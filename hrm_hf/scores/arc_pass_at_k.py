@@ -1,10 +1,7 @@
-"""ARC's pass@k of `voting.py` as a metric of the `evaluate` library.
+"""ARC's pass@k as a metric of the `evaluate` library: by import, or `evaluate.load` with this file.
 
-Use it by import (`from hrm_hf.scores.arc_pass_at_k import ArcPassAtK`) or by path, `evaluate.load` with this
-file; both work without network. `evaluate` copies this file away from the package, hence the absolute imports below.
-It keeps a copy
-of every row: for the millions of rows of a full evaluation call `voting.vote` on arrays instead. Its card is
-metric_cards/arc_pass_at_k.md.
+`evaluate` copies this file elsewhere, hence the absolute imports. It keeps every row: for a full evaluation call
+`voting.vote` on arrays instead.
 """
 
 import inspect
@@ -16,7 +13,8 @@ import numpy as np
 
 from hrm_hf.hrm.arc import FRAME_SHAPE
 from hrm_hf.hrm.errors import ArgumentError
-from hrm_hf.hrm.voting import KS, pass_at_k, vote
+from hrm_hf.hrm.voting import vote
+from hrm_hf.scores.formulas import KS, pass_at_k
 
 _DESCRIPTION = """Share of ARC tasks solved within k answers. The predicted grids of all variants of a task vote, after
 their augmentations are undone; a task counts when each of its test inputs has its answer among the k best."""
@@ -28,7 +26,7 @@ _CITATION = """@misc{chollet2019measureintelligence,
 
 class ArcPassAtK(evaluate.Metric):
     """ARC tasks solved within k answers; `compute` takes and gives what stands here, `add_batch` takes the first five
-    (see `voting.pass_at_k`).
+    (see `formulas.pass_at_k`).
 
     Args:
         predictions: (N, S) integers, predicted token ids, one row per variant of a test input.

@@ -1,25 +1,31 @@
-"""A model on a set of puzzles, with one process or many: first the predictions, then their scores.
+"""Scores a model on a set of puzzles, with one process or many: first the predictions, then their scores.
 
 `predict_puzzles` gives the answer of every row in stored order, on every process; `score_predictions` scores them in
-pieces of a fixed size. So how rows are shared out changes no score; what batch sizes may change is said in `solving`.
+pieces of a fixed size, so how rows are shared out changes no score (what batch sizes change is said in `hrm.solving`);
+`arc_votes` counts the votes of ARC's augmented rows.
 
 N rows, S cells.
 """
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from ..hrm.errors import ArgumentError
+from ..hrm.arc import cut
+from ..hrm.errors import ArgumentError, DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_codecs import CODECS
-from ..hrm.shown_value import shown
-from .metrics import add_scores, finish, puzzle_scores
+from ..hrm.puzzle_identifiers import BLANK_NAME
+from ..hrm.shown_value import is_integer, shown
+from ..hrm.voting import AnswerKey, RankedAnswer, vote
+from .formulas import add_scores, finish, puzzle_scores
+
+if TYPE_CHECKING:  # the trainer imports this file and needs no h5py
+    from ..data.reader import PuzzleFile
 
 _SCORED_ROWS = 4096  # rows scored at once; their sums are added in stored order
 _READ_ROWS = 1024  # rows read at once
@@ -34,17 +40,11 @@ class PuzzleRows(Sized, Protocol):
 
 @dataclass(frozen=True)
 class PuzzlePredictions:
-    """The answers to N rows, in stored order.
+    """The answers to N rows, in stored order."""
 
-    Attributes:
-        sequences: (N, S) uint8, token ids.
-        q_halt_logits: (N,) float32, the halting value at the last segment.
-        segments: (N,) int32, segments that each row took.
-    """
-
-    sequences: np.ndarray
-    q_halt_logits: np.ndarray
-    segments: np.ndarray
+    sequences: np.ndarray  # (N, S) uint8, token ids
+    q_halt_logits: np.ndarray  # (N,) float32, the halting value at the last segment
+    segments: np.ndarray  # (N,) int32, segments that each row took
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -53,9 +53,7 @@ class PuzzlePredictions:
 def evaluate_puzzles(
     model: HrmForPuzzleSolving, dataset: PuzzleRows, processor: HrmProcessor | None = None, **how: Any
 ) -> dict[str, float]:
-    """Solves every row and scores it against its labels: `predict_puzzles`, which takes `how`, then
-    `score_predictions`.
-    """
+    """Solves every row and scores it: `predict_puzzles`, which takes `how`, then `score_predictions`."""
     return score_predictions(predict_puzzles(model, dataset, **how), dataset, processor)
 
 
@@ -86,7 +84,7 @@ def predict_puzzles(
         gather: joins a tensor of all processes along its first axis, in their order (`Accelerator.gather`); needed
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
-        run_block: how a block is run, for instance `hrm_hf.compiled.compiled_block(device, any_batch_size=True)`.
+        run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
     Returns:
         The same on every process.
     Raises:
@@ -94,11 +92,10 @@ def predict_puzzles(
     """
     if len(dataset) == 0:
         raise ArgumentError("the data set to evaluate on has no rows")
-    whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1 or batch_size % num_processes:
+    if not is_integer(batch_size) or batch_size < 1 or batch_size % num_processes:
         raise ArgumentError(
-            f"batch size {shown(batch_size)} over {num_processes} process(es): a positive integer that their number "
-            "divides is needed"
+            f"batch size {shown(batch_size)} over {num_processes} process(es): expected a positive integer that their "
+            "number divides"
         )
     if num_processes > 1 and gather is None:
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
@@ -127,42 +124,56 @@ def predict_puzzles(
 def score_predictions(
     predictions: PuzzlePredictions, dataset: PuzzleRows, processor: HrmProcessor | None = None
 ) -> dict[str, float]:
-    """Scores of all rows against their labels.
+    """`count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy`, `segments` (mean per row) of all rows, see `formulas`.
 
-    Args:
-        predictions: what `predict_puzzles` gave for these rows.
-        dataset: the rows.
-        processor: adds what its task counts besides: blank cells (Sudoku), valid and shortest paths (mazes).
-    Returns:
-        `count`, `exact_accuracy`, `accuracy`, `q_halt_accuracy`, `segments` (mean per row) and the task's own; see
-        `hrm_hf.metrics`.
-    Raises:
-        ArgumentError: another number of predictions than rows.
+    A processor adds the scores of its task: blank cells (Sudoku), valid and shortest paths (mazes). Raises
+    ArgumentError for another number of predictions than rows.
     """
     if len(predictions) != len(dataset):
-        raise ArgumentError(f"{len(predictions)} predictions for {len(dataset)} rows: one each is needed")
+        raise ArgumentError(f"{len(predictions)} predictions for {len(dataset)} rows: give one for each")
     codec = None if processor is None else CODECS[processor.task]
     parts = []
     for start in range(0, len(dataset), _SCORED_ROWS):
         rows = slice(start, start + _SCORED_ROWS)
-        truth = dataset[rows]
+        truth, sequences = dataset[rows], predictions.sequences[rows]  # (B, S)
         inputs = np.asarray(truth["input_ids"])  # (B, S)
-        sequences = predictions.sequences[rows]  # (B, S)
-        blank_id = None if codec is None else codec.blank_id
-        row_scores = None
+        of_task = {}
+        if codec is not None and codec.blank_id is not None:
+            of_task |= {"inputs": inputs, "blank_id": codec.blank_id}
         if codec is not None and codec.row_scores is not None:
-            row_scores = codec.row_scores(inputs, sequences, processor.grid_shape)
-        sums = puzzle_scores(
-            predictions=sequences,
-            labels=np.asarray(truth["labels"]),
-            q_halt_logits=predictions.q_halt_logits[rows],
-            segments=predictions.segments[rows],
-            inputs=None if blank_id is None else inputs,
-            blank_id=blank_id,
-            row_scores=row_scores,
-        )
-        parts.append(sums)
+            of_task["row_scores"] = codec.row_scores(inputs, sequences, processor.grid_shape)
+        labels, q_halt_logits = np.asarray(truth["labels"]), predictions.q_halt_logits[rows]
+        parts.append(puzzle_scores(sequences, labels, q_halt_logits, predictions.segments[rows], **of_task))
     return finish(add_scores(*parts))
+
+
+def arc_votes(
+    file: "PuzzleFile", predictions: PuzzlePredictions
+) -> tuple[dict[AnswerKey, list[RankedAnswer]], dict[AnswerKey, np.ndarray]]:
+    """(ranked answers, right answers) of every test input among the first len(predictions) rows of an ARC file.
+
+    Every augmented variant of a test input is a row; the votes of all of them decide (HRM's published evaluation).
+    `formulas.pass_at_k` scores them, `formulas.submission` writes them for Kaggle.
+
+    Raises:
+        DataError: a file of another task, or one whose rows have no names, which say how they were augmented.
+    """
+    if file.info.task != "arc":
+        raise DataError(f"{file.path}: it holds the task {file.info.task!r}, votes are counted for 'arc'")
+    numbers = np.arange(len(predictions))
+    puzzles, rows, examples = file.row_places(numbers)
+    names = file.row_names(numbers)
+    if BLANK_NAME in names:
+        raise DataError(f"{file.path}: its rows have no identifier names, which say how they were augmented")
+    confidences = 0.5 + 0.5 * np.tanh(0.5 * predictions.q_halt_logits.astype(np.float64))  # sigmoid, never overflowing
+    ranked = vote(predictions.sequences, confidences, names, examples, file.info.grid_shape)
+    originals = np.flatnonzero(rows == 0)
+    frames = file.read(*file.locate_rows(originals))[:, 1]  # (originals, S), the labels
+    answers = {
+        (file.puzzle_ids[puzzles[number]], int(examples[number])): cut(frame.reshape(file.info.grid_shape))
+        for number, frame in zip(originals, frames, strict=True)
+    }
+    return ranked, answers
 
 
 def _read_rows(dataset: PuzzleRows, first: int, step: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -1,9 +1,7 @@
-"""How many predicted mazes show a path at all, and a shortest one, as a metric of the `evaluate` library.
+"""Mazes solved by any path, and by a shortest one, as a metric of `evaluate`: import it, or `evaluate.load` this file.
 
-Exact match with the label asks for one of very many shortest paths (see `maze.follow_rule`); these two shares say what
-a model that misses it has done instead. Use it by import (`from hrm_hf.scores.maze_path_accuracy import
-MazePathAccuracy`) or by path, `evaluate.load` with this file; both work without network. `evaluate` copies this file
-away from the package, hence the absolute imports below. Its card is metric_cards/maze_path_accuracy.md.
+Exact match with the label asks for one of very many shortest paths; these shares say what a model that misses it did.
+`evaluate` copies this file elsewhere, hence the absolute imports.
 """
 
 import inspect
@@ -15,15 +13,10 @@ import numpy as np
 
 from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.maze import check_grid_shape, decode, path_checks
+from hrm_hf.scores.puzzle_accuracy import CITATION
 
 _DESCRIPTION = """Share of predicted mazes that show a valid path from S to G, and share that show a shortest one.
 A maze without any labelled cell (all -100: padding of a batch) does not count."""
-
-_CITATION = """@misc{wang2025hierarchicalreasoningmodel,
-  title={Hierarchical Reasoning Model},
-  author={Guan Wang and Jin Li and Yuhao Sun and Xing Chen and Changling Liu and Yue Wu and Meng Lu and Sen Song
-    and Yasin Abbasi Yadkori},
-  year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
 
 
 class MazePathAccuracy(evaluate.Metric):
@@ -58,7 +51,7 @@ class MazePathAccuracy(evaluate.Metric):
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells, "questions": cells}),
         )
@@ -71,17 +64,14 @@ class MazePathAccuracy(evaluate.Metric):
         grid_shape: tuple[int, int],
     ) -> dict[str, float]:
         rows, cols = check_grid_shape(grid_shape)
-        arrays = {
-            "predictions": np.asarray(predictions),
-            "references": np.asarray(references),
-            "questions": np.asarray(questions),
-        }
-        for name, array in arrays.items():
+        predictions, references, questions = arrays = [np.asarray(a) for a in (predictions, references, questions)]
+        for name, array in zip(("predictions", "references", "questions"), arrays, strict=True):
             if array.ndim != 2 or array.shape[1] != rows * cols:
-                raise ArgumentError(f"{name} have the shape {array.shape}, allowed is (mazes, {rows} * {cols} cells)")
-        counted = (arrays["references"] != -100).any(axis=1)  # (N,)
+                raise ArgumentError(f"{name} have the shape {array.shape}; expected (mazes, {rows} * {cols} cells)")
+        counted = (references != -100).any(axis=1)  # (N,)
         if not counted.any():
             return {"valid_path": float("nan"), "shortest_path": float("nan")}
-        grids = [decode(arrays[name][counted]).reshape(-1, rows, cols) for name in ("questions", "predictions")]
-        valid, shortest = path_checks(*grids)
+        valid, shortest = path_checks(
+            *(decode(ids[counted]).reshape(-1, rows, cols) for ids in (questions, predictions))
+        )
         return {"valid_path": float(valid.mean()), "shortest_path": float(shortest.mean())}

@@ -1,8 +1,6 @@
-"""The scores of `metrics.py` as a metric of the `evaluate` library.
+"""Puzzles solved exactly, and right cells, as a metric of `evaluate`: by import, or `evaluate.load` with this file.
 
-Use it by import (`from hrm_hf.scores.puzzle_accuracy import PuzzleAccuracy`) or by path, `evaluate.load` with
-this file; both work without network. `evaluate` copies this file away from the package, hence the absolute import
-below. Its card is metric_cards/puzzle_accuracy.md.
+`evaluate` copies this file elsewhere, hence the absolute imports.
 """
 
 import inspect
@@ -11,12 +9,12 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
-from hrm_hf.scores.metrics import finish, puzzle_scores
+from hrm_hf.scores.formulas import finish, puzzle_scores
 
 _DESCRIPTION = """Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.
 Cells labelled -100 are not scored, and a puzzle without any labelled cell does not count."""
 
-_CITATION = """@misc{wang2025hierarchicalreasoningmodel,
+CITATION = """@misc{wang2025hierarchicalreasoningmodel,
   title={Hierarchical Reasoning Model},
   author={Guan Wang and Jin Li and Yuhao Sun and Xing Chen and Changling Liu and Yue Wu and Meng Lu and Sen Song
     and Yasin Abbasi Yadkori},
@@ -25,7 +23,7 @@ _CITATION = """@misc{wang2025hierarchicalreasoningmodel,
 
 class PuzzleAccuracy(evaluate.Metric):
     """Puzzles solved exactly, and right cells; `compute` takes and gives what stands here (see
-    `metrics.puzzle_scores`).
+    `formulas.puzzle_scores`).
 
     Args:
         predictions: (N, S) integers, predicted token ids, one row per puzzle.
@@ -54,7 +52,7 @@ class PuzzleAccuracy(evaluate.Metric):
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells}),
         )

@@ -1,6 +1,6 @@
 """Fits a model's puzzle table to a puzzle file by name, so that a checkpoint works on a rebuilt or different data set.
 
-Identifiers are row numbers, and a rebuilt data set may number its puzzles otherwise. The names are what lasts.
+Identifiers are row numbers, and a rebuilt data set may number its puzzles otherwise. Names last.
 """
 
 import numpy as np
@@ -19,13 +19,12 @@ def match_puzzle_table(
 ) -> list[str]:
     """Rearranges the model's puzzle table, and the processor's names, to the numbering of a file.
 
-    Nothing happens where the numbering is the same, or where the file has no names: then its puzzles are not told
-    apart, or the numbers count. A checkpoint without names knows none of a file's.
+    Nothing happens where the numbering is the same or the file has no names. A checkpoint without names knows none of
+    a file's.
 
     Args:
         model, processor: of one checkpoint; both are changed.
-        file: whose identifiers the table shall follow.
-        unknown: what puzzles get that the checkpoint has no row for: "blank" (the row of puzzles without identifier),
+        unknown: what puzzles get for which the checkpoint has no row: "blank" (the row of puzzles without identifier),
             "mean" (of all rows but that one), or None to refuse.
     Returns:
         Names in the file that the checkpoint does not know.

@@ -29,12 +29,12 @@ from safetensors.torch import load_model
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from ..hrm.compiled import compiled_block
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, NonFiniteError
 from ..hrm.halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
 from ..hrm.losses import segment_losses
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
+from ..scores.compiled import compiled_block
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
 from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments

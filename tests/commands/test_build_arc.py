@@ -87,7 +87,7 @@ def test_bad_tasks_are_left_out_by_choice_and_listed(command, tmp_path, capsys):
     two = write_folder(tmp_path / "two", original_layout({"b": TASKS["c"]}, pick("d")))
     more = [one, two, "--frame-size", 8]
     assert command.main(arguments(tmp_path / "out", *more)) == 2
-    assert "task large, test pair 1, input: the grid has 9 columns" in capsys.readouterr().err
+    assert "task large, test pair 1, input: the grid has 1 x 9 cells" in capsys.readouterr().err
     assert command.main(arguments(tmp_path / "out", *more, "--skip-bad")) == 0
     printed = capsys.readouterr().out
     assert "3 tasks left out:" in printed

@@ -7,7 +7,9 @@ import pytest
 from paths import ROOT
 
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.hrm.sudoku import class_keys, decode, generate, to_string
+from hrm_hf.games.sudoku_generator import generate
+from hrm_hf.games.sudoku_symmetry import class_keys
+from hrm_hf.hrm.sudoku import decode, to_string
 
 SCRIPT = ROOT / "convert" / "build_sudoku.py"
 

@@ -17,8 +17,9 @@ from transformers import pipeline
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.data import load_puzzles
-from hrm_hf.hrm.compiled import compiled_block
-from hrm_hf.hrm.sudoku import class_keys, decode
+from hrm_hf.games.sudoku_symmetry import class_keys
+from hrm_hf.hrm.sudoku import decode
+from hrm_hf.scores.compiled import compiled_block
 
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
@@ -102,7 +103,7 @@ def test_evaluate_checkpoint_compiled(trained, compiler, monkeypatch):
         compiled.append((how, calls))
         return lambda *args: calls.append(1) or block(*args)
 
-    monkeypatch.setattr("hrm_hf.hrm.compiled.compiled_block", recorded)
+    monkeypatch.setattr("hrm_hf.scores.compiled.compiled_block", recorded)
     said = run_here("examples/evaluate_checkpoint.py", *arguments, "--compile", "--batch-size", "4", "--halt").stdout
     assert re.search(
         r"^float32, compiled, beside float32: (9|10) of the first 10 answers are equal$", said, re.MULTILINE

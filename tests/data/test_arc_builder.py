@@ -16,7 +16,8 @@ from hrm_hf.data.build import arc_builder
 from hrm_hf.data.build.arc_builder import build_arc, draw_variants, pair_cells, variant_names
 from hrm_hf.data.build.arc_mixture import BOTH
 from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, CollectedTask
-from hrm_hf.hrm.arc import ArcAugmentation, cut, frame, parse_task
+from hrm_hf.games.arc_task import ArcTask, draw_augmentations, parse_task
+from hrm_hf.hrm.arc import ArcAugmentation, cut, frame
 from hrm_hf.hrm.errors import ArgumentError, DataError, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME
 
@@ -175,7 +176,7 @@ def plain_variants(task, num_aug, generator):
     def content(augmentation):
         return sorted([augmentation.apply(grid).tolist() for grid in pair] for pair in task.train + task.test)
 
-    transforms, colours = ArcAugmentation.draw(num_aug, generator)
+    transforms, colours = draw_augmentations(num_aug, generator)
     chosen, contents = [ArcAugmentation.identity()], [content(ArcAugmentation.identity())]
     for _ in range(5):
         for transform, colour_map in zip(transforms, colours, strict=True):
@@ -183,7 +184,7 @@ def plain_variants(task, num_aug, generator):
             if len(chosen) <= num_aug and content(augmentation) not in contents:
                 chosen.append(augmentation)
                 contents.append(content(augmentation))
-        transforms, colours = ArcAugmentation.draw(num_aug, generator)
+        transforms, colours = draw_augmentations(num_aug, generator)
     return chosen
 
 
@@ -219,7 +220,7 @@ def test_variants_are_all_different_and_as_many_as_there_are(kind, num_aug):
 def test_rows_and_names_equal_those_of_one_augmentation_at_a_time():
     task = parse_task("t", made_up_task(5, side=6))
     generator = np.random.default_rng(0)
-    transforms, colours = ArcAugmentation.draw(50, generator)
+    transforms, colours = draw_augmentations(50, generator)
     transforms[:8], colours[:8] = np.arange(8), np.arange(10)
     names = variant_names("some-task", transforms, colours)
     cells = pair_cells(task.train[0], transforms, colours)
@@ -284,7 +285,7 @@ def test_grids_that_do_not_fit_and_pairs_without_answer(tmp_path):
     wide = collected("wide", {"train": [pair], "test": [pair]}, TRAINING)
     with pytest.raises(DataError, match="example 0 of puzzle 'wide': the input grid has 7 x 1 cells once turned"):
         build(tmp_path, [*some_tasks(), wide], frame_shape=(6, 30))
-    open_task = parse_task("open", {"train": [pair], "test": [{"input": [[1]]}]}, need_answers=False)
+    open_task = ArcTask("open", wide.task.train, [(np.ones((1, 1), np.uint8), None)])
     with pytest.raises(PuzzleError, match="task open has a pair without output"):
         build(tmp_path, [replace(wide, task=open_task)])
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from made_up_arc import made_up_task
 
 from hrm_hf.data.build.arc_mixture import BOTH, mix_collections
 from hrm_hf.data.build.arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
-from hrm_hf.hrm.arc import parse_task
+from hrm_hf.games.arc_task import parse_task
 from hrm_hf.hrm.errors import ArgumentError, DataError
 
 TASKS = {name: made_up_task(seed) for seed, name in enumerate("abcd")}

@@ -136,7 +136,7 @@ WHAT_IT_SAYS = {
     "ragged": "task bad, train pair 1, input: row 2",
     "colour": "10 at row 2, column 2",
     "empty": "task bad, train pair 1, input",
-    "too large": "task bad, train pair 1, output: the grid has 6 columns: allowed are grids from 1 x 1 to 5 x 5",
+    "too large": "task bad, train pair 1, output: the grid has 1 x 6 cells: allowed are grids from 1 x 1 to 5 x 5",
     "nested cell": "task bad, train pair 1, input: a list at row 1, column 1",
 }
 

@@ -10,6 +10,8 @@ import pytest
 
 from hrm_hf.data.build.maze_builder import MazeRows, build_maze, build_split, count_labels, generate_rows, read_csv
 from hrm_hf.data.reader import PuzzleFile
+from hrm_hf.games.maze_answers import follow_rule
+from hrm_hf.games.maze_generator import class_keys
 from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import ArgumentError, DataError
 from hrm_hf.hrm.maze import decode, parse
@@ -154,7 +156,7 @@ def test_views_are_stored_in_order_and_are_paths(tmp_path):
             np.testing.assert_array_equal(grids[index], dihedral(originals[index // 8], index % 8))
     valid, shortest = maze.path_checks(questions, answers)
     assert valid.all() and shortest.all()
-    assert (maze.follow_rule(questions) != answers).any()  # what the help says of augmented labels
+    assert (follow_rule(questions) != answers).any()  # what the help says of augmented labels
     with h5py.File(tmp_path / "train.h5") as file:
         for number, group in enumerate(file["puzzles"].values()):
             metadata = group["metadata"]
@@ -206,7 +208,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
 def test_generated_rows_share_no_class():
     train, test = generate_rows(30, 10, (5, 5), 6, 0.3, seed=4)
     assert (len(train), len(test)) == (30, 10)
-    assert len(set(maze.class_keys(np.concatenate([train.questions, test.questions])))) == 40
+    assert len(set(class_keys(np.concatenate([train.questions, test.questions])))) == 40
     assert count_labels(train) == (30, 30) and count_labels(test) == (10, 10)
     assert train.ratings.min() >= 6
     distances = maze.distances_to_goal(train.questions)

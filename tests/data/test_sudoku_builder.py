@@ -13,8 +13,11 @@ import pytest
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.build.puzzle_csv import read_pieces
 from hrm_hf.data.build.sudoku_builder import SudokuRows, build_split, build_sudoku, generate_rows, hold_out, read_csv
+from hrm_hf.games.sudoku_answers import are_solutions
+from hrm_hf.games.sudoku_generator import generate
+from hrm_hf.games.sudoku_symmetry import SudokuSymmetries, class_keys
 from hrm_hf.hrm.errors import ArgumentError, DataError
-from hrm_hf.hrm.sudoku import SudokuSymmetries, are_solutions, class_keys, decode, generate
+from hrm_hf.hrm.sudoku import decode
 
 GOLDEN = paths.GOLDEN / "G"
 HEADER = "source,question,answer,rating"

@@ -75,8 +75,8 @@ def test_more_grids_make_more_lines_and_empty_ones_are_drawn(tmp_path):
         ([QUESTION], ["input"], "chess", "'chess'.*'sudoku', 'maze', 'arc'"),
         ([QUESTION] * 3, ["input", "prediction"], "sudoku", "3 grids and 2 titles"),
         ([], [], "sudoku", "0 grids"),
-        ([MAZE, MAZE + 1], ["a", "b"], "maze", "grid 1 holds 1 to 5; .*0 to 4"),
-        ([ARC_GRID.astype(float)], ["a"], "arc", "grid 0 is float64"),
+        ([MAZE, MAZE + 1], ["a", "b"], "maze", "grid 1 is none of the task 'maze': .*0 to 4, got 5"),
+        ([ARC_GRID.astype(float)], ["a"], "arc", "grid 0 .*float64"),
         ([ARC_GRID[0]], ["a"], "arc", r"shape \(5,\)"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from golden_fixtures import golden_batch, golden_json, golden_model, golden_tensors
+from plain_twin import PlainHrm
 from tiny_models import TINY, perturbed, plain_solve, some_inputs, tiny_model
 from transformers import AutoConfig, AutoModel
 
@@ -136,6 +137,24 @@ def test_attention_is_bidirectional():
         changed[0, -1] = changed[0, -1] % 5 + 1
         difference = (model(inputs).logits - model(changed).logits).abs().amax(-1)[0]
         assert (difference > 1e-6).all()  # every cell, the first too, sees the last
+
+
+@pytest.mark.parametrize("changed", [{}, {"rope_theta": 10_000.0}, {"rms_norm_eps": 1e-5}])
+def test_the_base_of_the_rotation_and_the_epsilon_of_the_norms_are_the_configs(changed):
+    """Beside the plain twin; with one of the two at its default the twin gives another answer."""
+    unusual = {"rope_theta": 500.0, "rms_norm_eps": 1e-3}
+    model = perturbed(tiny_model(**unusual))
+    twin = PlainHrm(HrmConfig(**TINY | {"puzzle_emb_ndim": 32} | unusual | changed)).load(model.state_dict())
+    inputs = some_inputs()
+    batch = {"input_ids": inputs, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
+    ours, plain = None, twin.initial_carry(len(inputs))
+    with torch.no_grad():
+        for _ in range(2):
+            out = model(inputs, carry=ours)
+            ours = out.carry
+            plain, logits, q_halt, _ = twin.segment(plain, batch)
+    differences = [(out.logits - logits).abs().max().item(), (out.q_halt_logits - q_halt).abs().max().item()]
+    assert max(differences) < 1e-4 if not changed else min(differences) > 2e-3
 
 
 def test_only_the_last_updates_carry_gradients():

@@ -223,8 +223,8 @@ def test_parameters_of_the_call_come_before_those_of_the_pipeline():
         ([PUZZLE, "x" + PUZZLE[1:]], "item 1: .*'x'"),
         ([PUZZLE, "11" + PUZZLE[2:]], "item 1: .*row 1"),
         ([PUZZLE, {"puzzle": PUZZLE, "puzzle_identifier": 4}], "item 1: puzzle_identifier is 4; .*0 to 3"),
-        ({"puzzle": PUZZLE, "puzzle_identifier": -1}, "puzzle_identifier is -1"),
-        ({"puzzle": PUZZLE, "puzzle_identifier": True}, "puzzle_identifier is True"),
+        ({"puzzle": PUZZLE, "puzzle_identifier": -1}, "puzzle_identifiers hold -1"),
+        ({"puzzle": PUZZLE, "puzzle_identifier": True}, "puzzle_identifiers hold True"),
         ({"puzzle": PUZZLE, "puzzle_identifier": "somebody"}, "'somebody'.*no names"),
         ({"task": {"train": [], "test": [{"input": [[1]]}]}, "name": "a"}, "for ARC.*'sudoku'"),
         ({"grid": PUZZLE}, "'grid'.*'puzzle_identifier'"),
@@ -396,7 +396,7 @@ def test_arc_tasks_and_grids_share_batches(arc_solver):
 @pytest.mark.parametrize(
     ("item", "named"),
     [
-        ({"task": ARC_TASK, "name": "aaab"}, "task aaab.*not seen in training.*aaaa"),
+        ({"task": ARC_TASK, "name": "aaab"}, "task 'aaab'.*not seen in training.*aaaa"),
         ({"task": ARC_TASK, "name": "aaaa_t1_0213456789"}, "aaaa_t1_0213456789"),
         ({"task": ARC_TASK, "name": 7}, "7"),
         ({"task": ARC_TASK}, "'task'.*'name'"),
@@ -404,10 +404,10 @@ def test_arc_tasks_and_grids_share_batches(arc_solver):
         ({"task": {"train": []}, "name": "aaaa"}, "aaaa.*'test'"),
         ({"task": {"train": [], "test": []}, "name": "aaaa"}, "aaaa.*test"),
         ({"task": {"train": [], "test": [{"input": [[1, 2], [3]]}]}, "name": "aaaa"}, "aaaa.*test pair 1.*row 2"),
-        ({"task": {"train": [], "test": [{"input": [[1] * 7]}]}, "name": "aaaa"}, "aaaa.*7 columns"),
+        ({"task": {"train": [], "test": [{"input": [[1] * 7]}]}, "name": "aaaa"}, "aaaa.*1 x 7 cells"),
         ({"puzzle": [[1, 10]], "puzzle_identifier": "bbbb"}, "10 at row 1, column 2"),
         ({"puzzle": [[1]], "puzzle_identifier": "bbbc"}, "'bbbc'.*bbbb"),
-        ({"puzzle": [[1]], "puzzle_identifier": 6}, "puzzle_identifier is 6"),
+        ({"puzzle": [[1]], "puzzle_identifier": 6}, "puzzle_identifiers hold 6; allowed: names and 0 to 5"),
     ],
 )
 def test_bad_arc_items_are_named(arc_solver, item, named):

@@ -10,7 +10,7 @@ from transformers import AutoProcessor
 
 from hrm_hf import HrmProcessor
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, PuzzleError
-from hrm_hf.hrm.processing_hrm import CODECS, PuzzleCodec
+from hrm_hf.hrm.puzzle_codecs import CODECS, PuzzleCodec
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 # A 4x4 Sudoku with boxes of 2x2; token ids: blank 1, digit d is d + 1.
@@ -340,5 +340,5 @@ def test_hint_knows_the_rows_of_an_arc_grid():
 def test_other_arguments_are_checked(processor):
     with pytest.raises(ArgumentError, match="'tf'.*'np'"):
         processor(PUZZLE, return_tensors="tf")
-    with pytest.raises(ArgumentError, match="15"):
+    with pytest.raises(ArgumentError, match="16 cells"):
         processor.decode(SOLUTION_IDS[1:])

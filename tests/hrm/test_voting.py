@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from hrm_hf.games.arc_task import draw_augmentations
 from hrm_hf.hrm import arc
 from hrm_hf.hrm.arc import ArcAugmentation
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
-from hrm_hf.hrm.voting import pass_at_k, rank_answers, submission, vote
+from hrm_hf.hrm.voting import vote
+from hrm_hf.scores.formulas import pass_at_k, submission
 
 A, B, C = np.array([[1, 2, 3]]), np.array([[1], [2], [3]]), np.array([[7, 0], [0, 7]])
 EMPTY = np.zeros((0, 0), np.uint8)
@@ -34,9 +36,15 @@ def cast(votes, shape=SHAPE):
     return np.array(frames), np.array(confidences), names, np.array(tests), shape
 
 
+def rank_answers(grids, confidences):
+    """The ranked answers to one test input of a task that nothing augments."""
+    ranked = vote(*cast([("a", 0, grid, confidence) for grid, confidence in zip(grids, confidences, strict=True)]))
+    return ranked.get(("a", 0), [])
+
+
 def variants(task, num, seed=1):
     """The bare name and num - 1 different augmentations."""
-    transforms, colours = ArcAugmentation.draw(num - 1, np.random.default_rng(seed))
+    transforms, colours = draw_augmentations(num - 1, np.random.default_rng(seed))
     return [task, *(ArcAugmentation(t, c).name(task) for t, c in zip(transforms, colours, strict=True))]
 
 
@@ -75,7 +83,6 @@ def test_means_do_not_depend_on_the_order_of_the_rows():
 
 
 def test_no_candidates_no_answers():
-    assert rank_answers([], []) == []
     assert vote(np.zeros((0, 30), np.uint8), [], [], [], SHAPE) == {}
 
 
@@ -188,7 +195,17 @@ def plain_vote(sequences, confidences, names, tests, shape):
         task, augmentation = ArcAugmentation.parse(name)
         grid = augmentation.undo(arc.cut(sequence.reshape(shape)))
         candidates.setdefault((task, int(test)), []).append((grid, float(confidence)))
-    return {key: rows_of(rank_answers(*zip(*found, strict=True))) for key, found in candidates.items()}
+    return {key: plain_ranking(found) for key, found in candidates.items()}
+
+
+def plain_ranking(found):
+    """What `rows_of` gives for the ranked answers, from (grid, confidence) of each row."""
+    different = {(grid.shape, grid.astype(np.uint8).tobytes()): grid for grid, _ in found}
+    rows = []
+    for identity, grid in different.items():
+        mine = [confidence for other, confidence in found if np.array_equal(other, grid)]
+        rows.append((-len(mine), -sum(mine) / len(mine), identity, grid.tolist()))
+    return [(grid, -votes, -mean) for votes, mean, _, grid in sorted(rows)]
 
 
 @given(
@@ -236,7 +253,7 @@ def test_bad_arguments_are_named():
     for arguments, message in (
         ((frames[:, :-1], confidences, names, tests, shape), r"\(N, 30\) for frames of 5 x 6, got uint8.*\(2, 29\)"),
         ((frames.astype(float), confidences, names, tests, shape), "float64"),
-        ((frames, confidences[:1], names, tests, shape), "2 sequences and confidences of shape"),
+        ((frames, confidences[:1], names, tests, shape), "2 sequences and 1 confidences"),
         ((frames, [0.5, np.nan], names, tests, shape), "finite, got nan in row 1"),
         ((frames, confidences, names[:1], tests, shape), "2 sequences and 1 names"),
         ((frames, confidences, names, [0], shape), "2 sequences and 1 test_indices"),
@@ -250,5 +267,3 @@ def test_bad_arguments_are_named():
         pass_at_k({}, {})
     with pytest.raises(ArgumentError, match="k must be at least 1"):
         pass_at_k({}, {("a", 0): A}, (0, 1))
-    with pytest.raises(ArgumentError, match="1 grids and confidences of shape"):
-        rank_answers([A], [])

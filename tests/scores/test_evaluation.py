@@ -11,7 +11,7 @@ from tiny_models import TINY, perturbed, some_inputs, tiny_model
 from hrm_hf import ArgumentError, HrmProcessor
 from hrm_hf.hrm.maze import encode, parse
 from hrm_hf.scores.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
-from hrm_hf.scores.metrics import finish, puzzle_scores
+from hrm_hf.scores.formulas import finish, puzzle_scores
 
 NUM_ROWS = 11
 ROWS = {
@@ -140,7 +140,9 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ArgumentError, match=r"batch size 5 over 2 process\(es\)"):
         predict_puzzles(model, Rows(), batch_size=5, num_processes=2, gather=lambda tensor: tensor)
     for odd in (0, 2.5, 4.0, "4", True):
-        with pytest.raises(ArgumentError, match=rf"batch size {odd!r} over 1 process\(es\): a positive integer"):
+        with pytest.raises(
+            ArgumentError, match=rf"batch size {odd!r} over 1 process\(es\): expected a positive integer"
+        ):
             predict_puzzles(model, Rows(), batch_size=odd)
     with pytest.raises(ArgumentError, match="2 processes need a `gather`"):
         predict_puzzles(model, Rows(), batch_size=4, num_processes=2)

@@ -63,7 +63,7 @@ def test_padding_tokens_are_free_cells_and_only_padding_is_nan(tmp_path):
 
 def test_shapes_that_do_not_fit_are_named(tmp_path):
     metric = MazePathAccuracy(cache_dir=str(tmp_path))
-    with pytest.raises(ArgumentError, match=r"predictions have the shape \(6, 18\), allowed is \(mazes, 3 \* 5 cells"):
+    with pytest.raises(ArgumentError, match=r"predictions have the shape \(6, 18\); expected \(mazes, 3 \* 5 cells"):
         metric.compute(**inputs(), grid_shape=(3, 5))
-    with pytest.raises(PuzzleError, match="grid shape 18"):
+    with pytest.raises(PuzzleError, match="grid shape is 18"):
         MazePathAccuracy(cache_dir=str(tmp_path / "other")).compute(**inputs(), grid_shape=18)

@@ -5,7 +5,7 @@ import torch
 from tiny_models import perturbed, some_inputs, tiny_model
 from training_parts import Rows, arguments, batch
 
-from hrm_hf.hrm.compiled import compiled_block
+from hrm_hf.scores.compiled import compiled_block
 from hrm_hf.scores.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.states.run_states import newest_state

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from ...files import refuse_existing
-from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, ArcAugmentation, ArcTask, vocabulary
+from ...games.arc_task import ArcTask, draw_augmentations
+from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, vocabulary
 from ...hrm.errors import ArgumentError, PuzzleError
 from ...hrm.symmetry import dihedral
 from ...progress import progress
@@ -135,7 +136,7 @@ def draw_variants(task: ArcTask, num_aug: int, seed: int) -> tuple[np.ndarray, n
     for _ in range(TRIES_PER_VARIANT):
         if len(seen) == num_aug + 1:
             break
-        drawn = ArcAugmentation.draw(num_aug, generator)
+        drawn = draw_augmentations(num_aug, generator)
         chosen = []
         for row, key in enumerate(_variant_keys(task, *drawn)):
             if key not in seen and len(seen) <= num_aug:

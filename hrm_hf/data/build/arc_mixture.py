@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from ...hrm.arc import ArcTask
+from ...games.arc_task import ArcTask
 from ...hrm.errors import ArgumentError, DataError
 from .arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
 

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from ...files import parse_json
-from ...hrm.arc import FRAME_SHAPE, ArcTask, parse_task
+from ...games.arc_task import ArcTask, parse_task
+from ...hrm.arc import FRAME_SHAPE
 from ...hrm.errors import DataError, PuzzleError
 from ...hrm.puzzle_identifiers import BLANK_NAME
 

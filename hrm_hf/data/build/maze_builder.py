@@ -13,20 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ...files import refuse_existing
+from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.maze import (
-    CHARACTERS,
-    PATH,
-    are_questions,
-    check_answer,
-    check_grid_shape,
-    check_question,
-    encode,
-    follow_rule,
-    path_checks,
-    vocabulary,
-)
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, check_question, encode, path_checks, vocabulary
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from ..writer import PuzzleWriter

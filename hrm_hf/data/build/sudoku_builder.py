@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ...files import refuse_existing
+from ...games.sudoku_answers import are_solutions, check_answer
+from ...games.sudoku_generator import generate
+from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.sudoku import SudokuSymmetries, are_solutions, check_answer, class_keys, encode, generate, vocabulary
-from ...hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode, vocabulary
 from ..schema import MAX_VARIANTS, PuzzleSetInfo
 from ..writer import PuzzleWriter
 from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows

@@ -1,17 +1,22 @@
-"""Scores of solved puzzles over plain arrays, as sums that can be added over batches and processes.
+"""Scores over plain arrays: of solved puzzles, as sums that can be added over batches and processes, and ARC's pass@k.
 
 `puzzle_scores` scores one batch, `add_scores` adds batches or processes, `finish` divides at the very end, so the
-result does not depend on how the rows were split. Over NumPy arrays: `evaluation.py` and `PuzzleAccuracy` call these.
+result does not depend on how the rows were split.
 
 B rows (puzzles), S cells.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..hrm.errors import ArgumentError
 from ..hrm.losses import IGNORE_INDEX
+from ..hrm.voting import AnswerKey, RankedAnswer
+
+_COUNTS = ("count", "blank_right", "blank_cells")  # sums that are no scores of rows
+KS = (1, 2, 5, 10, 100, 1000)  # ranks that papers report; 2 is the headline
 
 
 def puzzle_scores(
@@ -23,7 +28,7 @@ def puzzle_scores(
     blank_id: int | None = None,
     row_scores: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Score one batch of predicted token ids against its labels.
+    """Scores one batch of predicted token ids against its labels.
 
     A row without labels (padding of the last batch) counts nowhere. The definitions are those of the published
     implementation's evaluation; the score on blank cells is an addition.
@@ -86,11 +91,7 @@ def puzzle_scores(
 
 
 def add_scores(*parts: dict[str, float]) -> dict[str, float]:
-    """Add the sums of several batches or processes.
-
-    Raises:
-        ArgumentError: no part at all, or parts that hold different scores.
-    """
+    """Adds the sums of batches or processes; ArgumentError without any, or if they hold different scores."""
     if not parts:
         raise ArgumentError("no scores to add: give the sums of at least one batch")
     for part in parts:
@@ -100,23 +101,55 @@ def add_scores(*parts: dict[str, float]) -> dict[str, float]:
 
 
 def finish(sums: dict[str, float]) -> dict[str, float]:
-    """Turn sums into means.
+    """Turns the sums of `puzzle_scores` or `add_scores` into means.
 
-    Args:
-        sums: what `puzzle_scores` or `add_scores` returned.
-
-    Returns:
-        `count` as it is; `exact_accuracy`, `accuracy`, `q_halt_accuracy` (0 to 1), `segments` and the task's own
-        scores as means over the counted rows; `blank_accuracy` as the share of blank cells that are right; NaN where
-        there was nothing to divide by.
+    `count` stays as it is; `blank_accuracy` is the share of blank cells that are right; all others become means over
+    the counted rows. NaN where there is nothing to divide by.
     """
-    means = {"count": sums["count"]}
-    for name in sums:
-        if name not in ("count", "blank_right", "blank_cells"):
-            means[name] = _ratio(sums[name], sums["count"])
+    means = {name: _ratio(value, sums["count"]) for name, value in sums.items() if name not in _COUNTS}
     if "blank_cells" in sums:
         means["blank_accuracy"] = _ratio(sums["blank_right"], sums["blank_cells"])
-    return means
+    return {"count": sums["count"]} | means
+
+
+def pass_at_k(
+    ranked: Mapping[AnswerKey, Sequence[RankedAnswer]],
+    answers: Mapping[AnswerKey, np.ndarray],
+    ks: Sequence[int] = KS,
+) -> dict[str, float]:
+    """{"pass@1": ..., ...}: the share of tasks, 0 to 1, with the right answer to every test input among the first k.
+
+    ranked: from `voting.vote`; a test input that is not there, or has no answer, is not found. answers: right grids by
+    (task, test input); they say which tasks count. Raises ArgumentError without answers or for a k below 1.
+    """
+    if not answers:
+        raise ArgumentError("pass@k needs at least one right answer")
+    if any(k < 1 for k in ks):
+        raise ArgumentError(f"k must be at least 1, got {tuple(ks)}")
+    worst_rank: dict[str, float] = {}  # from 0; infinite where an answer was not found
+    for key, answer in answers.items():
+        rank = next((i for i, found in enumerate(ranked.get(key, ())) if np.array_equal(found.grid, answer)), math.inf)
+        worst_rank[key[0]] = max(rank, worst_rank.get(key[0], 0))
+    return {f"pass@{k}": sum(rank < k for rank in worst_rank.values()) / len(worst_rank) for k in ks}
+
+
+def submission(ranked: Mapping[AnswerKey, Sequence[RankedAnswer]]) -> dict[str, list[dict[str, list[list[int]]]]]:
+    """The two best answers to each test input in the form of Kaggle's submission.json, tasks sorted by name.
+
+    A grid there has at least one cell: [[0]] stands for a missing answer and for one of 0 x 0.
+    """
+    num_tests: dict[str, int] = {}
+    for task, test in ranked:
+        num_tests[task] = max(test + 1, num_tests.get(task, 0))
+
+    def attempt(task: str, test: int, rank: int) -> list[list[int]]:
+        answers = ranked.get((task, test), ())
+        return answers[rank].grid.tolist() if rank < len(answers) and answers[rank].grid.size else [[0]]
+
+    return {
+        task: [{f"attempt_{i + 1}": attempt(task, test, i) for i in range(2)} for test in range(num_tests[task])]
+        for task in sorted(num_tests)
+    }
 
 
 def _ratio(part: float, whole: float) -> float:

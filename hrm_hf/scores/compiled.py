@@ -1,4 +1,4 @@
-"""What `compile` compiles: one block, used for all of them, so that compiling takes seconds and not minutes.
+"""torch.compile of one block that serves for all, so that it takes seconds and not minutes.
 
 The products run at their peak anyway; compiling fuses what lies between them (norms, rotation, SwiGLU, softmax).
 """
@@ -9,20 +9,20 @@ from functools import cache
 
 import torch
 
-from .errors import ArgumentError
-from .modeling_hrm import HrmBlock
+from ..hrm.errors import ArgumentError
+from ..hrm.modeling_hrm import HrmBlock
 
 
 def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callable:
     """`HrmBlock.forward` compiled: a `run_block` for `HrmModel.prepare`, `solve`, `solve_queue` and `predict_puzzles`.
 
-    It is compiled when called, which takes seconds, and once for each model shape, dtype and gradient mode. After
-    eight times torch raises, so let each model have its own. Hooks on the blocks are not seen.
+    It is compiled when called, once for each model shape, dtype and gradient mode. After eight times torch raises, so
+    let each model have its own. Hooks on the blocks are not seen.
 
     Args:
         device: where the model is.
-        any_batch_size: False: for one batch size, another one compiles it again: training. True: for all, in up to
-            three parts (the first size, all others, a single row): solving, where halted rows leave.
+        any_batch_size: False: another batch size compiles it again: training. True: for all sizes, in up to three
+            parts (the first size, all others, a single row): solving, where halted rows leave.
     Raises:
         ArgumentError: torch.compile does not work here (on a CPU it needs a C++ compiler, on CUDA Triton).
     """
@@ -36,11 +36,7 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
 
 @cache
 def check_compiler(device: torch.device) -> None:
-    """Compiles one addition, once for each device.
-
-    Raises:
-        ArgumentError: it cannot be compiled.
-    """
+    """Compiles one addition, once for each device; ArgumentError if that does not work."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's compiler warns of deprecated parts of its own

@@ -8,10 +8,9 @@ from hrm_hf import DataError
 from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
 from hrm_hf.data.build.arc_builder import build_arc
 from hrm_hf.data.build.arc_tasks import EVALUATION, CollectedTask
-from hrm_hf.hrm.arc import parse_task
-from hrm_hf.hrm.voting import pass_at_k
-from hrm_hf.scores.arc_evaluation import arc_votes
-from hrm_hf.scores.evaluation import PuzzlePredictions
+from hrm_hf.games.arc_task import parse_task
+from hrm_hf.scores.evaluation import PuzzlePredictions, arc_votes
+from hrm_hf.scores.formulas import pass_at_k
 
 
 @pytest.fixture(scope="module")

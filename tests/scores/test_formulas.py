@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hrm_hf.hrm.errors import ArgumentError
-from hrm_hf.scores.metrics import add_scores, finish, puzzle_scores
+from hrm_hf.scores.formulas import add_scores, finish, puzzle_scores
 
 # Four rows of four cells: right; half right; right in its only labelled cell; without labels. Code 1 is blank.
 LABELS = np.array([[2, 3, 4, 5], [2, 3, 4, 5], [-100, -100, 4, -100], [-100, -100, -100, -100]])

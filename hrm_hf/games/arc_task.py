@@ -1,0 +1,64 @@
+"""ARC tasks: reading one with its checks, and drawing augmentations for it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..hrm.arc import AUGMENTED_NAME, FRAME_SHAPE, NUM_COLOURS, parse_side
+from ..hrm.errors import PuzzleError
+from ..hrm.shown_value import shown
+
+_MAX_NAME = 200  # characters of a task's name
+
+
+class ArcTask(NamedTuple):
+    """One task: (input, output) pairs of grids (h, w) uint8."""
+
+    name: str
+    train: list[tuple[np.ndarray, np.ndarray]]
+    test: list[tuple[np.ndarray, np.ndarray]]
+
+
+def parse_task(name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE) -> ArcTask:
+    """A task's JSON object {"train": [{"input": rows, "output": rows}, ...], "test": [...]} -> ArcTask.
+
+    Other keys are ignored. Raises PuzzleError naming the task, the pair (counted from 1) and the cell: for a grid that
+    `parse_grid` refuses, a missing part, a task without test pairs, a name that is not printable ASCII or that reads
+    as the name of an augmented task.
+    """
+    _check_task_name(name)
+    if not isinstance(task, dict):
+        raise PuzzleError(f"task {name}: a {type(task).__name__} is no task: give an object with 'train' and 'test'")
+    pairs: dict[str, list] = {}
+    for part in ("train", "test"):
+        if not isinstance(task.get(part), list | tuple):
+            raise PuzzleError(f"task {name}: {part!r} must be a list of pairs, got a {type(task.get(part)).__name__}")
+        pairs[part] = [
+            tuple(
+                parse_side(pair, side, f"task {name}, {part} pair {i + 1}", max_shape) for side in ("input", "output")
+            )
+            for i, pair in enumerate(task[part])
+        ]
+    if not pairs["test"]:
+        raise PuzzleError(f"task {name} has no test pairs: a task has at least one")
+    return ArcTask(name, pairs["train"], pairs["test"])
+
+
+def _check_task_name(name: object) -> None:
+    """A task's name becomes a line of a file and the head of its augmentations' names: it must survive both."""
+    is_text = isinstance(name, str) and name.isascii() and name.isprintable() and name == name.strip()
+    if not is_text or not 1 <= len(name) <= _MAX_NAME:
+        raise PuzzleError(
+            f"{shown(name)} is no name for a task: expected 1 to {_MAX_NAME} characters of printable ASCII, without "
+            "blanks at the ends"
+        )
+    if AUGMENTED_NAME.fullmatch(name):
+        raise PuzzleError(f"task {name}: names of the form <task>_t<k>_<10 digits> are kept for augmented tasks")
+
+
+def draw_augmentations(num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform transforms (num,) uint8 and colours (num, 10) uint8, permutations that leave 0 as it is."""
+    transforms = generator.integers(0, 8, num, dtype=np.uint8)
+    colours = np.tile(np.arange(NUM_COLOURS, dtype=np.uint8), (num, 1))
+    colours[:, 1:] = generator.permuted(colours[:, 1:], axis=1)
+    return transforms, colours

@@ -1,0 +1,102 @@
+"""Answers to mazes: the rule of the labels, what is wrong with one, by mazes solved by hand and plain searches."""
+
+import numpy as np
+import pytest
+from maze_grids import BY_HAND, BY_RULE, QUESTION, plain_distances, random_grids
+
+from hrm_hf.games.maze_answers import are_questions, check_answer, follow_rule
+from hrm_hf.games.maze_generator import generate_mazes
+from hrm_hf.hrm import maze
+from hrm_hf.hrm.errors import PuzzleError
+from hrm_hf.hrm.maze import FREE, GOAL, PATH, START, WALL, parse
+from hrm_hf.hrm.symmetry import dihedral
+
+OPEN = "S   \n    \n    \n   G"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "message"),
+    [
+        (QUESTION, BY_RULE.replace("S", " "), "row 1, column 1 is S in the question, free here"),
+        (QUESTION, BY_RULE.replace("#", " ", 1), "row 1, column 4 is a wall in the question, free here"),
+        (QUESTION, BY_RULE.replace("#", "o", 1), "row 1, column 4 is a wall in the question, path here"),
+        (QUESTION, BY_RULE.replace("ooo", "oo#"), "row 3, column 3 is free in the question, a wall here"),
+        (QUESTION, BY_RULE.replace("ooo", "ooG"), "row 3, column 3 is free in the question, G here"),
+        (QUESTION, QUESTION, "breaks off at row 1, column 1"),
+        (QUESTION, "S  #\no# #\noo G", "breaks off at row 3, column 2"),
+        (OPEN, "So  \n oo \n  oo\n   G", None),
+        (OPEN, "So  \n o  \noooo\n  oG", "branches or touches itself at row 3, column 2"),
+        (OPEN, "So  \noo  \n o  \n oooG", "row 4 has 5"),
+        (OPEN, "So  \noo  \n o  \n ooG", "branches or touches itself at row 1, column 1"),
+        (OPEN, "Sooo\n   o\noo o\noo G", "row 3, column 1 is marked but does not lie on the path"),
+        (OPEN, "Sooo\n   o\no  o\no  G", "breaks off at row 3, column 1"),
+        (OPEN, "S oo\n  oo\n    \n   G", "breaks off at row 1, column 1"),
+        (OPEN, "So  \n    \n    \n  oG", "breaks off at row 1, column 2"),
+        ("S G", "SoG ", "the answer is a grid of"),
+    ],
+)
+def test_check_answer_says_what_is_wrong_and_where(question, answer, message):
+    answer = answer.split("\n")
+    question = question.split("\n")
+    assert maze.is_solution(question, answer) == (message is None)
+    if message is None:
+        check_answer(question, answer)
+        return
+    with pytest.raises(PuzzleError, match=message):
+        check_answer(question, answer)
+
+
+@pytest.mark.parametrize(("question", "answer", "steps"), BY_HAND)
+def test_mazes_solved_by_hand(question, answer, steps):
+    question, answer = parse(question.split("\n")), parse(answer.split("\n"))
+    maze.check_question(question)
+    check_answer(question, answer)
+    np.testing.assert_array_equal(follow_rule(question[None])[0], answer)
+    assert maze.distances_to_goal(question[None])[0][question == START] == steps
+    assert [check.tolist() for check in maze.path_checks(question[None], answer[None])] == [[True], [True]]
+
+
+def test_are_questions_agrees_with_the_check_of_one():
+    grids = random_grids(100, (3, 3), seed=5, values=(WALL, WALL, FREE, FREE, FREE, FREE, FREE, FREE, GOAL, PATH))
+    right = are_questions(grids)
+    assert 10 < right.sum() < 90
+    for grid, is_right in zip(grids, right, strict=True):
+        if is_right:
+            maze.check_question(grid)
+        else:
+            with pytest.raises(PuzzleError):
+                maze.check_question(grid)
+
+
+def test_the_rule_takes_down_left_right_up():
+    question, answer = parse(QUESTION), parse(BY_RULE)
+    lost = 0
+    for k in range(8):
+        view = follow_rule(dihedral(question, k)[None])[0]
+        check_answer(dihedral(question, k), view)
+        lost += not np.array_equal(view, dihedral(answer, k))
+    assert lost > 0  # the rule does not survive flips and rotations
+
+
+def test_the_rule_equals_a_walk_by_hand():
+    questions, answers = generate_mazes(30, (7, 9), np.random.default_rng(6), min_steps=8)
+    for question, answer in zip(questions, answers, strict=True):
+        distances = plain_distances(question)
+        expected = question.copy()
+        row, col = np.argwhere(question == START)[0].tolist()
+        while distances[row, col] > 1:
+            for i, j in ((row + 1, col), (row, col - 1), (row, col + 1), (row - 1, col)):
+                inside = 0 <= i < question.shape[0] and 0 <= j < question.shape[1]
+                if inside and distances[i, j] == distances[row, col] - 1:
+                    row, col = i, j
+                    break
+            expected[row, col] = PATH
+        np.testing.assert_array_equal(answer, expected)
+    valid, shortest = maze.path_checks(questions, answers)
+    assert valid.all() and shortest.all()
+
+
+def test_the_rule_names_the_maze_that_is_none():
+    grids = np.stack([parse("SG \n   "), parse("S# \n# G")])
+    with pytest.raises(PuzzleError, match="maze 1: no way leads from S at row 1, column 1"):
+        follow_rule(grids)
