@@ -85,18 +85,7 @@ def check_checkpoint(folder: str | Path) -> list[Path]:
     folder = check_puzzle_model(folder)
     config = read_config(folder)
     files = check_weights(folder, config)
-    processor = HrmProcessor.from_pretrained(folder)
-    sizes = (processor.num_cells, processor.vocab_size)
-    if sizes != (config.seq_len, config.vocab_size):
-        raise CheckpointError(
-            f"processor_config.json reads {sizes[0]} cells with {sizes[1]} token ids, but config.json asks for "
-            f"{config.seq_len} and {config.vocab_size} (seq_len, vocab_size)"
-        )
-    names = processor.puzzle_identifiers
-    if names is not None and len(names) != config.num_puzzle_identifiers:
-        raise CheckpointError(
-            f"puzzle_identifiers.txt has {len(names)} names, but the puzzle table {config.num_puzzle_identifiers} rows"
-        )
+    HrmProcessor.from_pretrained(folder).check_fits(config)
     return files
 
 
