@@ -1,4 +1,4 @@
-"""Build ARC data, OUTPUT_DIR/train.h5 and OUTPUT_DIR/test.h5, from collections of tasks in any mixture.
+"""Build ARC files, train.h5 and test.h5, from collections of tasks in any mixture.
 
 A source is a folder or a zip (which is never unpacked to disk) in one of these layouts, at any depth:
   data/training/*.json, data/evaluation/*.json    ARC-AGI, ARC-AGI-2
@@ -14,60 +14,24 @@ would train on them, --leaks allow keeps them.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import h5py
 
-from hrm_hf.commands.command_parser import CommandParser
-from hrm_hf.data.build.arc_builder import build_arc
-from hrm_hf.data.build.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
-from hrm_hf.data.build.arc_tasks import TRAINING, read_collection
-from hrm_hf.data.build.build_report import peak_memory
-from hrm_hf.data.schema import EXAMPLES, PUZZLES, PuzzleSetInfo
-from hrm_hf.hrm.errors import ArgumentError, HrmError
+from ..data.build.arc_builder import build_arc
+from ..data.build.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
+from ..data.build.arc_tasks import TRAINING, read_collection
+from ..data.schema import EXAMPLES, PUZZLES, PuzzleSetInfo
+from ..hrm.errors import ArgumentError
+from .build_options import add_output_arguments, peak_memory, print_list, time_and_memory
+from .command import Command
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code (2 after bad input, with one line on stderr)."""
-    args = parse_arguments(arguments)
-    started = time.perf_counter()
-    try:
-        mixture = gather_tasks(args)
-        infos = build_arc(
-            args.output_dir,
-            mixture.tasks,
-            num_aug=args.num_aug,
-            seed=args.seed,
-            num_workers=args.workers,
-            frame_shape=(args.frame_size, args.frame_size),
-            overwrite=args.overwrite,
-        )
-    except (HrmError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(tasks_line(mixture))
-    for info in infos:
-        if info is not None:
-            print(file_line(Path(args.output_dir) / f"{info.split}.h5", info))
-    if infos[1] is None:
-        print("no test.h5: there is no evaluation task")
-    minutes = (time.perf_counter() - started) / 60
-    print(f"{minutes:.2f} minutes, peak memory {peak_memory()}, of the largest worker {peak_memory(of_workers=True)}")
-    for note in mixture.notes:
-        print(f"note: {note}")
-    print(f"{len(mixture.left_out)} tasks left out{':' if mixture.left_out else ''}")
-    for line in mixture.left_out:
-        print(f"  {line}")
-    return 0
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_arguments(parser)
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="folder or zip; of equal tasks the first stays")
     parser.add_argument("--source", action="append", default=[], help="one more source; may be given again")
-    parser.add_argument("--output-dir", required=True, help="folder for train.h5 and test.h5")
     parser.add_argument("--num-aug", type=int, default=1000, help="augmented variants per task (default 1000)")
     parser.add_argument("--seed", type=int, default=42, help="of every random choice (default 42)")
     parser.add_argument(
@@ -86,11 +50,33 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--skip-bad",
         action="store_true",
-        help="leave out tasks that are bad, too large for the frame, or differ from one of the same name before; they "
-        "are listed at the end",
+        help="leave out tasks that are bad, too large for the frame, or differ from an earlier task of the same name, "
+        "and list them at the end",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace train.h5 and test.h5 if they exist")
-    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    mixture = gather_tasks(args)
+    infos = build_arc(
+        args.output_dir,
+        mixture.tasks,
+        num_aug=args.num_aug,
+        seed=args.seed,
+        num_workers=args.workers,
+        frame_shape=(args.frame_size, args.frame_size),
+        overwrite=args.overwrite,
+    )
+    print(tasks_line(mixture))
+    for info in infos:
+        if info is not None:
+            print(file_line(args.output_dir / f"{info.split}.h5", info))
+    if infos[1] is None:
+        print("no test.h5: there is no evaluation task")
+    print(f"{time_and_memory(started)}, of the largest worker {peak_memory(of_workers=True)}")
+    for note in mixture.notes:
+        print(f"note: {note}")
+    print_list(mixture.left_out, "tasks left out")
 
 
 def gather_tasks(args: argparse.Namespace) -> ArcMixture:
@@ -99,7 +85,7 @@ def gather_tasks(args: argparse.Namespace) -> ArcMixture:
     if not sources:
         raise ArgumentError("no source is given: name at least one folder or zip of ARC tasks")
     if args.frame_size < 1:
-        raise ArgumentError(f"--frame-size is {args.frame_size}, allowed are 1 and above")
+        raise ArgumentError(f"--frame-size is {args.frame_size}; it must be at least 1")
     frame_shape = (args.frame_size, args.frame_size)
     collections = [read_collection(source, frame_shape, args.skip_bad) for source in sources]
     return mix_collections(collections, args.leaks, args.skip_bad)
@@ -125,5 +111,4 @@ def file_line(path: Path, info: PuzzleSetInfo) -> str:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(__doc__, add_arguments, run)

@@ -1,4 +1,4 @@
-"""Build maze data, OUTPUT_DIR/train.h5 and OUTPUT_DIR/test.h5, from CSV files, a Hub data set, or the generator.
+"""Build maze files, train.h5 and test.h5, from CSV files, a Hub data set or the generator.
 
 A source is one of
   owner/name    a Hub data set with the files train.csv and test.csv (default: sapientinc/maze-30x30-hard-1k)
@@ -11,48 +11,77 @@ A source is one of
 Where the test mazes come from: with a Hub train source, from the same data set; with a CSV file, from --test-source;
 with the generator, --num-test mazes are generated, none equal to a training maze under a flip or rotation.
 
-Every label must be a path from S to G. A maze mostly has very many shortest paths; the labels of the published data
-set choose one by a rule (from S on, the first of Down, Left, Right, Up that is one step nearer to G), and generated
-labels follow it too. How many labels are shortest and how many follow the rule is printed.
+Every label must be a path from S to G. Most mazes have very many shortest paths. The labels of the published data set
+choose one by a rule (from S on, the first of Down, Left, Right, Up that is one step nearer to G), and generated labels
+follow it too. The command prints how many labels are shortest paths and how many follow the rule.
 """
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
-from hrm_hf.commands.command_parser import CommandParser
-from hrm_hf.data.build.build_report import file_line, peak_memory
-from hrm_hf.data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
-from hrm_hf.data.build.puzzle_csv import GENERATE, csv_file, is_hub_id
-from hrm_hf.games.maze_generator import class_keys
-from hrm_hf.hrm.errors import ArgumentError, HrmError
+from ..data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
+from ..data.build.puzzle_source import GENERATE, csv_file
+from ..hrm.errors import ArgumentError
+from ..hrm.maze import class_keys
+from .build_options import (
+    add_shared_arguments,
+    check_options,
+    chosen,
+    file_line,
+    print_list,
+    test_source,
+    time_and_memory,
+)
+from .command import Command
 
-DEFAULT_SIZE, DEFAULT_NUM_TRAIN, DEFAULT_NUM_TEST, DEFAULT_WALL_SHARE = 8, 1000, 500, 0.3  # of generated mazes
-DEFAULT_MAX_WALL_SHARE = 0.45
+GENERATOR_DEFAULTS = {
+    "num_puzzles": 1000,
+    "num_test": 500,
+    "min_steps": None,
+    "min_wall_share": 0.3,
+    "max_wall_share": 0.45,
+}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code (2 after bad input, with one line on stderr)."""
-    args = parse_arguments(arguments)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_shared_arguments(parser, "sapientinc/maze-30x30-hard-1k", "mazes")
+    parser.add_argument(
+        "--augment",
+        action="store_true",
+        help="store each training maze in its 8 dihedral views (default: no). Flips and rotations break the rule by "
+        "which the labels are chosen, so that the labels of the views contradict one another: exact matches become "
+        "harder to learn",
+    )
+    parser.add_argument("--size", type=int, help="height and width in cells (generate: default 8)")
+    parser.add_argument("--height", type=int, help="rows of a maze, together with --width")
+    parser.add_argument("--width", type=int, help="columns of a maze, together with --height")
+    parser.add_argument("--num-puzzles", type=int, help="generate: training mazes (default 1000)")
+    parser.add_argument("--num-test", type=int, help="generate: test mazes (default 500)")
+    parser.add_argument(
+        "--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)"
+    )
+    parser.add_argument("--min-wall-share", type=float, help="generate: least share of walls (default 0.3)")
+    parser.add_argument("--max-wall-share", type=float, help="generate: largest share of walls (default 0.45)")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out rows that are no maze with a path, and list them at the end"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     skipped: list[str] | None = [] if args.skip_bad else None
-    try:
-        train, test = gather_rows(args, skipped)
-        infos = build_maze(
-            args.output_dir,
-            train,
-            test,
-            augment=args.augment,
-            subsample_size=args.subsample_size,
-            seed=args.seed,
-            overwrite=args.overwrite,
-        )
-    except (HrmError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    train, test = gather_rows(args, skipped)
+    infos = build_maze(
+        args.output_dir,
+        train,
+        test,
+        augment=args.augment,
+        subsample_size=args.subsample_size,
+        seed=args.seed,
+        overwrite=args.overwrite,
+    )
     for info, rows in zip(infos, (train, test), strict=True):
-        print(file_line(Path(args.output_dir) / f"{info.split}.h5", info))
+        print(file_line(args.output_dir / f"{info.split}.h5", info))
         shortest, by_rule = count_labels(rows)
         print(
             f"  labels of the {len(rows)} {info.split} mazes read: all are paths, {shortest} shortest ones, "
@@ -61,96 +90,35 @@ def main(arguments: list[str] | None = None) -> int:
     train_keys = set(class_keys(train.questions))
     shared = sum(key in train_keys for key in class_keys(test.questions))
     print(f"{shared} of {len(test)} test mazes equal a training maze under a flip or rotation")
-    print(f"{time.perf_counter() - started:.1f} seconds, peak memory {peak_memory()}")
+    print(time_and_memory(started))
     if skipped is not None:
-        print(f"{len(skipped)} bad rows left out{':' if skipped else ''}")
-        for problem in skipped:
-            print(f"  {problem}")
-    return 0
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", required=True, help="folder for train.h5 and test.h5")
-    parser.add_argument("--train-source", default="sapientinc/maze-30x30-hard-1k", help="owner/name, FILE or generate")
-    parser.add_argument("--test-source", help="owner/name or FILE; see above for the default")
-    parser.add_argument("--subsample-size", type=int, help="draw this many training mazes (default: all)")
-    parser.add_argument(
-        "--augment",
-        action="store_true",
-        help="store each training maze in its 8 dihedral views (default: no). Flips and rotations break the rule by "
-        "which the labels are chosen, so that the labels of the views contradict one another: exact matches become "
-        "harder to learn",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
-    parser.add_argument("--size", type=int, help="height and width in cells (generate: default 8)")
-    parser.add_argument("--height", type=int, help="rows of a maze, together with --width")
-    parser.add_argument("--width", type=int, help="columns of a maze, together with --height")
-    parser.add_argument("--num-puzzles", type=int, help=f"generate: training mazes (default {DEFAULT_NUM_TRAIN})")
-    parser.add_argument("--num-test", type=int, help=f"generate: test mazes (default {DEFAULT_NUM_TEST})")
-    parser.add_argument(
-        "--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)"
-    )
-    parser.add_argument(
-        "--min-wall-share", type=float, help=f"generate: least share of walls (default {DEFAULT_WALL_SHARE})"
-    )
-    parser.add_argument(
-        "--max-wall-share", type=float, help=f"generate: largest share of walls (default {DEFAULT_MAX_WALL_SHARE})"
-    )
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out rows that are no maze with a path, and list them at the end"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace train.h5 and test.h5 if they exist")
-    return parser.parse_args(arguments)
+        print_list(skipped, "bad rows left out")
 
 
 def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[MazeRows, MazeRows]:
-    """(train, test) from whatever the arguments name; bad rows go to `skipped` if it is a list."""
-    if args.seed < 0:
-        raise ArgumentError(f"--seed is {args.seed}, allowed are 0 and above")
+    """(train, test) from whatever the arguments name; bad rows go to `skipped` if it is a list. No two generated mazes
+    are equal under a symmetry.
+    """
+    check_options(args, GENERATOR_DEFAULTS, ("test_source", "skip_bad"))
     grid_shape = wanted_shape(args)
     if args.train_source == GENERATE:
-        return generated_rows(args, grid_shape)
-    for name in ("num_puzzles", "num_test", "min_steps", "min_wall_share", "max_wall_share"):
-        if getattr(args, name) is not None:
-            raise ArgumentError(f"--{name.replace('_', '-')} belongs to --train-source {GENERATE}")
-    test_source = args.test_source
-    if test_source is None:
-        if not is_hub_id(args.train_source):
-            raise ArgumentError(f"no test mazes: beside --train-source {args.train_source} give --test-source")
-        test_source = args.train_source
-    sources = ((args.train_source, "train"), (test_source, "test"))
+        options = chosen(args, GENERATOR_DEFAULTS)
+        num_train, num_test = options.pop("num_puzzles"), options.pop("num_test")
+        return generate_rows(num_train, num_test, grid_shape or (8, 8), seed=args.seed, **options)
+    sources = ((args.train_source, "train"), (test_source(args), "test"))
     train, test = (read_csv(csv_file(source, split), grid_shape, skipped) for source, split in sources)
     return train, test
 
 
 def wanted_shape(args: argparse.Namespace) -> tuple[int, int] | None:
     """(height, width) as the arguments say, None if they do not."""
-    if args.size is not None:
-        if args.height is not None or args.width is not None:
-            raise ArgumentError("--size and --height with --width exclude each other")
-        return args.size, args.size
+    if args.size is not None and (args.height, args.width) != (None, None):
+        raise ArgumentError("--size and --height with --width exclude each other")
     if (args.height is None) != (args.width is None):
         raise ArgumentError("--height and --width belong together")
+    if args.size is not None:
+        return args.size, args.size
     return None if args.height is None else (args.height, args.width)
 
 
-def generated_rows(args: argparse.Namespace, grid_shape: tuple[int, int] | None) -> tuple[MazeRows, MazeRows]:
-    """Mazes of the generator, no two of them equal under a symmetry, so that any split of them is fair."""
-    if args.test_source is not None:
-        raise ArgumentError(f"--test-source does not go with --train-source {GENERATE}: give --num-test")
-    if args.skip_bad:
-        raise ArgumentError(f"--skip-bad does not go with --train-source {GENERATE}, which makes no bad mazes")
-    return generate_rows(
-        DEFAULT_NUM_TRAIN if args.num_puzzles is None else args.num_puzzles,
-        DEFAULT_NUM_TEST if args.num_test is None else args.num_test,
-        (DEFAULT_SIZE, DEFAULT_SIZE) if grid_shape is None else grid_shape,
-        args.min_steps,
-        DEFAULT_WALL_SHARE if args.min_wall_share is None else args.min_wall_share,
-        args.seed,
-        DEFAULT_MAX_WALL_SHARE if args.max_wall_share is None else args.max_wall_share,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(__doc__, add_arguments, run)

@@ -1,6 +1,8 @@
-"""Score a checkpoint on a file of puzzles: python examples/evaluate_checkpoint.py --checkpoint DIR --data FILE.h5
+"""Score a checkpoint on a file of puzzles.
 
-Both may be on the Hub: --checkpoint you/model --data you/puzzles takes test.h5 of that data set.
+    hrm-evaluate --checkpoint DIR --data FILE.h5
+    hrm-evaluate --checkpoint you/model --data you/puzzles        both on the Hub; takes test.h5 of the data set
+    accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
 By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
 puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 and --compile are quicker
@@ -11,52 +13,74 @@ Sudoku: a baseline is printed beside the model, each blank cell drawn at random 
 and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
 pass@k is the share of tasks with every answer among the first k.
 
-Several processes: accelerate launch --num_processes N examples/evaluate_checkpoint.py ... gives the same numbers, with
---compile up to rounding.
+Several processes give the same numbers as one, with --compile up to rounding.
 """
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from safetensors.numpy import save_file
 
-from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.commands.command_parser import CommandParser
-from hrm_hf.commands.training_run import run_as_command
-from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.games.sudoku_answers import guess_among_candidates
-from hrm_hf.hrm.configuration_hrm import COMPUTE_DTYPES
-from hrm_hf.hrm.sudoku import BLANK_ID, decode, encode
-from hrm_hf.hub.checkpoints import load_checkpoint
-from hrm_hf.hub.downloads import puzzle_file_path
-from hrm_hf.scores.compiled import compiled_block
-from hrm_hf.scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, score_predictions
-from hrm_hf.scores.formulas import finish, pass_at_k, puzzle_scores, submission
-from hrm_hf.scores.puzzle_table_match import match_puzzle_table
-from hrm_hf.training import HrmTrainingArguments, make_accelerator
+from ..data import PuzzleFile, load_puzzles
+from ..files import write_whole, written_whole
+from ..hrm.compiled import compiled_block
+from ..hrm.configuration_hrm import COMPUTE_DTYPES
+from ..hrm.errors import ArgumentError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.processing_hrm import HrmProcessor
+from ..hrm.sudoku import BLANK_ID, decode, encode, guess_among_candidates
+from ..hrm.voting import pass_at_k, submission
+from ..hub.downloads import puzzle_file_path
+from ..scores.arc_evaluation import arc_votes
+from ..scores.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
+from ..scores.metrics import finish, puzzle_scores
+from ..scores.puzzle_table_match import match_puzzle_table
+from ..training import HrmTrainingArguments, make_accelerator
+from .command import Command
+from .load import load_model_and_processor, refuse_mistyped_path
 
 COMPARED_ROWS = 256  # solved plainly too, when another dtype or compiling is asked for
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
+    parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
+    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
+    parser.add_argument("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
+    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    parser.add_argument(
+        "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
+    parser.add_argument("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
+    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
+    parser.add_argument(
+        "--unknown-puzzles",
+        choices=["blank", "mean"],
+        help="embedding of puzzles whose identifiers the checkpoint does not know (default: refuse them)",
+    )
+    parser.add_argument("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
+    parser.add_argument("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
+
+
+def run(args: argparse.Namespace) -> None:
+    check_arguments(args)
     accelerator = make_accelerator(HrmTrainingArguments())
     path = puzzle_file_path(args.data, "test")
-    file = PuzzleFile(path)
-    dataset = load_puzzles(path)
+    file, dataset = PuzzleFile(path), load_puzzles(path)
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
-    model = load_checkpoint(args.checkpoint)
-    processor = HrmProcessor.from_pretrained(args.checkpoint)
+    model, processor = load_model_and_processor(args.checkpoint)
     unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
     file.check_fits(model.config, processor.task)
-    model = model.to(accelerator.device).eval()
     if args.submission and processor.task != "arc":
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
-    run_block = compiled_block(accelerator.device, any_batch_size=True) if args.compile else None
+    model = model.to(accelerator.device).eval()
     started = time.perf_counter()
     how = {"halt": args.halt, "max_segments": args.max_segments}
     predictions = predict_puzzles(
@@ -64,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         dataset,
         batch_size=args.batch_size * accelerator.num_processes,
         compute_dtype=args.compute_dtype,
-        run_block=run_block,
+        run_block=compiled_block(accelerator.device, any_batch_size=True) if args.compile else None,
         **how,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
@@ -85,10 +109,28 @@ def main(argv: list[str] | None = None) -> None:
     accelerator.end_training()
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuses what is wrong with the numbers and paths before anything is loaded.
+
+    Raises:
+        ArgumentError: naming the option.
+    """
+    for name, least in (("batch_size", 1), ("max_segments", 1), ("limit", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")
+    for name in ("save_predictions", "submission"):  # found before hours of work, not after them
+        value = getattr(args, name)
+        if value is not None and not Path(value).absolute().parent.is_dir():
+            raise ArgumentError(f"--{name.replace('_', '-')} {value}: there is no folder {Path(value).parent}")
+    refuse_mistyped_path(args.checkpoint)
+    refuse_mistyped_path(args.data)
+
+
 def report(
     args: argparse.Namespace,
     file: PuzzleFile,
-    dataset,
+    dataset: Dataset,
     processor: HrmProcessor,
     predictions: PuzzlePredictions,
     seconds: float,
@@ -96,14 +138,15 @@ def report(
     """Writes what was asked for and prints the table."""
     if args.save_predictions:
         arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
-        save_file(arrays, args.save_predictions)
+        with written_whole(args.save_predictions) as partial:
+            save_file(arrays, partial)
     scores = score_predictions(predictions, dataset, processor)
     guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
     if processor.task == "arc":
         ranked, answers = arc_votes(file, predictions)
         scores |= pass_at_k(ranked, answers)
         if args.submission:
-            Path(args.submission).write_text(json.dumps(submission(ranked)), encoding="utf-8")
+            write_whole(args.submission, json.dumps(submission(ranked)))
     print(f"{args.checkpoint} on {args.data}: {int(scores['count'])} puzzles in {seconds:.1f} s")
     print(f"{'':18}{'model':>10}{'guessing' if guessed else '':>10}".rstrip())
     for name, value in scores.items():
@@ -130,7 +173,7 @@ def equality_line(
     return f"{way} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
 
 
-def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
+def baseline(dataset: Dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
     """Scores of guessing each blank among the digits that the givens of its row, column and box allow."""
     rows = dataset[:]
     inputs = np.asarray(rows["input_ids"])
@@ -142,39 +185,7 @@ def baseline(dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]
     )
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
-    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
-    parser.add_argument("--max-segments", type=int, help="segments at the most (default: the model's halt_max_steps)")
-    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
-    parser.add_argument(
-        "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
-    parser.add_argument("--limit", type=int, help="only the first N rows (ARC: of some augmentations then)")
-    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
-    parser.add_argument(
-        "--unknown-puzzles",
-        choices=["blank", "mean"],
-        help="embedding of puzzles whose identifiers the checkpoint does not know (default: refuse)",
-    )
-    parser.add_argument("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
-    parser.add_argument("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
-    args = parser.parse_args(argv)
-    for name in ("batch_size", "max_segments", "limit"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ArgumentError(f"--{name.replace('_', '-')} is {value}, at least 1 is needed")
-    for name in ("save_predictions", "submission"):  # found before hours of work, not after them
-        value = getattr(args, name)
-        if value is not None and not Path(value).absolute().parent.is_dir():
-            raise ArgumentError(f"--{name.replace('_', '-')} {value}: there is no folder {Path(value).parent}")
-    if args.seed < 0:
-        raise ArgumentError(f"--seed is {args.seed}, allowed are 0 and above")
-    return args
-
+main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
-    run_as_command(main)
+    sys.exit(main())

@@ -1,26 +1,26 @@
-"""What changes between runs: dataclasses read by HfArgumentParser from a YAML recipe and from the command line."""
+"""What changes between runs: dataclasses filled by HfArgumentParser from a YAML recipe and from the command line."""
 
 import argparse
 import difflib
-import reprlib
+import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from datetime import date
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
-from ..commands.command_parser import CommandParser
 from ..hrm.configuration_hrm import COMPUTE_DTYPES, HrmConfig
 from ..hrm.errors import ArgumentError
+from ..hrm.shown_value import one_line
 from ..hub.hub_errors import check_repo_id
-from .states.run_states import MAX_STEP
 
 
 @dataclass
 class HrmModelArguments:
-    """The architecture of a model trained from scratch; sizes of vocabulary and grid come from the data."""
+    """The architecture of a model trained from scratch. The sizes of vocabulary and grid come from the data."""
 
     hidden_size: int = field(default=512, metadata={"help": "Width D of the states."})
     num_attention_heads: int = field(default=8, metadata={"help": "Heads N; must divide hidden_size."})
@@ -33,7 +33,7 @@ class HrmModelArguments:
     puzzle_emb_ndim: int | None = field(
         default=None, metadata={"help": "Width of the puzzle table; 0 = none. Default: hidden_size."}
     )
-    halt_max_steps: int = field(default=16, metadata={"help": "Segments after which a puzzle is always left."})
+    halt_max_steps: int = field(default=16, metadata={"help": "Segments after which every puzzle halts."})
     token_loss: str = field(
         default="stablemax", metadata={"help": "Loss of a cell.", "choices": ["stablemax", "softmax"]}
     )
@@ -43,8 +43,8 @@ class HrmModelArguments:
     halting: str = field(
         default="q_learning",
         metadata={
-            "help": "When a puzzle is left: q_learning compares halting with going on; halt_only asks q_halt alone, "
-            "which saves the pass that learns the value of going on.",
+            "help": "When a puzzle halts: q_learning compares q_halt with q_continue; halt_only reads q_halt alone, "
+            "which saves the extra forward pass that q_continue learns from.",
             "choices": ["q_learning", "halt_only"],
         },
     )
@@ -53,7 +53,7 @@ class HrmModelArguments:
         """The model's configuration for data of these sizes.
 
         Raises:
-            ArgumentError: sizes that do not fit each other.
+            ArgumentError: the sizes do not fit each other.
         """
         values = asdict(self)
         if values["puzzle_emb_ndim"] is None:
@@ -71,83 +71,92 @@ class HrmTrainingArguments:
 
     output_dir: str | None = field(
         default=None,
-        metadata={
-            "help": "Folder of the run; must not hold another, but for --resume. Default: a new one under runs/."
-        },
+        metadata={"help": "Folder of the run, new or with --resume. Default: a new one under runs/."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of the weights, of the sampling and of the exploration."})
     global_batch_size: int = field(default=768, metadata={"help": "Puzzles (slots) in a step, over all processes."})
     gradient_accumulation_steps: int = field(
-        default=1, metadata={"help": "Parts that each process cuts its share of the batch into; saves memory."}
+        default=1, metadata={"help": "Parts into which each process cuts its share of the batch, to save memory."}
     )
     epochs: float | None = field(
-        default=None, metadata={"help": "Visits of every original puzzle; sets max_steps when that is not given."}
+        default=None, metadata={"help": "Visits to every original puzzle; sets max_steps if that is not given."}
     )
     max_steps: int | None = field(default=None, metadata={"help": "Optimiser steps; wins over epochs."})
     learning_rate: float = field(default=1e-4, metadata={"help": "Rate of AdamATan2."})
     puzzle_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of the puzzle table's sign-SGD."})
     weight_decay: float = field(default=1.0, metadata={"help": "Decoupled decay of AdamATan2."})
-    puzzle_weight_decay: float = field(default=1.0, metadata={"help": "Decay of the puzzle rows that occur."})
+    puzzle_weight_decay: float = field(
+        default=1.0, metadata={"help": "Decay of the rows of the puzzle table that occur in a batch."}
+    )
     adam_beta1: float = field(default=0.9, metadata={"help": "First moment of AdamATan2."})
     adam_beta2: float = field(default=0.95, metadata={"help": "Second moment of AdamATan2."})
     warmup_steps: int = field(default=2000, metadata={"help": "Steps of linear warm-up from 0."})
-    lr_min_ratio: float = field(default=1.0, metadata={"help": "End of the cosine over its start; 1 = constant."})
+    lr_min_ratio: float = field(
+        default=1.0, metadata={"help": "Last learning rate over the first (cosine decay); 1 = constant."}
+    )
     halt_exploration_prob: float = field(
-        default=0.1, metadata={"help": "Chance that a slot must run a drawn number of segments."}
+        default=0.1,
+        metadata={"help": "Probability that a puzzle must run a drawn number of segments before it may halt."},
     )
     ema_decay: float | None = field(
         default=None, metadata={"help": "Decay of the weight average used for evaluation and export. Default: none."}
     )
     logging_steps: int = field(default=50, metadata={"help": "Steps between two log lines."})
     eval_steps: int | None = field(
-        default=None, metadata={"help": "Steps between two evaluations. Default: at the end only."}
+        default=None, metadata={"help": "Steps between two evaluations. Default: one at the end."}
     )
     eval_batch_size: int = field(default=256, metadata={"help": "Puzzles in an evaluation batch of each process."})
     save_steps: int | None = field(
-        default=None, metadata={"help": "Steps between two exports. Default: at the end only."}
+        default=None, metadata={"help": "Steps between two exports. Default: one at the end."}
     )
     resume: str = field(
         default="never",
         metadata={
-            "help": "never: a new run. auto: go on from the newest whole state in output_dir (without one: of the "
-            "newest run of the task under runs/), or start if there is none. PATH: go on from this run or this state."
+            "help": "never: start a new run. auto: resume from the newest complete state in output_dir (if that is "
+            "not given, of the newest run of the task under runs/), or start if there is none. PATH: resume from this "
+            "run or this state."
         },
     )
     state_minutes: float = field(
         default=10.0,
-        metadata={"help": "Minutes after which the next log line saves a state to go on from; 0 = not by the clock."},
+        metadata={
+            "help": "Minutes after which the next log line saves a state to resume from; 0 = never by the clock."
+        },
     )
-    state_steps: int | None = field(default=None, metadata={"help": "Steps between two saved states, besides."})
-    state_limit: int = field(default=2, metadata={"help": "Saved states that are kept: the newest, and the best."})
+    state_steps: int | None = field(
+        default=None, metadata={"help": "Steps between two saved states, in addition to state_minutes."}
+    )
+    state_limit: int = field(default=2, metadata={"help": "Saved states to keep: the newest ones, and the best one."})
     metric_for_best: str = field(
-        default="exact_accuracy", metadata={"help": "Score of an evaluation that tells the best one; more is better."}
+        default="exact_accuracy",
+        metadata={"help": "Score that decides which evaluation is the best; higher is better."},
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Evaluations without a better score after which the run ends, with the best weights."},
+        metadata={"help": "The run ends after this many evaluations without a better score, with the best weights."},
     )
     early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "A better score is better by more than this."}
+        default=0.0, metadata={"help": "How much higher a score must be to count as better."}
     )
     cpu_threads: int | None = field(
         default=None,
         metadata={
-            "help": "Threads of each process on a CPU. Default: the cores, shared out, whatever OMP_NUM_THREADS says."
+            "help": "Threads of each process on a CPU. Default: its share of the cores, whatever OMP_NUM_THREADS says."
         },
     )
     report_to: list[str] = field(
         default_factory=list,
-        metadata={"help": "Trackers by name, through Accelerate: wandb, tensorboard, trackio, ..."},
+        metadata={"help": "Names of trackers, used through Accelerate: wandb, tensorboard, trackio, ..."},
     )
     push_to_hub: str | None = field(
         default=None,
-        metadata={"help": "Repository (owner/name) on the Hub to push the last checkpoint to. Default: none."},
+        metadata={"help": "Repository (owner/name) on the Hub that receives the last checkpoint. Default: none."},
     )
-    hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
+    hub_private: bool = field(default=False, metadata={"help": "Make that repository private."})
     compile: bool = field(
         default=False,
         metadata={
-            "help": "torch.compile blocks and optimiser; evaluation stays plain. On a CPU it needs a C++ compiler."
+            "help": "torch.compile blocks and optimiser, not the evaluation. On a CPU this needs a C++ compiler."
         },
     )
 
@@ -163,8 +172,6 @@ class HrmTrainingArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} is {value}; it must be at least 1")
-        if self.max_steps is not None and self.max_steps > MAX_STEP:
-            raise ArgumentError(f"max_steps is {self.max_steps}; at most {MAX_STEP} can be saved")
         not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
         not_negative += ["state_minutes", "early_stopping_threshold"]
         for name in [*not_negative, "warmup_steps", "seed"]:
@@ -199,134 +206,127 @@ class HrmTrainingArguments:
         return self.global_batch_size // num_processes
 
 
-_MAX_RECIPE_LENGTH = 100_000  # characters: a recipe has a few thousand, and reading YAML is slow
-_MAX_BITS = 1024  # of a whole number: more than any argument allows, and few enough to be shown
+RECIPES = Path(__file__).parents[1] / "recipes"
+_MAX_RECIPE_LENGTH = 100_000  # characters: a recipe has a few thousand, a file named by mistake may have gigabytes
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """Plain values without aliases, with which a few lines can stand for more values than fit into memory, and without
-    a key that stands twice, of which PyYAML would take the last.
-    """
+def find_recipe(name: str | Path) -> Path:
+    """The YAML file of a recipe: one of the package's by its name, such as sudoku_extreme_1k, or any file by its path.
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "a recipe must not have aliases", mark)
-        return super().compose_node(parent, index)
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node, found = super().compose_mapping_node(anchor), set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in found:
-                raise yaml.composer.ComposerError(None, None, f"{key.value!r:.200} stands twice", key.start_mark)
-            found.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return node
-
-
-def read_recipe(path: str | Path, known: list[str]) -> dict:
-    """Reads a recipe: one YAML mapping from argument names to values.
-
-    Args:
-        path: the YAML file.
-        known: names that are allowed.
     Raises:
-        ArgumentError: no such file, one of more than 100,000 characters, no mapping, aliases, a key that stands
-            twice or does not exist (the nearest one is suggested), or a value that is neither a plain one nor a list
-            of those.
+        ArgumentError: there is none; the nearest name is suggested.
+    """
+    ours = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if str(name) in ours:
+        return ours[str(name)]
+    if not os.path.exists(name):
+        hint = _did_you_mean(Path(name).stem, ours) or f"; recipes are {', '.join(ours)}"
+        raise ArgumentError(f"there is no recipe {name}{hint}; or give the path of a YAML file")
+    return Path(name)
+
+
+def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, str | list[str]]:
+    """Reads a recipe: one YAML mapping from argument names to values, all as text. A null stands for the default.
+
+    Raises:
+        ArgumentError: a file that cannot be read or has more than 100,000 characters; no mapping; a key that stands
+            twice or is no field of the dataclasses (the nearest one is suggested); a value that is neither a single
+            one nor a flat list, or a list for a field that is none.
     """
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_MAX_RECIPE_LENGTH + 1)
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that cannot be one
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
         raise ArgumentError(f"the recipe {path} cannot be read: {error}") from error
     if len(text) > _MAX_RECIPE_LENGTH:
         raise ArgumentError(f"the recipe {path} has more than {_MAX_RECIPE_LENGTH} characters")
     try:
-        recipe = yaml.load(text, _RecipeLoader)
-    except Exception as error:  # values that their tag does not fit, or nested too deeply, raise more than YAMLError
-        raise ArgumentError(f"the recipe {path} is not valid YAML: {error}") from error
-    if not isinstance(recipe, dict):
+        # Nodes, not values: each argument's own type says what a text means, and nothing is built from a file.
+        recipe = yaml.compose(text, yaml.SafeLoader)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # escapes beyond Unicode; deep nesting
+        raise ArgumentError(f"the recipe {path} is not valid YAML: {one_line(error)}") from error
+    if not isinstance(recipe, yaml.MappingNode):
         raise ArgumentError(f"the recipe {path} must hold one mapping of argument names to values")
-    for key, value in recipe.items():
-        if not isinstance(key, str):
-            raise ArgumentError(f"the recipe {path} has a key that is a {type(key).__name__}, needed is a name")
-        if key not in known:
-            near = difflib.get_close_matches(key[:200], known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; allowed are {', '.join(known)}"
-            raise ArgumentError(f"the recipe {path} has the key {key!r:.200}, which is no argument{hint}")
-        for part in value if isinstance(value, list) else [value]:
-            if not isinstance(part, str | int | float | date | None):
-                raise ArgumentError(
-                    f"the recipe {path}: {key} must be a single value or a flat list, not {reprlib.repr(value)}"
-                )
-            if isinstance(part, int) and part.bit_length() > _MAX_BITS:
-                raise ArgumentError(f"the recipe {path}: {key} is a number of {part.bit_length()} bits")
-            if isinstance(value, list) and isinstance(part, str) and part.startswith("-"):
-                raise ArgumentError(f"the recipe {path}: {key} holds {part!r:.200}, which reads as an argument")
-    return recipe
+    hints = {f.name: get_type_hints(kind)[f.name] for kind in dataclass_types for f in fields(kind)}
+    settings: dict[str, str | list[str] | None] = {}
+    for key, value in recipe.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ArgumentError(f"the recipe {path} has a {key.id} as a key; keys must be names of arguments")
+        name = key.value
+        if name not in hints:
+            hint = _did_you_mean(name, hints) or f"; allowed are {', '.join(hints)}"
+            raise ArgumentError(f"the recipe {path} has the key {name!r:.200}, which is no argument{hint}")
+        if name in settings:
+            raise ArgumentError(f"the recipe {path} has the key {name!r} twice")
+        is_list, takes_list = isinstance(value, yaml.SequenceNode), get_origin(hints[name]) is list
+        parts = value.value if is_list else [value]
+        if not all(isinstance(part, yaml.ScalarNode) for part in parts) or is_list and not takes_list:
+            raise ArgumentError(
+                f"the recipe {path}: {name} must be a single value{' or a flat list' if takes_list else ''}"
+            )
+        text = [part.value for part in parts] if takes_list else value.value
+        settings[name] = None if value.tag.endswith(":null") else text
+    return {name: text for name, text in settings.items() if text is not None}
 
 
 def parse_arguments(
-    dataclass_types: tuple[type, ...], recipe: str | Path | None, argv: list[str], description: str | None = None
+    dataclass_types: tuple[type, ...],
+    recipe: str | Path | None,
+    argv: list[str],
+    description: str | None = None,
+    prog: str | None = None,
 ) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
-    The recipe's values are handed to the parser as text before the command line's, so both are converted and checked
-    in one place: `1e-4`, which YAML reads as text, becomes the number that its field asks for.
-
     Args:
-        dataclass_types: what to fill.
-        recipe: a YAML file, see `read_recipe`.
+        dataclass_types: what to fill; every field has a default, lists are lists of str.
+        recipe: a name or a path, see `find_recipe`.
         argv: the command line.
-        description: what --help says first.
+        description, prog: what --help says first, and what it calls the command.
     Raises:
-        ArgumentError: see `read_recipe`; or a recipe value of the wrong type.
+        ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
     """
-    known = [f.name for dataclass_type in dataclass_types for f in fields(dataclass_type)]
-    from_recipe: list[str] = []
+    parser = HfArgumentParser(dataclass_types, allow_abbrev=False, description=description, prog=prog)
     if recipe is not None:
-        settings = read_recipe(recipe, known)
-        on_command_line = {word.split("=")[0].lstrip("-").replace("-", "_") for word in argv if word.startswith("--")}
-        if "epochs" in on_command_line:
+        settings = read_recipe(find_recipe(recipe), dataclass_types)
+        if any(word.split("=")[0] == "--epochs" for word in argv):
             settings.pop("max_steps", None)  # which would win over epochs
-        for key, value in settings.items():
-            if isinstance(value, list):
-                from_recipe += [f"--{key}", *map(str, value)] if value else []
-            elif value is not None:  # null: the field's own default
-                from_recipe.append(f"--{key}={value}")
-        _parse(dataclass_types, from_recipe, of_recipe=recipe)
-    return _parse(dataclass_types, [*from_recipe, *argv], description=description)
-
-
-class _DataclassParser(CommandParser, HfArgumentParser):
-    """The project's parser over dataclasses."""
-
-
-def _parse(
-    dataclass_types: tuple[type, ...],
-    argv: list[str],
-    of_recipe: str | Path | None = None,
-    description: str | None = None,
-) -> tuple:
-    parser = _DataclassParser(
-        dataclass_types, allow_abbrev=False, exit_on_error=of_recipe is None, description=description
+        _set_defaults(parser, settings, dataclass_types, recipe)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        argv, look_for_args_file=False, return_remaining_strings=True
     )
-    try:
-        *parsed, unknown = parser.parse_args_into_dataclasses(
-            argv, look_for_args_file=False, return_remaining_strings=True
-        )
-    except argparse.ArgumentError as error:
-        raise ArgumentError(f"the recipe {of_recipe}: {error}") from error
-    if unknown and of_recipe is not None:
-        raise ArgumentError(f"the recipe {of_recipe} gives more values than asked for: {' '.join(unknown)}")
     if unknown:
-        names = [f"--{name}" for kind in dataclass_types for f in fields(kind) for name in (f.name, _dashed(f.name))]
-        near = difflib.get_close_matches(unknown[0].split("=")[0], names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        names = [f"--{f.name}" for kind in dataclass_types for f in fields(kind)]
+        names += [name.replace("_", "-") for name in names]
+        hint = _did_you_mean(unknown[0].split("=")[0], names)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return tuple(parsed)
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+def _set_defaults(
+    parser: HfArgumentParser, settings: dict[str, str | list[str]], dataclass_types: Iterable[type], recipe: str | Path
+) -> None:
+    """Makes a recipe's values the parser's defaults: argparse gives a default that is text its argument's type."""
+    parser.set_defaults(**settings)
+    parser.exit_on_error = False
+    try:
+        typed = parser.parse_args([])
+    except argparse.ArgumentError as error:
+        raise ArgumentError(f"the recipe {recipe}: {one_line(error)}") from error
+    parser.exit_on_error = True
+    for f in (f for kind in dataclass_types for f in fields(kind) if "choices" in f.metadata):
+        value, choices = getattr(typed, f.name), f.metadata["choices"]
+        if value not in choices:
+            allowed = ", ".join(map(str, choices))
+            raise ArgumentError(f"the recipe {recipe}: {f.name} is {value!r:.200}; allowed are {allowed}")
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name[:200], names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
