@@ -15,7 +15,6 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from transformers import pipeline
 
 from ..data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
@@ -41,7 +40,7 @@ from ..training import (
 )
 from ..training.lost_process import naming_lost_processes
 from .load import refuse_mistyped_path
-from .solve import draw, in_words
+from .solve import draw, in_words, load_solver
 from .training_tasks import DataArguments
 
 # Arguments that say where a run took place, or that have no influence on the weights: not part of a card's recipe.
@@ -292,7 +291,7 @@ def describe_checkpoint(
         location="path/to/this/folder",
         example=example,
     )
-    solver = pipeline("puzzle-solving", model=str(checkpoint))
+    solver = load_solver(str(checkpoint))
     puzzle = solver.processor.decode(row["input_ids"], like=np.zeros((1, 1), np.uint8))  # (rows, columns)
     result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
     name = f" {example}" if info.box_shape else ""

@@ -292,7 +292,9 @@ def parse_arguments(
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
     """
-    parser = HfArgumentParser(dataclass_types, allow_abbrev=False, description=description, prog=prog)
+    parser = HfArgumentParser(
+        dataclass_types, allow_abbrev=False, description=description, prog=prog, formatter_class=_HelpFormatter
+    )
     if recipe is not None:
         settings = read_recipe(find_recipe(recipe), dataclass_types)
         if any(word.split("=")[0] == "--epochs" for word in argv):
@@ -309,6 +311,10 @@ def parse_arguments(
     return tuple(parsed)
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keeps the lines of the description and adds the defaults."""
+
+
 def _set_defaults(
     parser: HfArgumentParser, settings: dict[str, str | list[str]], dataclass_types: Iterable[type], recipe: str | Path
 ) -> None:
@@ -318,7 +324,7 @@ def _set_defaults(
     try:
         typed = parser.parse_args([])
     except argparse.ArgumentError as error:
-        raise ArgumentError(f"the recipe {recipe}: {one_line(error)}") from error
+        raise ArgumentError(f"the recipe {recipe}: {one_line(error):.500}") from error
     parser.exit_on_error = True
     for f in (f for kind in dataclass_types for f in fields(kind) if "choices" in f.metadata):
         value, choices = getattr(typed, f.name), f.metadata["choices"]
