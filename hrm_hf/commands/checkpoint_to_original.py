@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"weights: float32, initial states: {init_dtype}, activations: {model.config.compute_dtype}")
     if init_dtype != model.config.compute_dtype:
         print(
-            "the original code keeps the initial states in the dtype of the activations; if it must load this file, "
-            f"convert again with --init-dtype {model.config.compute_dtype}, which rounds them"
+            "the original code keeps the initial states in the dtype of the activations; where it needs that, write "
+            f"them so, which rounds them: --init-dtype {model.config.compute_dtype}"
         )
     if published is None:
         print(f"{SETTINGS_FILE} holds no training settings; --config FILE takes them from an original run")

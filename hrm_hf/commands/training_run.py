@@ -7,9 +7,9 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from accelerate import Accelerator
@@ -23,6 +23,7 @@ from ..hrm.puzzle_identifiers import PuzzleIdentifiers
 from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
+from ..hub.push import push_checkpoint
 from ..training import (
     HrmModelArguments,
     HrmTrainer,
@@ -45,25 +46,21 @@ from .training_tasks import DataArguments
 
 # Arguments that say where a run took place, or that have no influence on the weights: not part of a card's recipe.
 NOT_OF_THE_RECIPE = (
-    "recipe",
-    "data_dir",
-    "output_dir",
-    "report_to",
-    "cpu_threads",
-    "seed",
-    "max_steps",
-    "push_to_hub",
-    "hub_private",
-    "resume",
-    "state_minutes",
-    "state_steps",
-    "state_limit",
+    *("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps", "push_to_hub"),
+    *("hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
 _NOT_OF_A_GENERATOR = tuple(each.name for each in fields(DataArguments))
 
 
-@dataclass(frozen=True)
-class RunData:
+class RunArguments(NamedTuple):
+    """All arguments of a run, as the recipe and the command line give them."""
+
+    data: DataArguments
+    model: HrmModelArguments
+    training: HrmTrainingArguments
+
+
+class RunData(NamedTuple):
     """The puzzles of a run.
 
     Attributes:
@@ -103,7 +100,8 @@ def run_training(
     Raises:
         HrmError: bad arguments or data; nothing but generated data has been written then.
     """
-    data_args, model_args, args = read_arguments(task, list(sys.argv[1:] if argv is None else argv), prog)
+    arguments = read_arguments(task, list(sys.argv[1:] if argv is None else argv), prog)
+    args = arguments.training
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
@@ -111,28 +109,28 @@ def run_training(
     args.output_dir = run_dir[0]
     goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
     with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
-        data = prepare_data(data_args, model_args, args, accelerator, goes_on)
-        trainer = prepare_trainer(data, model_args, args, accelerator, goes_on, trainer_class)
+        data = prepare_data(arguments, accelerator, goes_on)
+        trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
     try:
         with naming_lost_processes(accelerator, trainer.where):
-            train(trainer, data, model_args)
+            train(trainer, data, arguments.model)
     finally:
         trainer.close()
         accelerator.end_training()
+    if trainer.run_folder is not None:  # the main process; the others need not wait for an upload
+        if args.push_to_hub is not None:
+            push_last_checkpoint(trainer.run_folder, args)
+        trainer.run_folder.finish()
 
 
-def read_arguments(
-    task: type[DataArguments], argv: list[str], prog: str | None = None
-) -> tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]:
+def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> RunArguments:
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
         ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped.
     """
     types = (task, HrmModelArguments, HrmTrainingArguments)
-    description = (
-        f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one.\n{task.usage}"
-    )
+    description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
     given, *_ = parse_arguments(types, None, argv, description, prog)
     recipe = given.recipe
     if given.data_dir is not None:
@@ -140,25 +138,20 @@ def read_arguments(
     if recipe is None:
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
         recipe = given.default_recipe(info)
-    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
-    data_args.recipe = recipe
-    if args.epochs is None and args.max_steps is None:
+    arguments = RunArguments(*parse_arguments(types, recipe, argv, description, prog))
+    arguments.data.recipe = recipe
+    if arguments.training.epochs is None and arguments.training.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
-    return data_args, model_args, args
+    return arguments
 
 
-def prepare_data(
-    data_args: DataArguments,
-    model_args: HrmModelArguments,
-    args: HrmTrainingArguments,
-    accelerator: Accelerator,
-    goes_on: bool,
-) -> RunData:
+def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: bool) -> RunData:
     """Finds or generates the puzzles, once all arguments that need no data have been checked.
 
     Raises:
         HrmError: an argument that is not allowed, or files that are missing, damaged or of another game.
     """
+    data_args, model_args, args = arguments
     run_dir = Path(args.output_dir)
     if args.push_to_hub is not None:
         on_main_process(accelerator, lambda: check_can_push(args.push_to_hub))
@@ -190,19 +183,18 @@ def prepare_data(
 
 
 def prepare_trainer(
+    arguments: RunArguments,
     data: RunData,
-    model_args: HrmModelArguments,
-    args: HrmTrainingArguments,
     accelerator: Accelerator,
     goes_on: bool,
-    trainer_class: type[HrmTrainer],
+    trainer_class: type[HrmTrainer] = HrmTrainer,
 ) -> HrmTrainer:
     """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
 
     Raises:
         HrmError: model and data do not fit each other, or the run cannot go on.
     """
-    info, run_dir = data.info, Path(args.output_dir)
+    args, info, run_dir = arguments.training, data.info, Path(arguments.training.output_dir)
     batches = training_batches(
         data.train.path,
         args.global_batch_size,
@@ -215,7 +207,7 @@ def prepare_trainer(
         raise ArgumentError(
             f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more epochs"
         )
-    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+    config = arguments.model.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
     names = data.train.identifier_names()
     processor = HrmProcessor(
         task=info.task,
@@ -237,7 +229,7 @@ def prepare_trainer(
 
 
 def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> None:
-    """Trains; describes, shows and pushes what came out."""
+    """Trains; describes and shows what came out."""
     args, accelerator, info = trainer.args, trainer.accelerator, data.info
     settings = {**data.settings, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
@@ -257,10 +249,6 @@ def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> 
     scores = trainer.train()
     if data.scored is not None:
         on_main_process(accelerator, lambda: describe_checkpoint(trainer, data, scores, settings, hardware))
-    if args.push_to_hub is not None:
-        push_last_checkpoint(trainer)
-    if trainer.run_folder is not None:
-        trainer.run_folder.finish()
 
 
 def describe_checkpoint(
@@ -299,21 +287,20 @@ def describe_checkpoint(
     print(f"in {in_words(result)}\n\n{draw(solver, result['solution'])}")
 
 
-def push_last_checkpoint(trainer: HrmTrainer) -> None:
+def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> None:
     """Pushes what the run ended with.
 
     Raises:
         CheckpointError: the push failed, with the command that repeats it: the checkpoint is as it was.
     """
-    args = trainer.args
     try:
-        trainer.push_to_hub(args.push_to_hub, private=args.hub_private)
+        push_checkpoint(run_folder.last_export, args.push_to_hub, private=args.hub_private)
     except (HrmError, OSError) as error:
         checkpoint = Path(args.output_dir) / "checkpoint-final"
         command = f"hrm-push checkpoint --checkpoint {shlex.quote(str(checkpoint))} --repo-id {args.push_to_hub}"
         command += " --private" if args.hub_private else ""
         raise CheckpointError(f"{error}; the trained checkpoint is in {checkpoint}: push it with {command}") from error
-    trainer.accelerator.print(f"pushed to {args.push_to_hub}")
+    print(f"pushed to {args.push_to_hub}")
 
 
 def generate_data(data_args: DataArguments, folder: Path, seed: int, keep: bool) -> None:

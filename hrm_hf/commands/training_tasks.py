@@ -1,11 +1,12 @@
 """What is particular to training on each game: its generator, its default recipe, its names."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset
+from transformers.hf_argparser import HfArg
 
 from ..data import PuzzleSetInfo
 from ..data.build.maze_builder import build_maze
@@ -23,23 +24,14 @@ class DataArguments:
     Attributes:
         task: name of the game, as in `HrmProcessor(task=...)`.
         puzzles: what the model card calls the puzzles.
-        usage: examples for --help.
     """
 
     task: ClassVar[str]
     puzzles: ClassVar[str]
-    usage: ClassVar[str]
 
-    recipe: str | None = field(
-        default=None,
-        metadata={"help": "Arguments from a recipe: its name, or the path of a YAML file. Default: a small one."},
-    )
-    data_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder with train.h5 and test.h5, as hrm-build writes them, or a data set on the Hub "
-            "(owner/name) that holds them."
-        },
+    recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
+    data_dir: str | None = HfArg(
+        default=None, help="Folder of hrm-build with train.h5 and test.h5, or a Hub data set (owner/name) with them."
     )
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
@@ -52,9 +44,7 @@ class DataArguments:
         Raises:
             ArgumentError: an argument that is not allowed, or the game has no generator.
         """
-        raise ArgumentError(
-            f"--data-dir is missing: a folder with train.h5 and test.h5, made by hrm-build {self.task}"
-        )
+        raise ArgumentError(f"--data-dir is missing: a folder with train.h5 and test.h5, see hrm-build {self.task}")
 
     def generated(self) -> str:
         """What the generated puzzles are, in words."""
@@ -71,19 +61,12 @@ class SudokuArguments(DataArguments):
 
     task = "sudoku"
     puzzles = "Sudokus"
-    usage = """
-    hrm-train sudoku                       4x4 puzzles made here, minutes on a CPU
-    hrm-train sudoku --size 6              the same for 6x6 (or 9)
-    hrm-train sudoku --data-dir DIR        files of hrm-build sudoku
-    hrm-train sudoku --data-dir DIR --recipe sudoku_extreme_1k"""
 
-    size: int = field(default=4, metadata={"help": "Size of the generated puzzles.", "choices": [4, 6, 9]})
-    num_train: int = field(default=1000, metadata={"help": "Generated puzzles to train on."})
-    num_test: int = field(
-        default=500, metadata={"help": "Generated puzzles to test on; none equals a training puzzle under a symmetry."}
-    )
-    max_givens: int | None = field(default=None, metadata={"help": "At most this many givens per generated puzzle."})
-    num_aug: int = field(default=1000, metadata={"help": "Augmented variants of each generated training puzzle."})
+    size: Literal[4, 6, 9] = HfArg(default=4, help="Size of the generated puzzles.")
+    num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
+    num_test: int = HfArg(default=500, help="Generated puzzles to test on, none equal to a training puzzle.")
+    max_givens: int | None = HfArg(default=None, help="At most this many givens per generated puzzle.")
+    num_aug: int = HfArg(default=1000, help="Augmented variants of each generated training puzzle.")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         size = self.size if info is None else info.grid_shape[0]
@@ -105,30 +88,22 @@ class MazeArguments(DataArguments):
 
     task = "maze"
     puzzles = "mazes"
-    usage = """
-    hrm-train maze                         6x6 mazes made here, minutes on a CPU
-    hrm-train maze --data-dir DIR --recipe maze_hard_1k"""
 
-    height: int = field(default=6, metadata={"help": "Rows of the generated mazes."})
-    width: int = field(default=6, metadata={"help": "Columns of the generated mazes."})
-    num_train: int = field(default=20_000, metadata={"help": "Generated mazes to train on."})
-    num_test: int = field(
-        default=500, metadata={"help": "Generated mazes to test on; none equals a training maze under a symmetry."}
-    )
-    min_steps: int = field(default=12, metadata={"help": "At least this many steps from start to goal."})
-    min_wall_share: float = field(default=0.4, metadata={"help": "At least this share of the cells are walls."})
-    max_wall_share: float = field(
-        default=0.5,
-        metadata={"help": "At most this share. More walls leave fewer ways, so that shortest paths become unique."},
-    )
+    height: int = HfArg(default=6, help="Rows of the generated mazes.")
+    width: int = HfArg(default=6, help="Columns of the generated mazes.")
+    num_train: int = HfArg(default=20_000, help="Generated mazes to train on.")
+    num_test: int = HfArg(default=500, help="Generated mazes to test on, none equal to a training maze.")
+    min_steps: int = HfArg(default=12, help="At least this many steps from start to goal.")
+    min_wall_share: float = HfArg(default=0.4, help="At least this share of the cells are walls.")
+    max_wall_share: float = HfArg(default=0.5, help="At most this share: more walls, fewer shortest paths.")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         return "maze_6x6"
 
     def generate(self, folder: Path, seed: int) -> None:
-        shape, walls = (self.height, self.width), (self.min_wall_share, self.max_wall_share)
+        numbers, shape = (self.num_train, self.num_test), (self.height, self.width)
         train, test = generate_mazes(
-            self.num_train, self.num_test, shape, self.min_steps, walls[0], seed, max_wall_share=walls[1]
+            *numbers, shape, self.min_steps, self.min_wall_share, seed, max_wall_share=self.max_wall_share
         )
         build_maze(folder, train, test, seed=seed, overwrite=True)
 
@@ -141,21 +116,16 @@ class MazeArguments(DataArguments):
 
 @dataclass
 class ArcArguments(DataArguments):
-    """Files of ARC tasks."""
+    """Files of ARC tasks; training sees the demonstration pairs of all tasks, of the evaluation tasks too."""
 
     task = "arc"
     puzzles = "ARC tasks"
-    usage = """
-    hrm-build arc --output-dir data/arc-1 ARC-AGI ConceptARC --num-aug 1000
-    hrm-train arc --data-dir data/arc-1 --recipe arc_1
-
-Training sees the demonstration pairs of all tasks, those of the evaluation tasks included. It scores the test pairs
-without augmentation; hrm-evaluate lets all augmentations vote (pass@k)."""
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         return "arc_1"
 
     def scored_rows(self, test_set: Dataset) -> Dataset:
+        """The test pairs without augmentation; hrm-evaluate lets all augmentations vote."""
         return test_set.select(np.flatnonzero(np.asarray(test_set.data["variant"]) == 0))
 
 

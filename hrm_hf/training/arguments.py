@@ -4,15 +4,16 @@ import argparse
 import difflib
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
-from ..hrm.configuration_hrm import COMPUTE_DTYPES, HrmConfig
+from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError
 from ..hrm.shown_value import one_line
 from ..hub.hub_errors import check_repo_id
@@ -22,31 +23,22 @@ from ..hub.hub_errors import check_repo_id
 class HrmModelArguments:
     """The architecture of a model trained from scratch. The sizes of vocabulary and grid come from the data."""
 
-    hidden_size: int = field(default=512, metadata={"help": "Width D of the states."})
-    num_attention_heads: int = field(default=8, metadata={"help": "Heads N; must divide hidden_size."})
-    expansion: float = field(default=4.0, metadata={"help": "Width of the SwiGLU over hidden_size * 2 / 3."})
-    H_layers: int = field(default=4, metadata={"help": "Blocks of the high level."})
-    L_layers: int = field(default=4, metadata={"help": "Blocks of the low level."})
-    H_cycles: int = field(default=2, metadata={"help": "High-level updates in a segment."})
-    L_cycles: int = field(default=2, metadata={"help": "Low-level updates before each high-level update."})
-    pos_encodings: str = field(default="rope", metadata={"help": "Positions.", "choices": ["rope", "learned"]})
-    puzzle_emb_ndim: int | None = field(
-        default=None, metadata={"help": "Width of the puzzle table; 0 = none. Default: hidden_size."}
-    )
-    halt_max_steps: int = field(default=16, metadata={"help": "Segments after which every puzzle halts."})
-    token_loss: str = field(
-        default="stablemax", metadata={"help": "Loss of a cell.", "choices": ["stablemax", "softmax"]}
-    )
-    compute_dtype: str = field(
-        default="float32", metadata={"help": "Dtype of the activations.", "choices": list(COMPUTE_DTYPES)}
-    )
-    halting: str = field(
+    hidden_size: int = HfArg(default=512, help="Width D of the states.")
+    num_attention_heads: int = HfArg(default=8, help="Heads N; must divide hidden_size.")
+    expansion: float = HfArg(default=4.0, help="Width of the SwiGLU over hidden_size * 2 / 3.")
+    H_layers: int = HfArg(default=4, help="Blocks of the high level.")
+    L_layers: int = HfArg(default=4, help="Blocks of the low level.")
+    H_cycles: int = HfArg(default=2, help="High-level updates in a segment.")
+    L_cycles: int = HfArg(default=2, help="Low-level updates before each high-level update.")
+    pos_encodings: Literal["rope", "learned"] = HfArg(default="rope", help="Positions.")
+    puzzle_emb_ndim: int | None = HfArg(default=None, help="Width of the puzzle table, 0 = none; unset: hidden_size.")
+    halt_max_steps: int = HfArg(default=16, help="Segments after which every puzzle halts.")
+    token_loss: Literal["stablemax", "softmax"] = HfArg(default="stablemax", help="Loss of a cell.")
+    compute_dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="Dtype of the activations.")
+    halting: Literal["q_learning", "halt_only"] = HfArg(
         default="q_learning",
-        metadata={
-            "help": "When a puzzle halts: q_learning compares q_halt with q_continue; halt_only reads q_halt alone, "
-            "which saves the extra forward pass that q_continue learns from.",
-            "choices": ["q_learning", "halt_only"],
-        },
+        help="When a puzzle halts: q_learning compares q_halt with q_continue; halt_only reads q_halt alone, which "
+        "saves the extra forward pass that q_continue learns from.",
     )
 
     def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
@@ -69,95 +61,53 @@ class HrmModelArguments:
 class HrmTrainingArguments:
     """How a model is trained. Defaults: the paper's Sudoku-Extreme run (1,000 puzzles)."""
 
-    output_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder of the run, new or with --resume. Default: a new one under runs/."},
+    output_dir: str | None = HfArg(default=None, help="Folder of the run; unset: a new one under runs/.")
+    seed: int = HfArg(default=0, help="Seed of the weights, of the sampling and of the exploration.")
+    global_batch_size: int = HfArg(default=768, help="Puzzles (slots) in a step, over all processes.")
+    gradient_accumulation_steps: int = HfArg(default=1, help="Parts of each process's share of the batch.")
+    epochs: float | None = HfArg(default=None, help="Visits to every original puzzle, where max_steps is unset.")
+    max_steps: int | None = HfArg(default=None, help="Optimiser steps; wins over epochs.")
+    learning_rate: float = HfArg(default=1e-4, help="Rate of AdamATan2.")
+    puzzle_learning_rate: float = HfArg(default=1e-4, help="Rate of the puzzle table's sign-SGD.")
+    weight_decay: float = HfArg(default=1.0, help="Decoupled decay of AdamATan2.")
+    puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
+    adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
+    adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
+    warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
+    lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
+    halt_exploration_prob: float = HfArg(
+        default=0.1, help="Probability that a puzzle must run a drawn number of segments before it may halt."
     )
-    seed: int = field(default=0, metadata={"help": "Seed of the weights, of the sampling and of the exploration."})
-    global_batch_size: int = field(default=768, metadata={"help": "Puzzles (slots) in a step, over all processes."})
-    gradient_accumulation_steps: int = field(
-        default=1, metadata={"help": "Parts into which each process cuts its share of the batch, to save memory."}
-    )
-    epochs: float | None = field(
-        default=None, metadata={"help": "Visits to every original puzzle; sets max_steps if that is not given."}
-    )
-    max_steps: int | None = field(default=None, metadata={"help": "Optimiser steps; wins over epochs."})
-    learning_rate: float = field(default=1e-4, metadata={"help": "Rate of AdamATan2."})
-    puzzle_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of the puzzle table's sign-SGD."})
-    weight_decay: float = field(default=1.0, metadata={"help": "Decoupled decay of AdamATan2."})
-    puzzle_weight_decay: float = field(
-        default=1.0, metadata={"help": "Decay of the rows of the puzzle table that occur in a batch."}
-    )
-    adam_beta1: float = field(default=0.9, metadata={"help": "First moment of AdamATan2."})
-    adam_beta2: float = field(default=0.95, metadata={"help": "Second moment of AdamATan2."})
-    warmup_steps: int = field(default=2000, metadata={"help": "Steps of linear warm-up from 0."})
-    lr_min_ratio: float = field(
-        default=1.0, metadata={"help": "Last learning rate over the first (cosine decay); 1 = constant."}
-    )
-    halt_exploration_prob: float = field(
-        default=0.1,
-        metadata={"help": "Probability that a puzzle must run a drawn number of segments before it may halt."},
-    )
-    ema_decay: float | None = field(
-        default=None, metadata={"help": "Decay of the weight average used for evaluation and export. Default: none."}
-    )
-    logging_steps: int = field(default=50, metadata={"help": "Steps between two log lines."})
-    eval_steps: int | None = field(
-        default=None, metadata={"help": "Steps between two evaluations. Default: one at the end."}
-    )
-    eval_batch_size: int = field(default=256, metadata={"help": "Puzzles in an evaluation batch of each process."})
-    save_steps: int | None = field(
-        default=None, metadata={"help": "Steps between two exports. Default: one at the end."}
-    )
-    resume: str = field(
+    ema_decay: float | None = HfArg(default=None, help="Decay of the weight average that is evaluated and exported.")
+    logging_steps: int = HfArg(default=50, help="Steps between two log lines.")
+    eval_steps: int | None = HfArg(default=None, help="Steps between two evaluations; unset: one at the end.")
+    eval_batch_size: int = HfArg(default=256, help="Puzzles in an evaluation batch of each process.")
+    save_steps: int | None = HfArg(default=None, help="Steps between two exports; unset: one at the end.")
+    resume: str = HfArg(
         default="never",
-        metadata={
-            "help": "never: start a new run. auto: resume from the newest complete state in output_dir (if that is "
-            "not given, of the newest run of the task under runs/), or start if there is none. PATH: resume from this "
-            "run or this state."
-        },
+        help="never: start a new run. auto: resume from the newest complete state in output_dir (unset: of the newest "
+        "run of the task under runs/), or start if there is none. PATH: resume from this run or this state.",
     )
-    state_minutes: float = field(
-        default=10.0,
-        metadata={
-            "help": "Minutes after which the next log line saves a state to resume from; 0 = never by the clock."
-        },
+    state_minutes: float = HfArg(
+        default=10.0, help="Minutes after which the next log line saves a state to resume from; 0 = never."
     )
-    state_steps: int | None = field(
-        default=None, metadata={"help": "Steps between two saved states, in addition to state_minutes."}
+    state_steps: int | None = HfArg(default=None, help="Steps between two saved states, beside state_minutes.")
+    state_limit: int = HfArg(default=2, help="Saved states to keep: the newest ones, and the best one.")
+    metric_for_best: str = HfArg(
+        default="exact_accuracy", help="Score by which an evaluation is best; more is better."
     )
-    state_limit: int = field(default=2, metadata={"help": "Saved states to keep: the newest ones, and the best one."})
-    metric_for_best: str = field(
-        default="exact_accuracy",
-        metadata={"help": "Score that decides which evaluation is the best; higher is better."},
+    early_stopping_patience: int | None = HfArg(
+        default=None, help="The run ends after this many evaluations without a better score, with the best weights."
     )
-    early_stopping_patience: int | None = field(
-        default=None,
-        metadata={"help": "The run ends after this many evaluations without a better score, with the best weights."},
+    early_stopping_threshold: float = HfArg(default=0.0, help="How much higher a score must be to count as better.")
+    cpu_threads: int | None = HfArg(
+        default=None, help="Threads of each process on a CPU; unset: its share of the cores."
     )
-    early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "How much higher a score must be to count as better."}
-    )
-    cpu_threads: int | None = field(
-        default=None,
-        metadata={
-            "help": "Threads of each process on a CPU. Default: its share of the cores, whatever OMP_NUM_THREADS says."
-        },
-    )
-    report_to: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Names of trackers, used through Accelerate: wandb, tensorboard, trackio, ..."},
-    )
-    push_to_hub: str | None = field(
-        default=None,
-        metadata={"help": "Repository (owner/name) on the Hub that receives the last checkpoint. Default: none."},
-    )
-    hub_private: bool = field(default=False, metadata={"help": "Make that repository private."})
-    compile: bool = field(
-        default=False,
-        metadata={
-            "help": "torch.compile blocks and optimiser, not the evaluation. On a CPU this needs a C++ compiler."
-        },
+    report_to: list[str] = HfArg(default_factory=list, help="Trackers, by Accelerate's names: wandb, tensorboard, ...")
+    push_to_hub: str | None = HfArg(default=None, help="Repository (owner/name) that receives the last checkpoint.")
+    hub_private: bool = HfArg(default=False, help="Make that repository private.")
+    compile: bool = HfArg(
+        default=False, help="torch.compile blocks and optimiser, not the evaluation; a CPU needs a C++ compiler."
     )
 
     def __post_init__(self):
@@ -168,28 +118,23 @@ class HrmTrainingArguments:
         at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
         at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads", "state_steps", "state_limit"]
         at_least_one += ["early_stopping_patience"]
-        for name in at_least_one:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name} is {value}; it must be at least 1")
         not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
-        not_negative += ["state_minutes", "early_stopping_threshold"]
-        for name in [*not_negative, "warmup_steps", "seed"]:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 2**63:
-                raise ArgumentError(f"{name} is {value}; it must be 0 or more, and finite")
-        for name in ("lr_min_ratio", "halt_exploration_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is 0 to 1")
+        not_negative += ["state_minutes", "early_stopping_threshold", "warmup_steps", "seed"]
+        for names, is_allowed, allowed in (
+            (at_least_one, lambda value: value >= 1, "it must be at least 1"),
+            (not_negative, lambda value: 0 <= value < 2**63, "it must be 0 or more, and finite"),
+            (["lr_min_ratio", "halt_exploration_prob"], lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
+            (["adam_beta1", "adam_beta2", "ema_decay"], lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not is_allowed(value):
+                    raise ArgumentError(f"{name} is {value}; {allowed}")
         if self.early_stopping_patience is not None and self.eval_steps is None:
             raise ArgumentError(
                 f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is not set: give the "
                 "steps between two evaluations"
             )
-        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ArgumentError(f"{name} is {value}; allowed is 0 up to, but not, 1")
 
     def local_batch_size(self, num_processes: int) -> int:
         """Slots of one process.
@@ -252,7 +197,7 @@ def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, 
         raise ArgumentError(f"the recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(recipe, yaml.MappingNode):
         raise ArgumentError(f"the recipe {path} must hold one mapping of argument names to values")
-    hints = {f.name: get_type_hints(kind)[f.name] for kind in dataclass_types for f in fields(kind)}
+    hints = _field_types(dataclass_types)
     settings: dict[str, str | list[str] | None] = {}
     for key, value in recipe.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -299,12 +244,12 @@ def parse_arguments(
         settings = read_recipe(find_recipe(recipe), dataclass_types)
         if any(word.split("=")[0] == "--epochs" for word in argv):
             settings.pop("max_steps", None)  # which would win over epochs
-        _set_defaults(parser, settings, dataclass_types, recipe)
+        _set_defaults(parser, settings, dataclass_types, f"the recipe {recipe}")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, look_for_args_file=False, return_remaining_strings=True
     )
     if unknown:
-        names = [f"--{f.name}" for kind in dataclass_types for f in fields(kind)]
+        names = [f"--{name}" for name in _field_types(dataclass_types)]
         names += [name.replace("_", "-") for name in names]
         hint = _did_you_mean(unknown[0].split("=")[0], names)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
@@ -316,7 +261,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
 
 
 def _set_defaults(
-    parser: HfArgumentParser, settings: dict[str, str | list[str]], dataclass_types: Iterable[type], recipe: str | Path
+    parser: HfArgumentParser, settings: dict[str, str | list[str]], dataclass_types: Iterable[type], source: str
 ) -> None:
     """Makes a recipe's values the parser's defaults: argparse gives a default that is text its argument's type."""
     parser.set_defaults(**settings)
@@ -324,13 +269,16 @@ def _set_defaults(
     try:
         typed = parser.parse_args([])
     except argparse.ArgumentError as error:
-        raise ArgumentError(f"the recipe {recipe}: {one_line(error):.500}") from error
+        raise ArgumentError(f"{source}: {one_line(error):.500}") from error
     parser.exit_on_error = True
-    for f in (f for kind in dataclass_types for f in fields(kind) if "choices" in f.metadata):
-        value, choices = getattr(typed, f.name), f.metadata["choices"]
-        if value not in choices:
-            allowed = ", ".join(map(str, choices))
-            raise ArgumentError(f"the recipe {recipe}: {f.name} is {value!r:.200}; allowed are {allowed}")
+    for name, hint in _field_types(dataclass_types).items():  # argparse does not compare defaults with choices
+        if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
+            allowed = ", ".join(map(str, get_args(hint)))
+            raise ArgumentError(f"{source}: {name} is {getattr(typed, name)!r:.200}; allowed are {allowed}")
+
+
+def _field_types(dataclass_types: Iterable[type]) -> dict[str, Any]:
+    return {f.name: get_type_hints(kind)[f.name] for kind in dataclass_types for f in fields(kind)}
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
