@@ -150,3 +150,18 @@ def test_mistyped_checkpoints_are_refused_at_once(command, name, tmp_path, monke
     assert main(["--checkpoint", name, *more]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_every_package_and_recipe_is_in_a_wheel():
+    """setup.cfg finds packages by their __init__.py and data by its patterns: what has neither is in no wheel."""
+    package = ROOT / "hrm_hf"
+    without = [path.parent for path in package.rglob("*.py") if not (path.parent / "__init__.py").exists()]
+    assert without == []
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    declared = set()
+    for name, patterns in setup["options.package_data"].items():
+        folder = ROOT / name.replace(".", "/")
+        declared |= {path for pattern in patterns.split() for path in folder.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert files == declared
