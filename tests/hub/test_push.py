@@ -578,7 +578,7 @@ def test_failed_push_of_two_processes_ends(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert hub.failures == [] and hub.repos["model", "you/name"].files == {}
     assert done.returncode != 0
-    assert "this token may not do that with the model you/name" in done.stderr
+    assert "the model you/name: asked for by the test; log in" in done.stderr
     assert "push it with hrm-push checkpoint --checkpoint" in done.stderr
     assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
 

@@ -121,7 +121,6 @@ def test_command_lines(data, capsys):
     ("text", "message"),
     [
         (BOMB, "has the key 'a', which is no argument"),
-        (f"report_to: [x]\n{BOMB}", "has the key 'a', which is no argument"),
         ("report_to: &r [*r]\n", "report_to must be a single value or a flat list"),
         ("report_to: " + "[" * 5000, "is not valid YAML"),
         ("hidden_size: 1\n" * 10_000, "has more than 100000 characters"),
