@@ -20,9 +20,9 @@ import argparse
 import time
 
 from ..data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
-from ..data.build.puzzle_source import GENERATE, csv_file
+from ..data.build.puzzle_csv import GENERATE, csv_file
+from ..games.maze_generator import class_keys
 from ..hrm.errors import ArgumentError
-from ..hrm.maze import class_keys
 from .build_options import (
     add_shared_arguments,
     check_options,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..data.build.puzzle_source import GENERATE, is_hub_id
+from ..data.build.puzzle_csv import GENERATE, is_hub_id
 from ..data.schema import PuzzleSetInfo
 from ..hrm.errors import ArgumentError
 

@@ -14,10 +14,10 @@ symmetry; with the generator, --num-test N puzzles are generated, none equal to 
 import argparse
 import time
 
-from ..data.build.puzzle_source import GENERATE, csv_file
+from ..data.build.puzzle_csv import GENERATE, csv_file
 from ..data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_csv
 from ..hrm.errors import ArgumentError
-from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 from .build_options import add_shared_arguments, check_options, chosen, file_line, test_source, time_and_memory
 from .command import Command
 

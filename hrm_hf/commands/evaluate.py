@@ -28,17 +28,16 @@ from safetensors.numpy import save_file
 
 from ..data import PuzzleFile, load_puzzles
 from ..files import write_whole, written_whole
-from ..hrm.compiled import compiled_block
+from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
-from ..hrm.sudoku import BLANK_ID, decode, encode, guess_among_candidates
-from ..hrm.voting import pass_at_k, submission
+from ..hrm.sudoku import BLANK_ID, decode, encode
 from ..hub.downloads import puzzle_file_path
-from ..scores.arc_evaluation import arc_votes
-from ..scores.evaluation import PuzzlePredictions, predict_puzzles, score_predictions
-from ..scores.metrics import finish, puzzle_scores
+from ..scores.compiled import compiled_block
+from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, score_predictions
+from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmTrainingArguments, make_accelerator
 from .command import Command

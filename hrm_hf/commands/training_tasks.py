@@ -14,7 +14,7 @@ from ..data.build.maze_builder import generate_rows as generate_mazes
 from ..data.build.sudoku_builder import build_sudoku
 from ..data.build.sudoku_builder import generate_rows as generate_sudokus
 from ..hrm.errors import ArgumentError
-from ..hrm.sudoku_units import BOX_SHAPE_OF_SIZE
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 
 @dataclass

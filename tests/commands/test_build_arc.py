@@ -45,7 +45,7 @@ def test_a_mixture_of_a_zip_a_folder_and_kaggle_files(tmp_path, capsys):
     assert first == {name: (tmp_path / "again" / name).read_bytes() for name in first}
     capsys.readouterr()
     assert main(arguments(out, zipped)) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(arguments(out, concepts, "--overwrite")) == 0
     assert "no test.h5: there is no evaluation task" in capsys.readouterr().out
     assert [path.name for path in out.iterdir()] == ["train.h5"]
@@ -78,7 +78,7 @@ def test_bad_tasks_are_left_out_by_choice_and_listed(tmp_path, capsys):
     two = write_folder(tmp_path / "two", original_layout({"b": TASKS["c"]}, pick("d")))
     more = [one, two, "--frame-size", 8]
     assert main(arguments(tmp_path / "out", *more)) == 2
-    assert "task large, test pair 1, input: the grid has 9 columns" in capsys.readouterr().err
+    assert "task large, test pair 1, input: the grid has 1 x 9 cells" in capsys.readouterr().err
     assert main(arguments(tmp_path / "out", *more, "--skip-bad")) == 0
     printed = capsys.readouterr().out
     assert "3 tasks left out:" in printed

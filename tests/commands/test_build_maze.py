@@ -38,7 +38,7 @@ def test_two_csv_files(tmp_path, capsys):
     assert "labels of the 3 test mazes read: all are paths, 3 shortest ones, 3 follow the rule" in printed
     assert "0 of 3 test mazes equal a training maze" in printed and "left out" not in printed
     assert main(arguments) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--test-source", train]) == 0
     assert "6 of 6 test mazes equal a training maze" in capsys.readouterr().out
 

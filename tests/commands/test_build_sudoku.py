@@ -36,7 +36,7 @@ def test_two_csv_files(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "train.h5: 2 puzzles, 10 rows" in printed and "peak memory" in printed
     assert main(arguments) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
 
 

@@ -17,7 +17,8 @@ from hrm_hf.commands import build, convert, evaluate, push, solve, train
 from hrm_hf.commands.training_run import run_training
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.hrm.sudoku import generate, to_string
+from hrm_hf.games.sudoku_generator import generate
+from hrm_hf.hrm.sudoku import to_string
 from hrm_hf.training import HrmTrainer
 
 SMALL = ["--max-steps", "3", "--global-batch-size", "8", "--hidden-size", "32", "--cpu-threads", "1"]
