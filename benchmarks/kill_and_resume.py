@@ -3,7 +3,7 @@
     python benchmarks/kill_and_resume.py                                # 50 kills of one process, 10 of two
     python benchmarks/kill_and_resume.py --processes 2 --kills 20 --seed 5
 
-Trained is examples/train_sudoku.py with a small recipe: an average of the weights, evaluations, exports, log lines at
+Trained is hrm-train sudoku with a small recipe: an average of the weights, evaluations, exports, log lines at
 other steps than the states, and passes over the puzzles that end. A third of the kills aim at a save, some at an
 export, some at the start (the puzzles of a new run are made there), the others fall anywhere. After each one the same
 command goes on with --resume auto. Where a run ends before its kill comes, the remaining kills go to another run with
@@ -18,7 +18,6 @@ The processes are forked from this one, which has imported everything and runs n
 """
 
 import argparse
-import importlib
 import json
 import mmap
 import os
@@ -38,11 +37,10 @@ from functools import partial
 from pathlib import Path
 
 from hrm_hf.commands import training_run
+from hrm_hf.commands.command import run_as_command
+from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.states.run_states import open_state
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-train_sudoku = importlib.import_module("train_sudoku")
 
 # A pass has 5 batches. Every fifth state (the steps of the exports) falls together with an export.
 RECIPE = """
@@ -340,13 +338,12 @@ def be_trainer(argv: list[str], rank: int, processes: int, port: int, log: Path)
     # The command's own pass over the puzzles never ends.
     training_run.training_batches = partial(training_run.training_batches, epochs_per_pass=EPOCHS_PER_PASS)
     try:
-        training_run.run_as_command(lambda: train_sudoku.main(argv, WatchedTrainer))
+        return run_as_command(lambda words: training_run.run_training(SudokuArguments, words, WatchedTrainer), argv)
     except SystemExit as error:
         return error.code
     except BaseException:
         traceback.print_exc()
         return 1
-    return 0
 
 
 def wait_and_kill(

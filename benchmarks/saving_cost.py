@@ -4,7 +4,7 @@
     python benchmarks/saving_cost.py --folder /mnt/disk   # states on another disk than the temporary folder's
 
 Two real trainings on made-up batches. The first, of the size of the published Sudoku model, saves after every step;
-the second, the recipe of examples/recipes/sudoku_4x4.yaml, every 50 steps. A save is everything that the training
+the second, the recipe sudoku_4x4, every 50 steps. A save is everything that the training
 stops for: collecting the tensors, writing, checksums, bringing them to the disk, removing older states. Beside it:
 writing as many bytes to one file and bringing it to the disk, without checksums. Printed are medians, with the
 extremes.
@@ -14,11 +14,9 @@ second training the share that was measured is printed as well.
 """
 
 import argparse
-import importlib
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from pathlib import Path
 import torch
 
 from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.training import (
     HrmTrainer,
     HrmTrainingArguments,
@@ -35,10 +34,6 @@ from hrm_hf.training import (
     seeded_model,
     share_cpu_cores,
 )
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-train_sudoku = importlib.import_module("train_sudoku")
 
 MINUTES = (1.0, 5.0, HrmTrainingArguments().state_minutes, 30.0)
 
@@ -80,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("at least 2 steps, and 50 of the 4x4 recipe")
     print(f"{machine_in_words()}; Python {platform.python_version()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory(dir=args.folder, prefix="saving-cost-") as folder:
-        large = ["--recipe", str(EXAMPLES / "recipes" / "sudoku_extreme_1k.yaml"), "--global_batch_size", "8"]
+        large = ["--recipe", "sudoku_extreme_1k", "--global_batch_size", "8"]
         train("27 M, 9x9, batch 8", 9, large, args.steps, 1, Path(folder) / "large", args.cpu_threads)
         trainer = train("4x4 demo recipe", 4, [], args.small_steps, 50, Path(folder) / "small", args.cpu_threads)
     print(
@@ -93,7 +88,7 @@ def train(
     name: str, size: int, argv: list[str], steps: int, state_steps: int, run_dir: Path, cpu_threads: int | None
 ) -> TimedTrainer:
     """Trains on made-up Sudokus of this size and prints what the saves cost."""
-    _, model_args, args = read_arguments(train_sudoku.TASK, argv)
+    _, model_args, args = read_arguments(SudokuArguments, argv)
     args.output_dir, args.max_steps, args.state_steps, args.eval_steps = str(run_dir), steps, state_steps, None
     accelerator = make_accelerator(args, str(run_dir))
     share_cpu_cores(accelerator, cpu_threads)

@@ -1,28 +1,29 @@
-"""The command `hrm-solve --checkpoint DIR PUZZLE`: solves a puzzle and draws question and answer.
+"""Solve a puzzle and draw question and answer.
 
-PUZZLE is text, or a file (its path, or @path): text, or JSON for a grid as nested lists, a dict as the pipeline takes
-it, or an ARC task.
+    hrm-solve --checkpoint DIR "142.23....32..1."
+    hrm-solve --checkpoint DIR maze.txt --picture solved.png
+    hrm-solve --checkpoint DIR 007bbfb7.json
+
+PUZZLE is text, or a file (its path, or @path): text, or JSON that holds a grid as nested lists, a dict as the pipeline
+takes it, an ARC task, or ARC tasks by name.
 """
 
-import json
+import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import Pipeline, pipeline
 
-from hrm_hf import HrmProcessor
-from hrm_hf.commands.command_parser import CommandParser
-from hrm_hf.games.picture import save_picture
-from hrm_hf.hrm.errors import ArgumentError, PuzzleError
-from hrm_hf.hrm.shown_value import one_line
-from hrm_hf.hub.checkpoints import load_checkpoint
-from hrm_hf.hub.hub_errors import clear_hub_errors
+from ..files import read_json
+from ..games.picture import save_picture
+from ..hrm.errors import ArgumentError, PuzzleError
+from .command import Command
+from .load import load_model_and_processor
 
-MAX_FILE_BYTES = 64 << 20  # of a puzzle's file; all tasks of an ARC collection are a few millions
+MAX_FILE_BYTES = 1 << 20  # of a puzzle as text
 
 
 class Solved(NamedTuple):
@@ -34,47 +35,39 @@ class Solved(NamedTuple):
     summary: str
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 2 after bad input, with one line on stderr."""
-    description, details = __doc__.split("\n\n", 1)
-    parser = CommandParser(description=description, epilog=" ".join(details.split()))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
+    parser.add_argument("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
     parser.add_argument(
-        "--name", help="name of the puzzle's identifier; for an ARC task its name, by default that of the file"
+        "--num-augmentations", type=int, help="at most this many trained variants of an ARC task vote (default: all)"
     )
-    parser.add_argument(
-        "--num-augmentations", type=int, help="trained variants of an ARC task that vote at most (default: all)"
-    )
-    parser.add_argument("--picture", metavar="FILE.png", help="draws into a file too; needs matplotlib")
+    parser.add_argument("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
     parser.add_argument(
         "puzzle",
+        metavar="PUZZLE",
         help="text with one character per cell (Sudoku: '.' or 0 for a blank, white space is ignored; maze: lines of "
         "'# SG'), or a file",
     )
-    args = parser.parse_args(argv)
-    try:
-        item = read_item(args.puzzle, args.name)
-        solver = load_solver(args.checkpoint)
-        all_solved = solve(solver, item, args.num_augmentations)
-        for solved in all_solved:
-            print(f"{draw(solver, solved.question)}\n\n{draw(solver, solved.prediction)}\n\n{solved.summary}")
-        if args.picture is not None:
-            processor = solver.processor
-            known = all(solved.answer is not None for solved in all_solved)
-            titles = ("input", "prediction", "answer") if known else ("input", "prediction")
-            grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
-            save_picture(args.picture, grids, titles, processor.task, processor.box_shape)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    item = read_item(args.puzzle, args.name)
+    solver = load_solver(args.checkpoint)
+    all_solved = solve(solver, item, args.num_augmentations)
+    for solved in all_solved:
+        print(f"{draw(solver, solved.question)}\n\n{draw(solver, solved.prediction)}\n\n{solved.summary}")
+    if args.picture is not None:
+        known = all(solved.answer is not None for solved in all_solved)
+        titles = ("input", "prediction", "answer") if known else ("input", "prediction")
+        grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
+        save_picture(args.picture, grids, titles, solver.processor.task, solver.processor.box_shape)
 
 
 def read_item(argument: str, name: str | None) -> dict[str, Any]:
     """The pipeline's item for a command line's puzzle.
 
     Raises:
-        PuzzleError: a file that is neither text nor JSON, or JSON that is no puzzle.
+        PuzzleError: there is no such file, it is neither text nor JSON, or its JSON is no puzzle.
         OSError: a file that cannot be read.
     """
     if not argument.startswith("@") and not os.path.isfile(argument):
@@ -82,17 +75,10 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
             raise PuzzleError(f"there is no file {argument}")
         return _grid_item(argument, name)
     path = Path(argument.removeprefix("@"))
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise PuzzleError(f"{path} is no puzzle: it has more than {MAX_FILE_BYTES} bytes")
-        text = data.decode("utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else text.replace("\r\n", "\n")
-    except PuzzleError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise PuzzleError(f"{path} is no text, or no JSON: {error}") from error
+    if path.suffix.lower() == ".json":
+        content = read_json(path, PuzzleError, kind=object)
+    else:
+        content = _read_text(path)
     if not isinstance(content, dict):
         return _grid_item(content, name)
     if "test" in content:
@@ -104,20 +90,14 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
     if name is not None:
         raise PuzzleError(f"{path} holds {len(content)} entries by name, but none for --name {name}")
     raise PuzzleError(
-        f"{path} is neither one ARC task (an object with 'train' and 'test') nor tasks by name, one of which is --name"
+        f"{path} holds neither an ARC task (an object with 'train' and 'test') nor a puzzle; to choose one of several "
+        "tasks by name, give --name"
     )
 
 
 def load_solver(checkpoint: str) -> Pipeline:
-    """The pipeline of a folder or a model on the Hub.
-
-    Raises:
-        CheckpointError: there is none or it cannot be fetched, it is no puzzle model, its files are missing or
-            damaged, or its parts do not fit each other.
-    """
-    model = load_checkpoint(checkpoint)
-    with clear_hub_errors(checkpoint):
-        processor = HrmProcessor.from_pretrained(checkpoint)
+    """The pipeline of a folder or a model on the Hub; for what it raises see `load_model_and_processor`."""
+    model, processor = load_model_and_processor(checkpoint)
     return pipeline("puzzle-solving", model=model, processor=processor)
 
 
@@ -131,14 +111,11 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     processor = solver.processor
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(
-            f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants to vote"
+            f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants that can vote"
         )
     result = solver(item, num_augmentations=num_augmentations)
     if "task" not in item:
-        summary = f"{result['segments']} segment(s), confidence {result['confidence']:.3f}"
-        if result["valid"] is not None:
-            summary += f", valid: {result['valid']}"
-        return [Solved(processor.read(item["puzzle"]), _grid(solver, result["solution"]), None, summary)]
+        return [Solved(processor.read(item["puzzle"]), _grid(solver, result["solution"]), None, in_words(result))]
     all_solved = []
     for index, pair in enumerate(item["task"]["test"]):
         answer = None if pair.get("output") is None else processor.read(pair["output"])
@@ -154,7 +131,25 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
 
 
 def draw(solver: Pipeline, grid: np.ndarray) -> str:
+    """A grid as text for people; an ARC answer may have no cells."""
     return solver.processor.draw(grid) if grid.size else "(empty)"
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """What the pipeline says of the answer to a grid."""
+    words = f"{result['segments']} segment(s), confidence {result['confidence']:.3f}"
+    return words if result["valid"] is None else f"{words}, valid: {result['valid']}"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except ValueError as error:  # not UTF-8, or a name that no file can have
+        raise PuzzleError(f"{path} cannot be read as text: {error}") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise PuzzleError(f"{path} has more than {MAX_FILE_BYTES} bytes: too many for a puzzle")
+    return text
 
 
 def _grid_item(puzzle: Any, name: str | None) -> dict[str, Any]:
@@ -162,9 +157,10 @@ def _grid_item(puzzle: Any, name: str | None) -> dict[str, Any]:
 
 
 def _grid(solver: Pipeline, solution: Any) -> np.ndarray:
-    """A solution in any form as a grid; an ARC answer may have no cells."""
     return solver.processor.read(solution) if len(solution) else np.zeros((0, 0), np.uint8)
 
+
+main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
     sys.exit(main())

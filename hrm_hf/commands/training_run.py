@@ -1,29 +1,29 @@
-"""A whole training run from the command line, for any task: arguments, data, model, trainer, scores, card, one puzzle.
+"""A whole training run for any game: arguments, data, model, trainer, scores, model card, one solved puzzle.
 
-The commands in examples/ say what is particular to their task by a `TrainingTask`; everything else is here, once.
+`training_tasks` says what is particular to a game.
 """
 
 import hashlib
-import os
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from ..data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
-from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError, ProcessLostError
+from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
-from ..hrm.shown_value import one_line
 from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
+from ..hub.push import push_checkpoint
 from ..training import (
     HrmModelArguments,
     HrmTrainer,
@@ -40,230 +40,275 @@ from ..training import (
     share_cpu_cores,
 )
 from ..training.lost_process import naming_lost_processes
-from ..training.stop_requests import StoppedBySignal
+from .load import refuse_mistyped_path
+from .solve import draw, in_words, load_solver
+from .training_tasks import DataArguments
 
-# where it ran, and what has no influence on the weights
+# Arguments that say where a run took place, or that have no influence on the weights: not part of a card's recipe.
 NOT_OF_THE_RECIPE = (
-    "recipe",
-    "data_dir",
-    "output_dir",
-    "report_to",
-    "cpu_threads",
-    "seed",
-    "max_steps",
-    "push_to_hub",
-    "hub_private",
-    "resume",
-    "state_minutes",
-    "state_steps",
-    "state_limit",
+    *("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps", "push_to_hub"),
+    *("hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
+_NOT_OF_A_GENERATOR = tuple(each.name for each in fields(DataArguments))
 
 
-@dataclass
-class DataArguments:
-    """Which data to train on. Tasks add what their generator needs."""
+class RunArguments(NamedTuple):
+    """All arguments of a run, as the recipe and the command line give them."""
 
-    recipe: str | None = field(
-        default=None, metadata={"help": "YAML file of arguments. Default: the task's own in examples/recipes."}
-    )
-    data_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder with train.h5 and test.h5, as the builders in convert/ write them, or a data set on the "
-            "Hub (owner/name) that holds them."
-        },
-    )
+    data: DataArguments
+    model: HrmModelArguments
+    training: HrmTrainingArguments
 
 
-@dataclass(frozen=True)
-class TrainingTask:
-    """What is particular to a task.
+class RunData(NamedTuple):
+    """The puzzles of a run.
 
     Attributes:
-        name: of the game, as in `HrmProcessor(task=...)`.
-        arguments: DataArguments or a dataclass derived from it.
-        description: what --help says first.
-        recipe_for: (data arguments, facts of train.h5 or None without --data-dir) -> the recipe if none is named.
-        generate: (data arguments, folder, seed) -> writes train.h5 and test.h5 there; None: the task needs --data-dir.
-        data_in_words: (data arguments, facts of train.h5) -> the training data, for the model card.
-        puzzle_in_words: (test set, its facts) -> a puzzle for the card's example, None for none.
-        show: (checkpoint folder, test set, its facts) -> loads the checkpoint back and prints a solved puzzle.
-        scored_rows: the rows of the test set that training scores; None = all.
+        folder: where the files are: a folder or the id of a data set on the Hub.
+        train, test: the files; test is None where there is none.
+        scored: the rows that training scores; None without test file.
+        in_words: the training puzzles, for the model card.
+        settings: what was asked of the data: of the generator only where it ran.
     """
 
-    name: str
-    arguments: type[DataArguments]
-    description: str
-    recipe_for: Callable[[Any, PuzzleSetInfo | None], Path]
-    generate: Callable[[Any, Path, int], None] | None
-    data_in_words: Callable[[Any, PuzzleSetInfo], str]
-    puzzle_in_words: Callable[[Dataset, PuzzleSetInfo], str | None]
-    show: Callable[[Path, Dataset, PuzzleSetInfo], None]
-    scored_rows: Callable[[Dataset], Dataset] | None = None
+    folder: str
+    train: PuzzleFile
+    test: PuzzleFile | None
+    scored: Dataset | None
+    in_words: str
+    settings: dict[str, Any]
+
+    @property
+    def info(self) -> PuzzleSetInfo:
+        """Facts of the training file."""
+        return self.train.info
 
 
 def run_training(
-    task: TrainingTask, argv: list[str] | None = None, trainer_class: type[HrmTrainer] = HrmTrainer
+    task: type[DataArguments],
+    argv: Sequence[str] | None = None,
+    trainer_class: type[HrmTrainer] = HrmTrainer,
+    prog: str | None = None,
 ) -> None:
-    """The whole run.
+    """The whole run, on every process.
 
     Args:
-        task: what is trained.
+        task: the game.
         argv: the command line, None = the process's.
         trainer_class: for whoever wants to watch the steps.
+        prog: what --help calls the command.
     Raises:
-        HrmError: bad arguments or data; nothing has been made then but generated data.
+        HrmError: bad arguments or data; nothing but generated data has been written then.
     """
-    data_args, model_args, args = read_arguments(task, sys.argv[1:] if argv is None else argv)
-    run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.name))]
+    arguments = read_arguments(task, list(sys.argv[1:] if argv is None else argv), prog)
+    args = arguments.training
+    run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
     broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
     args.output_dir = run_dir[0]
-    trainers: list[HrmTrainer] = []  # none before the first step
-    with naming_lost_processes(
-        accelerator, lambda: trainers[0].where() if trainers else "before the first step, nothing was lost"
-    ):
-        _run(task, data_args, model_args, args, accelerator, trainer_class, trainers)
+    goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
+    with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
+        data = prepare_data(arguments, accelerator, goes_on)
+        trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
+    try:
+        with naming_lost_processes(accelerator, trainer.where):
+            train(trainer, data, arguments.model)
+    finally:
+        trainer.close()
+        accelerator.end_training()
+    if trainer.run_folder is not None:  # the main process; the others need not wait for an upload
+        if args.push_to_hub is not None:
+            push_last_checkpoint(trainer.run_folder, args)
+        trainer.run_folder.finish()
 
 
-def _run(
-    task: TrainingTask,
-    data_args: DataArguments,
-    model_args: HrmModelArguments,
-    args: HrmTrainingArguments,
-    accelerator: Accelerator,
-    trainer_class: type[HrmTrainer],
-    trainers: list[HrmTrainer],
-) -> None:
-    """The run on every process, its folder being chosen; `trainers` is given the trainer once there is one."""
+def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> RunArguments:
+    """Arguments from the recipe and the command line; the game's default recipe if none is named.
+
+    Raises:
+        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped.
+    """
+    types = (task, HrmModelArguments, HrmTrainingArguments)
+    description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
+    given, *_ = parse_arguments(types, None, argv, description, prog)
+    recipe = given.recipe
+    if given.data_dir is not None:
+        refuse_mistyped_path(given.data_dir)
+    if recipe is None:
+        info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
+        recipe = given.default_recipe(info)
+    arguments = RunArguments(*parse_arguments(types, recipe, argv, description, prog))
+    arguments.data.recipe = recipe
+    if arguments.training.epochs is None and arguments.training.max_steps is None:
+        raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
+    return arguments
+
+
+def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: bool) -> RunData:
+    """Finds or generates the puzzles, once all arguments that need no data have been checked.
+
+    Raises:
+        HrmError: an argument that is not allowed, or files that are missing, damaged or of another game.
+    """
+    data_args, model_args, args = arguments
     run_dir = Path(args.output_dir)
-    # what can be wrong is found before anything is made
     if args.push_to_hub is not None:
         on_main_process(accelerator, lambda: check_can_push(args.push_to_hub))
     args.local_batch_size(accelerator.num_processes)
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
-    goes_on = args.resume != "never" and holds_run(run_dir)
     if not goes_on:
         on_main_process(accelerator, lambda: check_run_dir(run_dir))
-    data_dir = data_args.data_dir
-    if data_dir is None:
-        data_dir = str(run_dir / "data")
-        on_main_process(accelerator, lambda: make_data(task, data_args, Path(data_dir), args.seed, keep=goes_on))
-    train_file = PuzzleFile(puzzle_file_path(data_dir, "train"))
+    folder, settings = data_args.data_dir, asdict(data_args)
+    if folder is None:
+        folder = str(run_dir / "data")
+        on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
+    else:
+        settings = {name: settings[name] for name in _NOT_OF_A_GENERATOR}
+    train_file = PuzzleFile(puzzle_file_path(folder, "train"))
+    info = train_file.info
+    if info.task != data_args.task:
+        raise ArgumentError(f"{train_file.path} holds the task {info.task!r}, this command trains {data_args.task!r}")
+    test_file, scored = None, None
+    # A local folder may have no test.h5: hrm-build arc writes none where there are no evaluation tasks.
+    if not Path(folder).is_dir() or (Path(folder) / "test.h5").exists():
+        test_file = PuzzleFile(puzzle_file_path(folder, "test"))
+        check_same_identifiers(train_file, test_file)
+        scored = data_args.scored_rows(load_puzzles(test_file.path))
+    what = (
+        data_args.generated() if data_args.data_dir is None else f"{data_args.puzzles} of {Path(folder).name}/train.h5"
+    )
+    augmented = f", up to {info.num_aug} augmentations each" if info.num_aug else ""
+    return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {what}{augmented}", settings)
+
+
+def prepare_trainer(
+    arguments: RunArguments,
+    data: RunData,
+    accelerator: Accelerator,
+    goes_on: bool,
+    trainer_class: type[HrmTrainer] = HrmTrainer,
+) -> HrmTrainer:
+    """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
+
+    Raises:
+        HrmError: model and data do not fit each other, or the run cannot go on.
+    """
+    args, info, run_dir = arguments.training, data.info, Path(arguments.training.output_dir)
     batches = training_batches(
-        train_file.path,
+        data.train.path,
         args.global_batch_size,
         seed=args.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
-    info = batches.puzzle_info
-    if info.task != task.name:
-        raise ArgumentError(f"{train_file.path} holds the task {info.task!r}, this command trains {task.name!r}")
-    test_set, test_info = None, None
-    if has_test_file(data_dir):
-        test_file = PuzzleFile(puzzle_file_path(data_dir, "test"))
-        check_same_identifiers(train_file, test_file)
-        test_set, test_info = load_puzzles(test_file.path), test_file.info
-        test_set = test_set if task.scored_rows is None else task.scored_rows(test_set)
+    args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
+    if args.max_steps < 1:
+        raise ArgumentError(
+            f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more epochs"
+        )
+    config = arguments.model.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+    names = data.train.identifier_names()
     processor = HrmProcessor(
         task=info.task,
         grid_shape=info.grid_shape,
         box_shape=info.box_shape,
-        puzzle_identifiers=named_identifiers(train_file),
+        puzzle_identifiers=PuzzleIdentifiers(names) if any(names[1:]) else None,
     )
-    args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
-    if args.max_steps < 1:
-        raise ArgumentError(f"epochs {args.epochs} make no whole batch of {args.global_batch_size}: give more")
-    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
-    if test_set is not None:
-        test_file.check_fits(config, processor.task)
+    if data.test is not None:
+        data.test.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir, reopen=goes_on))
-    files = {"train": train_file.path} | ({} if test_set is None else {"test": test_file.path})
-    data_facts = on_main_process(accelerator, lambda: {f"{name}.h5": sha256(path) for name, path in files.items()})
-    if data_facts is not None and data_args.data_dir is None:
-        data_facts |= {name: value for name, value in asdict(data_args).items() if name not in _DATA_FIELDS}
-    trainer = trainer_class(model, args, batches, accelerator, test_set, processor, run_folder, data_facts=data_facts)
-    trainers.append(trainer)
+    files = {file.info.split: file.path for file in (data.train, data.test) if file is not None}
+    facts = on_main_process(accelerator, lambda: {f"{split}.h5": sha256(path) for split, path in files.items()})
+    if facts is not None:  # beside them what the generator was asked for
+        facts |= {name: value for name, value in data.settings.items() if name not in _NOT_OF_A_GENERATOR}
+    trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
+    return trainer
 
-    settings = {**_data_settings(data_args), **asdict(model_args), **asdict(args)}
+
+def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> None:
+    """Trains; describes and shows what came out."""
+    args, accelerator, info = trainer.args, trainer.accelerator, data.info
+    settings = {**data.settings, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
-    if run_folder is not None:
-        run_folder.describe(
+    if trainer.run_folder is not None:
+        trainer.run_folder.describe(
             arguments=settings,
             data=asdict(info),
-            data_is_hub_id=is_hub_id(data_dir),
+            data_is_hub_id=is_hub_id(data.folder),
             num_processes=accelerator.num_processes,
         )
-    tested = "no test puzzles" if test_set is None else f"{len(test_set)} test puzzles"
+    tested = "no test puzzles" if data.scored is None else f"{len(data.scored)} test puzzles"
     accelerator.print(
         f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}; "
-        f"{model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
-        f"{hardware}; run folder {run_dir}"
+        f"{trainer.model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
+        f"{hardware}; run folder {args.output_dir}"
     )
+    scores = trainer.train()
+    if data.scored is not None:
+        on_main_process(accelerator, lambda: describe_checkpoint(trainer, data, scores, settings, hardware))
 
-    def describe_checkpoint(scores: dict[str, float]) -> None:
-        checkpoint = run_dir / "checkpoint-final"
-        has_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
-        chosen = " (which the step was chosen by, too)" if has_chosen else ""
-        scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
-        print(
-            f"on {len(test_set)} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        )
-        write_model_card(
-            checkpoint,
-            model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
-            task=info.task,
-            train_dataset=task.data_in_words(data_args, info),
-            dataset=f"{len(test_set)} held-out puzzles of {Path(data_dir).name}/test.h5{chosen}, all segments run",
-            dataset_id=data_dir if is_hub_id(data_dir) else None,
-            metrics=scores,
-            recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
-            hardware=hardware,
-            seed=args.seed,
-            steps=trainer.best.step if chosen else trainer.step,
-            location="path/to/this/folder",
-            example=task.puzzle_in_words(test_set, test_info),
-        )
-        task.show(checkpoint, test_set, test_info)
 
+def describe_checkpoint(
+    trainer: HrmTrainer, data: RunData, scores: dict[str, float], settings: dict[str, Any], hardware: str
+) -> None:
+    """Prints the scores, writes the model card, loads the checkpoint back and solves the first test puzzle with it."""
+    args, info, number = trainer.args, data.info, len(data.scored)
+    checkpoint = Path(args.output_dir) / "checkpoint-final"
+    was_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
+    chosen = " (which the step was chosen by, too)" if was_chosen else ""
+    scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
+    print(f"on {number} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    row = data.scored[0]
+    like = "" if info.box_shape else " \n "  # a Sudoku is written in one line, a maze in one line per row
+    example = None if info.task == "arc" else trainer.processor.decode(row["input_ids"], like=like)
+    write_model_card(
+        checkpoint,
+        model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
+        task=info.task,
+        train_dataset=data.in_words,
+        dataset=f"{number} held-out puzzles of {Path(data.folder).name}/test.h5{chosen}, all segments run",
+        dataset_id=data.folder if is_hub_id(data.folder) else None,
+        metrics=scores,
+        recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
+        hardware=hardware,
+        seed=args.seed,
+        steps=trainer.best.step if was_chosen else trainer.step,
+        location="path/to/this/folder",
+        example=example,
+    )
+    solver = load_solver(str(checkpoint))
+    puzzle = solver.processor.decode(row["input_ids"], like=np.zeros((1, 1), np.uint8))  # (rows, columns)
+    result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
+    name = f" {example}" if info.box_shape else ""
+    print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{draw(solver, puzzle)}\n")
+    print(f"in {in_words(result)}\n\n{draw(solver, result['solution'])}")
+
+
+def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> None:
+    """Pushes what the run ended with.
+
+    Raises:
+        CheckpointError: the push failed, with the command that repeats it: the checkpoint is as it was.
+    """
     try:
-        scores = trainer.train()
-        if test_set is not None:
-            on_main_process(accelerator, lambda: describe_checkpoint(scores))
-        if args.push_to_hub is not None:
-            push_last_checkpoint(trainer, args)
-        if run_folder is not None:
-            run_folder.finish()
-    finally:
-        trainer.close()
-        accelerator.end_training()
+        push_checkpoint(run_folder.last_export, args.push_to_hub, private=args.hub_private)
+    except (HrmError, OSError) as error:
+        checkpoint = Path(args.output_dir) / "checkpoint-final"
+        command = f"hrm-push checkpoint --checkpoint {shlex.quote(str(checkpoint))} --repo-id {args.push_to_hub}"
+        command += " --private" if args.hub_private else ""
+        raise CheckpointError(f"{error}; the trained checkpoint is in {checkpoint}: push it with {command}") from error
+    print(f"pushed to {args.push_to_hub}")
 
 
-_DATA_FIELDS = tuple(each.name for each in fields(DataArguments))
-
-
-def make_data(task: TrainingTask, data_args: DataArguments, data_dir: Path, seed: int, keep: bool) -> None:
+def generate_data(data_args: DataArguments, folder: Path, seed: int, keep: bool) -> None:
     """Generates train.h5 and test.h5; with `keep` only if they are not there: each is written whole or not at all."""
-    if not keep or not all((data_dir / name).exists() for name in ("train.h5", "test.h5")):
-        for left_over in data_dir.glob(".*.partial"):  # of a run that was killed while it made them
+    if not keep or not all((folder / name).exists() for name in ("train.h5", "test.h5")):
+        for left_over in folder.glob(".*.partial"):  # of a run that was killed while it made them
             left_over.unlink()
-        task.generate(data_args, data_dir, seed)
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def has_test_file(data_dir: str) -> bool:
-    """False for a local folder without test.h5, as the ARC builder makes it where there are no evaluation tasks."""
-    return not Path(data_dir).is_dir() or (Path(data_dir) / "test.h5").exists()
+        data_args.generate(folder, seed)
 
 
 def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> None:
@@ -273,77 +318,12 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
         known = trained[identifier] if identifier < len(trained) else ""
         if name not in ("", known):
             raise DataError(
-                f"{test_file.path}: identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}: they "
-                "are not of one build"
+                f"{test_file.path}: puzzle identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}: "
+                "the files are not of one build"
             )
 
 
-def push_last_checkpoint(trainer: HrmTrainer, args: HrmTrainingArguments) -> None:
-    """Pushes what the run ended with.
-
-    Raises:
-        CheckpointError: the push failed, with the command that repeats it: the checkpoint lies there as before.
-    """
-    try:
-        trainer.push_to_hub(args.push_to_hub, private=args.hub_private)
-    except (HrmError, OSError) as error:
-        checkpoint = Path(args.output_dir) / "checkpoint-final"
-        command = f"push it with python examples/push_to_hub.py --checkpoint {shlex.quote(str(checkpoint))}"
-        command += f" --repo-id {args.push_to_hub}" + (" --private" if args.hub_private else "")
-        raise CheckpointError(f"{error}; the trained checkpoint lies in {checkpoint}: {command}") from error
-    trainer.accelerator.print(f"pushed to {args.push_to_hub}")
-
-
-def run_as_command(main: Callable[[], None]) -> None:
-    """Runs a command's main function: bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
-
-    A run that was asked to stop by a signal exits with 128 + that signal: 130 (SIGINT) or 143 (SIGTERM).
-    """
-    try:
-        main()
-    except ProcessLostError:  # has said so itself: the main process, which would, may be the lost one
-        sys.exit(2)
-    except (HrmError, OSError) as error:  # OSError: a file or checkpoint that is not there
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except StoppedBySignal as stopped:
-        sys.exit(stopped.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def read_arguments(task: TrainingTask, argv: list[str]) -> tuple[Any, HrmModelArguments, HrmTrainingArguments]:
-    """Arguments from the recipe and the command line; the task's own recipe if none is named.
-
-    Raises:
-        ArgumentError: see `parse_arguments`; neither epochs nor max_steps; no data.
-    """
-    types = (task.arguments, HrmModelArguments, HrmTrainingArguments)
-    given, *_ = parse_arguments(types, None, argv, task.description)
-    if given.recipe is None:
-        info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
-        given.recipe = str(task.recipe_for(given, info))
-    data_args, model_args, args = parse_arguments(types, given.recipe, argv, task.description)
-    data_args.recipe = given.recipe
-    if args.epochs is None and args.max_steps is None:
-        raise ArgumentError(f"neither --epochs nor --max_steps is given, and {given.recipe} names none")
-    if data_args.data_dir is None and task.generate is None:
-        raise ArgumentError(
-            f"--data-dir is missing: a folder with train.h5 and test.h5 of convert/build_{task.name}.py"
-        )
-    return data_args, model_args, args
-
-
-def named_identifiers(file: PuzzleFile) -> PuzzleIdentifiers | None:
-    """The names of the puzzle table's rows; None where puzzles are not told apart or have no names."""
-    names = file.identifier_names()
-    return PuzzleIdentifiers(names) if any(names[1:]) else None
-
-
-def _data_settings(data_args: DataArguments) -> dict[str, Any]:
-    """What was asked of the data: the generator's arguments only where it ran."""
-    settings = asdict(data_args)
-    if data_args.data_dir is None:
-        return settings
-    return {name: settings[name] for name in _DATA_FIELDS}
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

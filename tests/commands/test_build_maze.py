@@ -1,24 +1,14 @@
-"""The command convert/build_maze.py: its sources, what it prints, and one clear line for bad input."""
-
-import importlib.util
+"""hrm-build maze: its sources, what it prints, and one clear line for bad input."""
 
 import numpy as np
 import pytest
-from paths import ROOT
 
+from hrm_hf.commands.build_maze import COMMAND
 from hrm_hf.data.reader import PuzzleFile
 from hrm_hf.games.maze_generator import class_keys, generate_mazes
 from hrm_hf.hrm.maze import WALL, decode, to_text
 
-SCRIPT = ROOT / "convert" / "build_maze.py"
-
-
-@pytest.fixture(scope="module")
-def command():
-    spec = importlib.util.spec_from_file_location("build_maze", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+main = COMMAND.main
 
 
 def write_csv(path, num, seed=0, shape=(5, 5), extra=()):
@@ -34,11 +24,11 @@ def questions(path):
     return decode(rows[:, 0]).reshape(-1, *file.info.grid_shape)
 
 
-def test_two_csv_files(command, tmp_path, capsys):
+def test_two_csv_files(tmp_path, capsys):
     train, test = write_csv(tmp_path / "a.csv", 6), write_csv(tmp_path / "b.csv", 3, seed=1)
     out = tmp_path / "out"
     arguments = ["--output-dir", str(out), "--train-source", train, "--test-source", test, "--augment"]
-    assert command.main([*arguments, "--subsample-size", "2", "--seed", "5"]) == 0
+    assert main([*arguments, "--subsample-size", "2", "--seed", "5"]) == 0
     train_info, test_info = (PuzzleFile(out / name).info for name in ("train.h5", "test.h5"))
     assert (train_info.num_groups, train_info.num_rows, train_info.seed) == (2, 16, 5)
     assert (test_info.num_groups, test_info.num_rows) == (3, 3)
@@ -47,26 +37,26 @@ def test_two_csv_files(command, tmp_path, capsys):
     assert "labels of the 6 train mazes read: all are paths, 6 shortest ones, 6 follow the rule" in printed
     assert "labels of the 3 test mazes read: all are paths, 3 shortest ones, 3 follow the rule" in printed
     assert "0 of 3 test mazes equal a training maze" in printed and "left out" not in printed
-    assert command.main(arguments) == 2
+    assert main(arguments) == 2
     assert "already exists" in capsys.readouterr().err
-    assert command.main([*arguments, "--overwrite", "--test-source", train]) == 0
+    assert main([*arguments, "--overwrite", "--test-source", train]) == 0
     assert "6 of 6 test mazes equal a training maze" in capsys.readouterr().out
 
 
-def test_rectangles_from_csv(command, tmp_path):
+def test_rectangles_from_csv(tmp_path):
     source = write_csv(tmp_path / "a.csv", 4, shape=(4, 6))
     arguments = ["--output-dir", str(tmp_path), "--train-source", source, "--test-source", source]
-    assert command.main([*arguments, "--height", "4", "--width", "6"]) == 0
+    assert main([*arguments, "--height", "4", "--width", "6"]) == 0
     assert PuzzleFile(tmp_path / "train.h5").info.grid_shape == (4, 6)
 
 
-def test_bad_rows_are_refused_or_skipped_and_listed(command, tmp_path, capsys):
+def test_bad_rows_are_refused_or_skipped_and_listed(tmp_path, capsys):
     bad = ["toy," + "S" * 25 + "," + "S" * 25 + ",1", "toy," + "#" * 25 + "," + "#" * 25 + ",1"]
     source = write_csv(tmp_path / "a.csv", 4, extra=bad)
     arguments = ["--output-dir", str(tmp_path / "out"), "--train-source", source, "--test-source", source]
-    assert command.main(arguments) == 2
+    assert main(arguments) == 2
     assert "a.csv line 6: the question" in capsys.readouterr().err
-    assert command.main([*arguments, "--skip-bad"]) == 0
+    assert main([*arguments, "--skip-bad"]) == 0
     ending = capsys.readouterr().out.split("bad rows left out")
     assert ending[0].endswith("\n4 ")  # two in each split
     listed = ending[1].splitlines()[1:]
@@ -77,9 +67,9 @@ def test_bad_rows_are_refused_or_skipped_and_listed(command, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("size", "shape"), [(["--size", "6"], (6, 6)), (["--height", "4", "--width", "7"], (4, 7)), ([], (8, 8))]
 )
-def test_the_generator_gives_fair_splits(command, tmp_path, capsys, size, shape):
+def test_the_generator_gives_fair_splits(tmp_path, capsys, size, shape):
     arguments = ["--output-dir", str(tmp_path), "--train-source", "generate", "--num-puzzles", "20", *size]
-    assert command.main([*arguments, "--num-test", "10", "--min-steps", "6", "--min-wall-share", "0.4"]) == 0
+    assert main([*arguments, "--num-test", "10", "--min-steps", "6", "--min-wall-share", "0.4"]) == 0
     train, test = questions(tmp_path / "train.h5"), questions(tmp_path / "test.h5")
     assert train.shape == (20, *shape) and test.shape == (10, *shape)
     assert (np.concatenate([train, test]) == WALL).mean(axis=(1, 2)).min() >= 0.4
@@ -87,14 +77,14 @@ def test_the_generator_gives_fair_splits(command, tmp_path, capsys, size, shape)
     assert "20 train mazes read: all are paths, 20 shortest ones, 20 follow the rule" in capsys.readouterr().out
 
 
-def test_the_help_warns_of_augmentation(command, capsys):
+def test_the_help_warns_of_augmentation(capsys):
     with pytest.raises(SystemExit):
-        command.main(["--help"])
+        main(["--help"])
     assert "Flips and rotations break the rule" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_missing_hub_file_is_told_with_the_ways_out(command, tmp_path, capsys):
-    assert command.main(["--output-dir", str(tmp_path / "out")]) == 2  # the tests run without network
+def test_a_missing_hub_file_is_told_with_the_ways_out(tmp_path, capsys):
+    assert main(["--output-dir", str(tmp_path / "out")]) == 2  # the tests run without network
     error = capsys.readouterr().err
     for part in ("sapientinc/maze-30x30-hard-1k", "train.csv", "--train-source FILE", "--train-source generate"):
         assert part in error
@@ -107,8 +97,8 @@ def test_a_missing_hub_file_is_told_with_the_ways_out(command, tmp_path, capsys)
     [
         (["--train-source", "FILE"], "give --test-source"),
         (["--train-source", "FILE", "--test-source", "none.csv"], "none.csv: there is no such file"),
-        (["--train-source", "FILE", "--num-test", "1"], "--num-test belongs to --train-source generate"),
-        (["--train-source", "FILE", "--min-steps", "1"], "--min-steps belongs to --train-source generate"),
+        (["--train-source", "FILE", "--num-test", "1"], "--num-test needs --train-source generate"),
+        (["--train-source", "FILE", "--min-steps", "1"], "--min-steps needs --train-source generate"),
         (["--train-source", "FILE", "--test-source", "FILE", "--seed", "-1"], "--seed is -1"),
         (["--train-source", "FILE", "--test-source", "FILE", "--size", "4"], "25 characters, which do not form 4x4"),
         (["--train-source", "FILE", "--test-source", "FILE", "--subsample-size", "9"], "allowed are 1 to 4"),
@@ -123,12 +113,12 @@ def test_a_missing_hub_file_is_told_with_the_ways_out(command, tmp_path, capsys)
         (["--train-source", "generate", "--height", "3", "--width", "5", "--augment"], "only square mazes"),
     ],
 )
-def test_bad_arguments_end_with_one_line_and_code_2(command, tmp_path, capsys, arguments, message):
+def test_bad_arguments_end_with_one_line_and_code_2(tmp_path, capsys, arguments, message):
     source = write_csv(tmp_path / "a.csv", 4)
     arguments = [source if argument == "FILE" else argument for argument in arguments]
     if "--augment" in arguments:
         arguments += ["--num-puzzles", "2", "--num-test", "1"]
-    assert command.main(["--output-dir", str(tmp_path / "out"), *arguments]) == 2
+    assert main(["--output-dir", str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,12 @@ from transformers import pipeline
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.data import load_puzzles
 from hrm_hf.games.sudoku_symmetry import class_keys
 from hrm_hf.hrm.sudoku import decode
 from hrm_hf.scores.compiled import compiled_block
 
-RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
 
 
@@ -103,7 +102,7 @@ def test_evaluate_checkpoint_compiled(trained, compiler, monkeypatch):
         compiled.append((how, calls))
         return lambda *args: calls.append(1) or block(*args)
 
-    monkeypatch.setattr("hrm_hf.scores.compiled.compiled_block", recorded)
+    monkeypatch.setattr("hrm_hf.commands.evaluate.compiled_block", recorded)
     said = run_here("examples/evaluate_checkpoint.py", *arguments, "--compile", "--batch-size", "4", "--halt").stdout
     assert re.search(
         r"^float32, compiled, beside float32: (9|10) of the first 10 answers are equal$", said, re.MULTILINE
@@ -124,7 +123,8 @@ def test_wrong_use_of_train_sudoku_is_one_line(trained, tmp_path):
     folder, _ = trained
     cases = [
         (["--output_dir", str(folder)], "holds another run"),
-        (["--recipe", str(tmp_path / "no.yaml")], "cannot be read"),
+        (["--recipe", str(tmp_path / "no.yaml")], "there is no recipe"),
+        (["--recipe", "sudoku_extrem_1k"], "did you mean sudoku_extreme_1k?"),
         (["--data_dir", str(tmp_path)], "there is no such file"),
         (["--global_batch_size", "7", "--gradient_accumulation_steps", "2"], "7 is not divisible by"),
     ]
@@ -146,18 +146,9 @@ def test_a_file_of_another_size_is_refused(trained, tmp_path):
     assert "vocab_size is 6, the model's is 8" in said
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_valid(recipe):
-    assert len(RECIPES) == 9
-    task = runpy.run_path(str(ROOT / "examples" / f"train_{recipe.stem.split('_')[0]}.py"))["TASK"]
-    data, model, training = read_arguments(task, ["--recipe", str(recipe), "--data-dir", "somewhere"])
-    assert training.max_steps or training.epochs
-    model.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
-
-
 def test_the_recipe_follows_the_size():
-    task = runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["TASK"]
-    assert read_arguments(task, [])[0].size == 4 and read_arguments(task, [])[2].max_steps == 2800
+    data, _, training = read_arguments(SudokuArguments, [])
+    assert (data.size, data.recipe, training.max_steps) == (4, "sudoku_4x4", 2800)
     for size, hidden_size in ((6, 96), (9, 64)):
-        data, model, _ = read_arguments(task, ["--size", str(size)])
+        data, model, _ = read_arguments(SudokuArguments, ["--size", str(size)])
         assert (data.size, model.hidden_size) == (size, hidden_size)

@@ -57,7 +57,7 @@ def test_a_maze_checkpoint_solves_text_lines(maze_run):
 
 def test_a_maze_file_is_refused_by_the_sudoku_command(maze_run, tmp_path):
     arguments = ["--data_dir", str(maze_run / "data"), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"]
-    arguments += ["--recipe", str(ROOT / "examples" / "recipes" / "sudoku_4x4.yaml")]
+    arguments += ["--recipe", "sudoku_4x4"]
     said = run_here("examples/train_sudoku.py", *arguments, expect=2).stderr
     assert "holds the task 'maze', this command trains 'sudoku'" in said and not (tmp_path / "out").exists()
 
@@ -91,8 +91,7 @@ def arc_run(tmp_path_factory) -> Path:
     training = "--max_steps 500 --global_batch_size 36 --learning_rate 3e-3 --lr_min_ratio 0.1 --weight_decay 0.1"
     training += " --warmup_steps 20 --ema_decay 0.98 --halt_max_steps 2 --hidden_size 64 --H_cycles 1 --L_cycles 1"
     arguments = ["--data_dir", str(folder / "data"), "--output_dir", str(folder / "run"), *SIZES.split()]
-    recipe = str(ROOT / "examples" / "recipes" / "arc_1.yaml")
-    run("examples/train_arc.py", *arguments, *training.split(), "--recipe", recipe)
+    run("examples/train_arc.py", *arguments, *training.split(), "--recipe", "arc_1")
     return folder
 
 

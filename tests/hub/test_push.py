@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from tiny_models import perturbed, tiny_model
 from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
+from hrm_hf.commands.training_run import run_training
+from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from hrm_hf.hub import push
 from hrm_hf.hub.checkpoints import check_checkpoint
@@ -532,7 +533,7 @@ SMALL = "--max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
 
 def train(*arguments: str) -> None:
     options = ["--num_train", "40", "--num_test", "10", "--num_aug", "5", *SMALL.split(), *arguments]
-    runpy.run_path(str(ROOT / "examples" / "train_sudoku.py"))["main"](options)
+    run_training(SudokuArguments, options)
 
 
 def test_two_processes_train_on_a_data_set_of_the_hub_and_push(tmp_path):
@@ -578,7 +579,7 @@ def test_failed_push_of_two_processes_ends(tmp_path):
         assert hub.failures == [] and hub.repos["model", "you/name"].files == {}
     assert done.returncode != 0
     assert "the model you/name: asked for by the test; log in" in done.stderr
-    assert "push it with python examples/push_to_hub.py --checkpoint" in done.stderr
+    assert "push it with hrm-push checkpoint --checkpoint" in done.stderr
     assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
 
 
@@ -640,7 +641,7 @@ def test_failed_push_keeps_the_checkpoint_and_names_the_command(tmp_path, monkey
         train("--output_dir", str(folder), "--push_to_hub", "you/name", "--hub_private")
     command = str(failed.value).split("push it with ")[1]
     checkpoint = folder / "checkpoint-final"
-    assert command == f"python examples/push_to_hub.py --checkpoint '{checkpoint}' --repo-id you/name --private"
+    assert command == f"hrm-push checkpoint --checkpoint '{checkpoint}' --repo-id you/name --private"
     assert "model.safetensors" in dict(push_checkpoint(checkpoint, "you/name", dry_run=True))
 
 

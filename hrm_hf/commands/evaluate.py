@@ -1,0 +1,190 @@
+"""Score a checkpoint on a file of puzzles.
+
+    hrm-evaluate --checkpoint DIR --data FILE.h5
+    hrm-evaluate --checkpoint you/model --data you/puzzles        both on the Hub; takes test.h5 of the data set
+    accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
+
+By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
+puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 and --compile are quicker
+depends on the machine and the number of puzzles: the puzzles per second are printed. The first puzzles are then solved
+without either too, and the number of equal answers is printed.
+
+Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
+and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
+pass@k is the share of tasks with every answer among the first k.
+
+Several processes give the same numbers as one, with --compile up to rounding.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from safetensors.numpy import save_file
+
+from ..data import PuzzleFile, load_puzzles
+from ..files import write_whole, written_whole
+from ..games.sudoku_answers import guess_among_candidates
+from ..hrm.configuration_hrm import COMPUTE_DTYPES
+from ..hrm.errors import ArgumentError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.processing_hrm import HrmProcessor
+from ..hrm.sudoku import BLANK_ID, decode, encode
+from ..hub.downloads import puzzle_file_path
+from ..scores.compiled import compiled_block
+from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, score_predictions
+from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
+from ..scores.puzzle_table_match import match_puzzle_table
+from ..training import HrmTrainingArguments, make_accelerator
+from .command import Command
+from .load import load_model_and_processor, refuse_mistyped_path
+
+COMPARED_ROWS = 256  # solved plainly too, when another dtype or compiling is asked for
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
+    parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
+    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
+    parser.add_argument("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
+    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    parser.add_argument(
+        "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
+    parser.add_argument("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
+    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
+    parser.add_argument(
+        "--unknown-puzzles",
+        choices=["blank", "mean"],
+        help="embedding of puzzles whose identifiers the checkpoint does not know (default: refuse them)",
+    )
+    parser.add_argument("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
+    parser.add_argument("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
+
+
+def run(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    accelerator = make_accelerator(HrmTrainingArguments())
+    path = puzzle_file_path(args.data, "test")
+    file, dataset = PuzzleFile(path), load_puzzles(path)
+    if args.limit is not None:
+        dataset = dataset.select(range(min(args.limit, len(dataset))))
+    model, processor = load_model_and_processor(args.checkpoint)
+    unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
+    file.check_fits(model.config, processor.task)
+    if args.submission and processor.task != "arc":
+        raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
+    model = model.to(accelerator.device).eval()
+    started = time.perf_counter()
+    how = {"halt": args.halt, "max_segments": args.max_segments}
+    predictions = predict_puzzles(
+        model,
+        dataset,
+        batch_size=args.batch_size * accelerator.num_processes,
+        compute_dtype=args.compute_dtype,
+        run_block=compiled_block(accelerator.device, any_batch_size=True) if args.compile else None,
+        **how,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        gather=accelerator.gather,
+    )
+    seconds = time.perf_counter() - started
+    if accelerator.is_main_process:
+        if unknown:
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
+        report(args, file, dataset, processor, predictions, seconds)
+        included = " (compiling included)" if args.compile else ""
+        print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps) + included)
+        if args.compile or args.compute_dtype not in (None, model.config.compute_dtype):
+            some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
+            print(equality_line(predictions, predict_puzzles(model, some, args.batch_size, **how), args, model))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuses what is wrong with the numbers and paths before anything is loaded.
+
+    Raises:
+        ArgumentError: naming the option.
+    """
+    for name, least in (("batch_size", 1), ("max_segments", 1), ("limit", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")
+    for name in ("save_predictions", "submission"):  # found before hours of work, not after them
+        value = getattr(args, name)
+        if value is not None and not Path(value).absolute().parent.is_dir():
+            raise ArgumentError(f"--{name.replace('_', '-')} {value}: there is no folder {Path(value).parent}")
+    refuse_mistyped_path(args.checkpoint)
+    refuse_mistyped_path(args.data)
+
+
+def report(
+    args: argparse.Namespace,
+    file: PuzzleFile,
+    dataset: Dataset,
+    processor: HrmProcessor,
+    predictions: PuzzlePredictions,
+    seconds: float,
+) -> None:
+    """Writes what was asked for and prints the table."""
+    if args.save_predictions:
+        arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
+        with written_whole(args.save_predictions) as partial:
+            save_file(arrays, partial)
+    scores = score_predictions(predictions, dataset, processor)
+    guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
+    if processor.task == "arc":
+        ranked, answers = arc_votes(file, predictions)
+        scores |= pass_at_k(ranked, answers)
+        if args.submission:
+            write_whole(args.submission, json.dumps(submission(ranked)))
+    print(f"{args.checkpoint} on {args.data}: {int(scores['count'])} puzzles in {seconds:.1f} s")
+    print(f"{'':18}{'model':>10}{'guessing' if guessed else '':>10}".rstrip())
+    for name, value in scores.items():
+        if name != "count":
+            other = f"{guessed[name]:10.4f}" if name in guessed else ""
+            print(f"{name:18}{value:10.4f}{other}")
+
+
+def speed_line(predictions: PuzzlePredictions, seconds: float, max_segments: int) -> str:
+    """Puzzles per second, and the share of segments that halting has saved."""
+    number, mean = len(predictions), predictions.segments.mean()
+    return (
+        f"{number / seconds:.1f} puzzles/s; {mean:.2f} of {max_segments} segments per puzzle, "
+        f"{100 * (1 - mean / max_segments):.1f} % saved"
+    )
+
+
+def equality_line(
+    predictions: PuzzlePredictions, exact: PuzzlePredictions, args: argparse.Namespace, model: HrmForPuzzleSolving
+) -> str:
+    """How many answers are those of the checkpoint's own dtype, not compiled."""
+    same = (predictions.sequences[: len(exact)] == exact.sequences).all(axis=1).sum()
+    way = (args.compute_dtype or model.config.compute_dtype) + (", compiled," if args.compile else "")
+    return f"{way} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
+
+
+def baseline(dataset: Dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
+    """Scores of guessing each blank among the digits that the givens of its row, column and box allow."""
+    rows = dataset[:]
+    inputs = np.asarray(rows["input_ids"])
+    side = box_shape[0] * box_shape[1]
+    grids = decode(inputs).reshape(-1, side, side)
+    guesses = encode(guess_among_candidates(grids, box_shape, np.random.default_rng(seed)))
+    return finish(
+        puzzle_scores(guesses.reshape(inputs.shape), np.asarray(rows["labels"]), inputs=inputs, blank_id=BLANK_ID)
+    )
+
+
+main = Command(__doc__, add_arguments, run).main
+
+if __name__ == "__main__":
+    sys.exit(main())

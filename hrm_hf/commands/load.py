@@ -1,0 +1,55 @@
+"""Loads the checkpoint that a command line names."""
+
+from pathlib import Path
+
+import torch
+from transformers.utils import PROCESSOR_NAME, cached_file
+
+from ..hrm.errors import ArgumentError, CheckpointError, HrmError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.processing_hrm import HrmProcessor
+from ..hrm.shown_value import one_line
+from ..hub.checkpoints import load_checkpoint
+from ..hub.hub_errors import clear_hub_errors, is_hub_id
+
+
+def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
+    """Model, on the CPU, and processor, if there is one, of a folder or Hub repository.
+
+    Args:
+        dtype: of the weights; None = as they are stored.
+    Raises:
+        ArgumentError: a mistyped path.
+        CheckpointError: there is none or it cannot be fetched, its files are damaged, or it is no HRM or not whole.
+    """
+    refuse_mistyped_path(checkpoint)
+    model = load_checkpoint(checkpoint, dtype=dtype)
+    try:
+        with clear_hub_errors(checkpoint):
+            has_processor = cached_file(checkpoint, PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
+            return model, HrmProcessor.from_pretrained(checkpoint) if has_processor else None
+    except HrmError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} cannot be loaded: {one_line(error)}") from error
+
+
+def load_model_and_processor(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor]:
+    """As `load_model`, for a checkpoint that must have a processor; without one it raises CheckpointError."""
+    model, processor = load_model(checkpoint)
+    if processor is None:
+        raise CheckpointError(f"{checkpoint} has no {PROCESSOR_NAME}, which says how to read its puzzles")
+    return model, processor
+
+
+def refuse_mistyped_path(name: str) -> None:
+    """Refuses owner/name at once where there is a folder `owner` but no `owner/name`: the Hub would answer late.
+
+    Raises:
+        ArgumentError: for such a name.
+    """
+    folder = Path(name).parent
+    if is_hub_id(name) and folder.is_dir():
+        raise ArgumentError(
+            f"there is no {name} in the folder {folder}; if the one on the Hub is meant, change the folder"
+        )

@@ -1,0 +1,84 @@
+"""Push a checkpoint or puzzle files to the Hugging Face Hub.
+
+This needs a token that may write (`hf auth login` or HF_TOKEN). --dry-run lists what would be sent and needs no
+network. A push that broke off can be repeated: what has arrived is not sent again. The folder itself is never changed.
+"""
+
+import argparse
+import sys
+from functools import partial
+
+from ..data.push import push_puzzles
+from ..hub.push import push_checkpoint
+from .command import Command, run_one_of
+
+CHECKPOINT = """Push a trained checkpoint: its weights, processor, model card and the records of its run.
+
+    hrm-push checkpoint --checkpoint runs/.../checkpoint-final --repo-id you/name
+
+The model card is filled from what the run measured.
+"""
+DATA = """Push puzzle files as a data set, with a card that says what they hold.
+
+    hrm-push data --data-dir DIR --repo-id you/name --license mit --source "where the puzzles are from"
+
+`load_puzzles("you/name", split="test")` and `training_batches("you/name", ...)` read them back.
+"""
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repo-id", required=True, help="repository on the Hub, owner/name; made if there is none")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, and send nothing")
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="folder of the checkpoint")
+    add_shared_arguments(parser)
+    parser.add_argument("--revision", help="branch to push to (main)")
+    parser.add_argument(
+        "--with-code", action="store_true", help="send the code too, for use without hrm_hf (trust_remote_code)"
+    )
+    parser.add_argument(
+        "--puzzle-table",
+        nargs="+",
+        default=["all"],
+        metavar="all|none|TASK",
+        help="rows of the puzzle table to send: all, none but the blank one, or those of the named ARC tasks (all)",
+    )
+    parser.add_argument("--max-shard-size", default="5GB", help="larger weights are cut into several files (5GB)")
+    parser.add_argument("--run-dir", help="folder of the training run (default: the one that holds the checkpoint)")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", required=True, help="folder with train.h5 and test.h5, as hrm-build writes them")
+    add_shared_arguments(parser)
+    parser.add_argument("--license", required=True, help='licence of the data: "mit", "cc-by-4.0", ...')
+    parser.add_argument("--source", required=True, help="where the puzzles are from, in words, for the card")
+
+
+def run_checkpoint(args: argparse.Namespace) -> None:
+    names = ("private", "dry_run", "revision", "with_code", "puzzle_table", "max_shard_size", "run_dir")
+    sent = push_checkpoint(args.checkpoint, args.repo_id, **{name: getattr(args, name) for name in names})
+    for path, size in sent:
+        print(f"{size:>15,} {path}")
+    what = f"{len(sent)} files, {sum(size for _, size in sent):,} bytes"
+    print(f"{what} would be sent to {args.repo_id}" if args.dry_run else f"{what} are in {args.repo_id}")
+
+
+def run_data(args: argparse.Namespace) -> None:
+    stated = {"license": args.license, "source": args.source}
+    sent = push_puzzles(args.data_dir, args.repo_id, private=args.private, dry_run=args.dry_run, **stated)
+    print(f"{'would send' if args.dry_run else 'sent'} to the data set {args.repo_id}:")
+    for name, num_bytes in sent:
+        print(f"{num_bytes:>14} bytes  {name}")
+
+
+COMMANDS = {
+    "checkpoint": Command(CHECKPOINT, add_checkpoint_arguments, run_checkpoint),
+    "data": Command(DATA, add_data_arguments, run_data),
+}
+main = partial(run_one_of, COMMANDS, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What is particular to training on each game: its generator, its default recipe, its names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from datasets import Dataset
+from transformers.hf_argparser import HfArg
+
+from ..data import PuzzleSetInfo
+from ..data.build.maze_builder import build_maze
+from ..data.build.maze_builder import generate_rows as generate_mazes
+from ..data.build.sudoku_builder import build_sudoku
+from ..data.build.sudoku_builder import generate_rows as generate_sudokus
+from ..hrm.errors import ArgumentError
+from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
+
+
+@dataclass
+class DataArguments:
+    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods.
+
+    Attributes:
+        task: name of the game, as in `HrmProcessor(task=...)`.
+        puzzles: what the model card calls the puzzles.
+    """
+
+    task: ClassVar[str]
+    puzzles: ClassVar[str]
+
+    recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
+    data_dir: str | None = HfArg(
+        default=None, help="Folder of hrm-build with train.h5 and test.h5, or a Hub data set (owner/name) with them."
+    )
+
+    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+        """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""
+        raise NotImplementedError
+
+    def generate(self, folder: Path, seed: int) -> None:
+        """Writes train.h5 and test.h5 into the folder.
+
+        Raises:
+            ArgumentError: an argument that is not allowed, or the game has no generator.
+        """
+        raise ArgumentError(f"--data-dir is missing: a folder with train.h5 and test.h5, see hrm-build {self.task}")
+
+    def generated(self) -> str:
+        """What the generated puzzles are, in words."""
+        raise NotImplementedError
+
+    def scored_rows(self, test_set: Dataset) -> Dataset:
+        """The rows of the test set that training scores."""
+        return test_set
+
+
+@dataclass
+class SudokuArguments(DataArguments):
+    """Files of Sudokus, or Sudokus of the seeded generator."""
+
+    task = "sudoku"
+    puzzles = "Sudokus"
+
+    size: Literal[4, 6, 9] = HfArg(default=4, help="Size of the generated puzzles.")
+    num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
+    num_test: int = HfArg(default=500, help="Generated puzzles to test on, none equal to a training puzzle.")
+    max_givens: int | None = HfArg(default=None, help="At most this many givens per generated puzzle.")
+    num_aug: int = HfArg(default=1000, help="Augmented variants of each generated training puzzle.")
+
+    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+        size = self.size if info is None else info.grid_shape[0]
+        return f"sudoku_{size}x{size}"
+
+    def generate(self, folder: Path, seed: int) -> None:
+        box_shape = BOX_SHAPE_OF_SIZE[self.size]
+        train, test = generate_sudokus(self.num_train, self.num_test, box_shape, self.max_givens, seed)
+        build_sudoku(folder, train, test, num_aug=self.num_aug, seed=seed, overwrite=True)
+
+    def generated(self) -> str:
+        limit = "" if self.max_givens is None else f" with at most {self.max_givens} givens"
+        return f"generated {self.size}x{self.size} Sudokus{limit}"
+
+
+@dataclass
+class MazeArguments(DataArguments):
+    """Files of mazes, or mazes of the seeded generator."""
+
+    task = "maze"
+    puzzles = "mazes"
+
+    height: int = HfArg(default=6, help="Rows of the generated mazes.")
+    width: int = HfArg(default=6, help="Columns of the generated mazes.")
+    num_train: int = HfArg(default=20_000, help="Generated mazes to train on.")
+    num_test: int = HfArg(default=500, help="Generated mazes to test on, none equal to a training maze.")
+    min_steps: int = HfArg(default=12, help="At least this many steps from start to goal.")
+    min_wall_share: float = HfArg(default=0.4, help="At least this share of the cells are walls.")
+    max_wall_share: float = HfArg(default=0.5, help="At most this share: more walls, fewer shortest paths.")
+
+    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+        return "maze_6x6"
+
+    def generate(self, folder: Path, seed: int) -> None:
+        numbers, shape = (self.num_train, self.num_test), (self.height, self.width)
+        train, test = generate_mazes(
+            *numbers, shape, self.min_steps, self.min_wall_share, seed, max_wall_share=self.max_wall_share
+        )
+        build_maze(folder, train, test, seed=seed, overwrite=True)
+
+    def generated(self) -> str:
+        return (
+            f"generated {self.height}x{self.width} mazes, walls {self.min_wall_share:.0%} to "
+            f"{self.max_wall_share:.0%}, shortest path at least {self.min_steps} steps"
+        )
+
+
+@dataclass
+class ArcArguments(DataArguments):
+    """Files of ARC tasks; training sees the demonstration pairs of all tasks, of the evaluation tasks too."""
+
+    task = "arc"
+    puzzles = "ARC tasks"
+
+    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+        return "arc_1"
+
+    def scored_rows(self, test_set: Dataset) -> Dataset:
+        """The test pairs without augmentation; hrm-evaluate lets all augmentations vote."""
+        return test_set.select(np.flatnonzero(np.asarray(test_set.data["variant"]) == 0))
+
+
+TASKS: dict[str, type[DataArguments]] = {kind.task: kind for kind in (SudokuArguments, MazeArguments, ArcArguments)}

@@ -1,0 +1,1 @@
+"""From CSV, JSON and the generators to puzzle files."""

@@ -1,0 +1,90 @@
+"""The recipes of the package say what their sources say: a value that is changed by accident fails here.
+
+Sources: [P] arXiv 2506.21734; [C] the defaults of the published code, commit 42410da (config/cfg_pretrain.yaml and
+config/arch/hrm_v1.yaml); [R] the README of the published code. The small recipes have no source but the runs of this
+project: their values are those that the documentation's figures were measured with.
+"""
+
+import pytest
+from paths import ROOT
+
+from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.commands.training_tasks import TASKS
+from hrm_hf.training.arguments import read_recipe
+
+PUBLISHED = dict(
+    # [C] arch/hrm_v1.yaml
+    **dict(hidden_size=512, num_attention_heads=8, expansion=4.0, H_layers=4, L_layers=4, H_cycles=2, L_cycles=2),
+    **dict(pos_encodings="rope", puzzle_emb_ndim=512, halt_max_steps=16, halt_exploration_prob=0.1),
+    **dict(token_loss="stablemax"),  # [P] section 2, [C]
+    **dict(compute_dtype="bfloat16"),  # [C] forward_dtype
+    # [C] cfg_pretrain.yaml
+    **dict(global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
+    **dict(warmup_steps=2000, lr_min_ratio=1.0),
+)
+SMALL = dict(
+    **dict(H_layers=1, L_layers=1, H_cycles=2, L_cycles=2, pos_encodings="learned", global_batch_size=64),
+    **dict(learning_rate=2e-3, puzzle_learning_rate=1e-3, weight_decay=0.1, puzzle_weight_decay=0.1),
+    **dict(warmup_steps=100, lr_min_ratio=0.1),
+)
+ARC = PUBLISHED | dict(  # [C]
+    **dict(epochs=100_000, puzzle_learning_rate=1e-2, weight_decay=0.1, puzzle_weight_decay=0.1),
+    **dict(eval_steps=10_000, save_steps=10_000),
+)
+SMALL_DATA = dict(num_train=2000, num_test=500, num_aug=500)
+RECIPES = {
+    "sudoku_extreme_1k": PUBLISHED
+    | dict(
+        # [R] python pretrain.py data_path=data/sudoku-extreme-1k-aug-1000 epochs=20000 eval_interval=2000
+        #     puzzle_emb_lr=1e-4 weight_decay=1.0 puzzle_emb_weight_decay=1.0; its lr=7e-5 goes with a batch of 384
+        **dict(epochs=20_000, puzzle_learning_rate=1e-4, weight_decay=1.0, puzzle_weight_decay=1.0),
+        **dict(eval_steps=2600, save_steps=2600),  # 2,000 epochs: 2,000 * 1,000 / 768
+    ),
+    "sudoku_extreme_full": PUBLISHED
+    | dict(
+        # [R] epochs=100 eval_interval=10 lr_min_ratio=0.1 global_batch_size=2304 lr=3e-4 puzzle_emb_lr=3e-4
+        #     weight_decay=0.1 puzzle_emb_weight_decay=0.1 arch.loss.loss_type=softmax_cross_entropy arch.L_cycles=8
+        #     arch.halt_max_steps=8 arch.pos_encodings=learned
+        **dict(epochs=100, lr_min_ratio=0.1, global_batch_size=2304, learning_rate=3e-4, puzzle_learning_rate=3e-4),
+        **dict(weight_decay=0.1, puzzle_weight_decay=0.1, token_loss="softmax", L_cycles=8, halt_max_steps=8),
+        **dict(pos_encodings="learned", eval_steps=16_600, save_steps=16_600),  # 10 epochs
+    ),
+    "maze_hard_1k": PUBLISHED
+    | dict(
+        # [R] epochs=20000 eval_interval=2000 lr=1e-4 puzzle_emb_lr=1e-4 weight_decay=1.0 puzzle_emb_weight_decay=1.0
+        **dict(epochs=20_000, puzzle_learning_rate=1e-4, weight_decay=1.0, puzzle_weight_decay=1.0),
+        **dict(eval_steps=2600, save_steps=2600),
+    ),
+    "arc_1": ARC,
+    "arc_2": ARC,
+    "sudoku_4x4": SMALL
+    | dict(size=4, max_givens=8, num_train=1700, num_test=500, num_aug=1000, hidden_size=64, num_attention_heads=2)
+    | dict(halt_max_steps=8, max_steps=2800, ema_decay=0.995, eval_steps=700),
+    "sudoku_6x6": SMALL
+    | SMALL_DATA
+    | dict(size=6, hidden_size=96, num_attention_heads=3, halt_max_steps=8, max_steps=4000, learning_rate=1.5e-3)
+    | dict(ema_decay=0.995, eval_steps=1000),
+    "sudoku_9x9": SMALL
+    | SMALL_DATA
+    | dict(size=9, hidden_size=64, num_attention_heads=4, halt_max_steps=4, max_steps=11_500, ema_decay=0.999)
+    | dict(eval_steps=2300),
+    "maze_6x6": SMALL
+    | dict(height=6, width=6, num_train=20_000, num_test=500, min_steps=12, min_wall_share=0.4, max_wall_share=0.5)
+    | dict(hidden_size=64, num_attention_heads=4, pos_encodings="rope", halt_max_steps=4, max_steps=8000)
+    | dict(ema_decay=0.999, eval_steps=1000),
+}
+
+
+def test_every_recipe_is_in_the_table():
+    assert sorted(RECIPES) == sorted(path.stem for path in (ROOT / "hrm_hf" / "recipes").iterdir())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_its_source_says(name):
+    task = TASKS[name.split("_")[0]]
+    parts = read_arguments(task, ["--recipe", name, "--data-dir", "somewhere"])
+    values = {key: value for part in parts for key, value in vars(part).items()}
+    assert {key: values[key] for key in RECIPES[name]} == RECIPES[name]
+    types = tuple(type(part) for part in parts)
+    assert read_recipe(ROOT / "hrm_hf" / "recipes" / f"{name}.yaml", types).keys() == RECIPES[name].keys()
+    parts[1].to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)  # the sizes fit each other
