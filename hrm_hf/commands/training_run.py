@@ -24,6 +24,7 @@ from ..hrm.shown_value import one_line
 from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
+from ..progress import show_messages
 from ..training import (
     HrmModelArguments,
     HrmTrainer,
@@ -39,7 +40,7 @@ from ..training import (
     seeded_model,
     share_cpu_cores,
 )
-from ..training.lost_process import naming_lost_processes
+from ..training.processes import naming_lost_processes
 from ..training.stop_requests import StoppedBySignal
 
 # where it ran, and what has no influence on the weights
@@ -115,6 +116,7 @@ def run_training(
     Raises:
         HrmError: bad arguments or data; nothing has been made then but generated data.
     """
+    show_messages()
     data_args, model_args, args = read_arguments(task, sys.argv[1:] if argv is None else argv)
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.name))]
     accelerator = make_accelerator(args, run_dir[0])
@@ -126,6 +128,11 @@ def run_training(
         accelerator, lambda: trainers[0].where() if trainers else "before the first step, nothing was lost"
     ):
         _run(task, data_args, model_args, args, accelerator, trainer_class, trainers)
+    accelerator.end_training()
+    if args.push_to_hub is not None:
+        push_last_checkpoint(trainers[0], args)  # the other processes need not wait
+    if accelerator.is_main_process:
+        trainers[0].run_folder.finish()
 
 
 def _run(
@@ -235,13 +242,8 @@ def _run(
         scores = trainer.train()
         if test_set is not None:
             on_main_process(accelerator, lambda: describe_checkpoint(scores))
-        if args.push_to_hub is not None:
-            push_last_checkpoint(trainer, args)
-        if run_folder is not None:
-            run_folder.finish()
     finally:
         trainer.close()
-        accelerator.end_training()
 
 
 _DATA_FIELDS = tuple(each.name for each in fields(DataArguments))

@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -15,7 +16,7 @@ from ..commands.command_parser import CommandParser
 from ..hrm.configuration_hrm import COMPUTE_DTYPES, HrmConfig
 from ..hrm.errors import ArgumentError
 from ..hub.hub_errors import check_repo_id
-from .states.run_states import MAX_STEP
+from .states import MAX_STEP
 
 
 @dataclass
@@ -63,6 +64,28 @@ class HrmModelArguments:
             return HrmConfig(**sizes, **values)
         except StrictDataclassError as error:
             raise ArgumentError(str(error.__cause__ or error)) from error
+
+
+# Arguments that may differ when a run goes on: they change no weight beyond the rounding of sums.
+FREE_WHEN_GOING_ON = frozenset(
+    {
+        "compile",
+        "cpu_threads",
+        "epochs",  # what counts is max_steps
+        "eval_batch_size",
+        "gradient_accumulation_steps",
+        "hub_private",
+        "logging_steps",
+        "output_dir",
+        "push_to_hub",
+        "report_to",
+        "resume",
+        "save_steps",
+        "state_limit",
+        "state_minutes",
+        "state_steps",
+    }
+)
 
 
 @dataclass
@@ -183,6 +206,16 @@ class HrmTrainingArguments:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ArgumentError(f"{name} is {value}; allowed is 0 up to, but not, 1")
+
+    def ruling(self) -> dict[str, Any]:
+        """The arguments that must be the same where a run goes on."""
+        ruling = {name: value for name, value in vars(self).items() if name not in FREE_WHEN_GOING_ON}
+        if self.lr_min_ratio == 1.0:
+            ruling.pop("max_steps")  # the rate stays constant after the warm-up: a run may be made longer
+        if self.early_stopping_patience is None:
+            for name in ("eval_steps", "metric_for_best", "early_stopping_threshold"):
+                ruling.pop(name)
+        return ruling
 
     def local_batch_size(self, num_processes: int) -> int:
         """Slots of one process.

@@ -58,25 +58,24 @@ class BatchStream(Iterator[dict[str, Any]]):
         self._iterator = iter(self.batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: right after the batch given last. JSON-able for `hrm_hf.data.training_batches`."""
+        """Where the stream stands: right after the batch given last."""
         own, last = None, None
         if isinstance(self.batches, IterableDataset):
             own = self.batches.state_dict()
         elif self._last is not None:
             last = _digest(self._last)
-        return {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
+        place = {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
+        return place | {"generator": self.generator}
 
-    def load_state_dict(self, state: dict[str, Any], generator: torch.Tensor) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on right after the batch at which `state` was taken.
 
-        Args:
-            generator: the `generator` of then.
         Raises:
             ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.
             CheckpointError: the batches end before that place, or are drawn in another order.
         """
         self.pass_number, self.taken = state["pass"], state["taken"]
-        torch.set_rng_state(generator)
+        torch.set_rng_state(state["generator"])
         if isinstance(self.batches, IterableDataset):
             self.batches.load_state_dict(state["batches"])
             self._start_pass()

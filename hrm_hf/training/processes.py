@@ -1,0 +1,155 @@
+"""The processes of a run: Accelerate's, their threads, what only the main one does, and the end of all when one ends.
+
+Whoever starts several processes ends the others when one has ended: the elastic agent behind `accelerate launch` and
+torchrun does. What is left to do here is to say so in words, and how to go on.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedType, broadcast_object_list
+
+from ..hrm.errors import ArgumentError, HrmError, ProcessLostError
+from .arguments import HrmTrainingArguments
+
+# Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
+# the others may wait for hours while the main process makes data, and notices at once a process that has ended.
+_group: torch.distributed.ProcessGroup | None = None
+
+
+def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
+    """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
+
+    Args:
+        args: `report_to` names the trackers.
+        run_dir: where trackers that write files put them.
+    Raises:
+        ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
+    """
+    trackers = [name for name in args.report_to if name != "none"]
+    installed = [str(tracker.value) for tracker in get_available_trackers()]
+    for name in trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            allowed = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
+        if name not in installed:
+            raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
+    accelerator = Accelerator(
+        cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
+        mixed_precision="no",
+        log_with=trackers or None,
+        project_dir=run_dir,
+    )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ArgumentError(
+            f"{started} processes were started, but Accelerate runs each one alone: without GPUs set "
+            "ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
+def check_accelerator(accelerator: Accelerator) -> None:
+    """Raises ArgumentError for an accelerator under which the steps would silently be others."""
+    devices = [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
+    for name, allowed in (
+        ("mixed_precision", ["no"]),
+        ("gradient_accumulation_steps", [1]),
+        ("distributed_type", devices),
+    ):
+        value = getattr(accelerator, name)
+        if value not in allowed:
+            raise ArgumentError(
+                f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
+                "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
+            )
+
+
+def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
+    """Gives each process on a CPU its threads, where `accelerate launch` would silently leave each one; on other
+    devices it changes nothing.
+
+    Args:
+        cpu_threads: threads of each process; None = this machine's usable cores, shared out among its processes.
+    """
+    if accelerator.device.type == "cpu":
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(cpu_threads or max(1, usable // local_processes))
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
+    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits.
+
+    Raises:
+        HrmError, OSError: what the action raised, on every process with the same words.
+    """
+    result, own, failure = None, None, [None]
+    if accelerator.is_main_process:
+        try:
+            result = action()
+        except (HrmError, OSError) as error:
+            own = error
+            failure = [error if isinstance(error, HrmError) else OSError(str(error))]  # not every OSError can be sent
+    if accelerator.num_processes > 1:
+        torch.distributed.broadcast_object_list(failure, src=0, group=_group)
+    if own is not None:
+        raise own
+    if failure[0] is not None:
+        raise failure[0]
+    return result
+
+
+@contextmanager
+def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) -> Iterator[None]:
+    """Context in which the failure of a collective operation is put into words: another process has ended.
+
+    All processes enter it, at the same point. Inside another such context, and with one process, it does nothing.
+
+    Args:
+        where: says how far the run is and how to go on, "at step 1200. ...".
+    Raises:
+        ProcessLostError: another process has ended; one line on stderr of one process has said so.
+    """
+    global _group
+    if accelerator.num_processes == 1 or _group is not None:
+        yield
+        return
+    _group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
+    with socket.create_server(("", 0)) if accelerator.is_main_process else socket.socket() as alive:
+        port = [alive.getsockname()[1]]
+        broadcast_object_list(port)
+        try:
+            yield
+            torch.distributed.destroy_process_group(_group)
+        except RuntimeError as error:
+            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+                raise
+            words = f"another process of the run was killed or has failed {where()}"
+            if accelerator.is_main_process or accelerator.process_index == 1 and not _listens(port[0]):
+                with suppress(OSError):
+                    os.write(2, f"\nerror: {words}\n".encode())
+            raise ProcessLostError(words) from error
+        finally:
+            _group = None
+
+
+def _listens(port: int) -> bool:
+    """Whether the main process is still there."""
+    try:
+        socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def control_group() -> torch.distributed.ProcessGroup | None:
+    """The group for the host's own words, None with one process."""
+    return _group

@@ -1,0 +1,381 @@
+"""The saved states of a run on the disk: a torn save is never taken for a state, a damaged state never read.
+
+A state is a folder `state-<step, 8 digits>` of trees. A tree is nested dicts: its tensors lie in NAME.safetensors, all
+else in NAME.json. manifest.json lists the files with size and sha256 and carries a checksum of its own. Until the last
+file is on the disk the folder is called `.state-<step>.partial`; one rename makes it a state. What the trees mean is
+not known here.
+
+A save, of which the main process does all but the writing of trees:
+
+    start_state -> write_tree, in any process -> seal_state -> prune_states
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+
+from ..files import parse_json, read_json, sync
+from ..hrm.errors import ArgumentError, CheckpointError
+from ..hrm.shown_value import one_line
+
+FORMAT = "hrm_hf training state"
+FORMAT_VERSION = 2
+MANIFEST = "manifest.json"
+MAX_STEP = 99_999_999
+SEPARATOR = "|"  # of the keys that lead to a tensor
+
+STATE_NAME = re.compile(r"state-([0-9]{8})", re.ASCII)
+PARTIAL_NAME = re.compile(r"\.state-[0-9]{8}\.partial", re.ASCII)
+REPLACED_NAME = re.compile(r"\.(state-[0-9]{8})\.replaced", re.ASCII)
+FILE_NAME = re.compile(r"[a-z0-9_-]{1,80}\.(safetensors|json)", re.ASCII)
+
+
+class FileRecord(NamedTuple):
+    """A file as it was written: name in the state's folder, size in bytes, sha256 in hexadecimal digits."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+# saving
+
+
+def partial_folder(run_dir: Path, step: int) -> Path:
+    """Where the state of this step is put together; only the path."""
+    return run_dir / f".{state_name(step)}.partial"
+
+
+def start_state(run_dir: Path, step: int) -> Path:
+    """Makes the empty folder that a state is put together in, and removes what broken saves have left.
+
+    Raises:
+        ArgumentError: a step that is no whole number from 0 to 99,999,999.
+        OSError: a folder cannot be made or removed.
+    """
+    folder = partial_folder(run_dir, step)
+    drop_partial(run_dir)
+    folder.mkdir()
+    return folder
+
+
+def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord]:
+    """Writes NAME.safetensors and NAME.json, on the disk when this returns.
+
+    Tensors on the CPU that are contiguous are written from where they lie; the others are copied.
+
+    Args:
+        folder: from `start_state`.
+        tree: dicts of dicts, tensors and what JSON holds; NaN comes back as NaN, a tuple as a list.
+    Raises:
+        ArgumentError: a key that is no string, or a value that JSON cannot hold, with its place.
+        OSError: a file cannot be written.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    rest = _without_tensors(tree, (), tensors)
+    try:
+        text = json.dumps(rest) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} cannot be saved as JSON: {error}") from error
+    paths = [folder / f"{name}.safetensors", folder / f"{name}.json"]
+    try:
+        save_file(tensors, paths[0])
+        paths[1].write_text(text, encoding="utf-8")
+        return [_on_disk(path) for path in paths]
+    except SafetensorError as error:
+        raise OSError(f"{paths[0]}: {error}") from error
+
+
+def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
+    """Makes a state of what `start_state` began, after all writers are done.
+
+    A state of the same step is replaced: the old one is moved aside, the new one takes its name. Should the run end
+    between the two, the next `newest_state`, `start_state` or `drop_partial` puts the old one back.
+
+    Args:
+        records: what `write_tree` returned on all processes.
+    Returns:
+        The state's folder.
+    Raises:
+        CheckpointError: the folder does not hold exactly these files; no state has changed.
+        OSError: manifest or folder cannot be written; no state is lost.
+    """
+    partial = partial_folder(run_dir, step)
+    files = sorted(records)
+    _check_listing(partial, files)
+    body = {"format": FORMAT, "version": FORMAT_VERSION, "step": step, "files": [file._asdict() for file in files]}
+    (partial / MANIFEST).write_bytes(_with_checksum(body))
+    sync(partial / MANIFEST)
+    sync(partial)
+    state = run_dir / state_name(step)
+    aside = run_dir / f".{state.name}.replaced"
+    if os.path.lexists(state):
+        os.rename(state, aside)
+    os.rename(partial, state)
+    sync(run_dir)
+    if os.path.lexists(aside):
+        _remove(aside)
+    return state
+
+
+def drop_partial(run_dir: Path) -> None:
+    """Removes what broken saves have left; a state whose replacement was broken off gets its name back."""
+    _put_back(run_dir)
+    for path in sorted(run_dir.iterdir()):
+        if PARTIAL_NAME.fullmatch(path.name) or REPLACED_NAME.fullmatch(path.name):
+            _remove(path)
+
+
+def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
+    """Removes all states but the newest `keep` and the steps in `also`; a damaged one counts like any other."""
+    doomed = [step for step in state_steps(run_dir)[keep:] if step not in also]
+    for step in doomed:  # a state half removed must not have the name of one
+        partial = partial_folder(run_dir, step)
+        if os.path.lexists(partial):
+            _remove(partial)
+        os.rename(run_dir / state_name(step), partial)
+    if doomed:
+        sync(run_dir)
+    for step in doomed:
+        _remove(partial_folder(run_dir, step))
+
+
+# reading
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state that `open_state` found whole; only made there. Each file is checked once more as it is read.
+
+    It can be sent to the other processes of the run, which then read only what they need.
+    """
+
+    path: Path
+    step: int
+    records: dict[str, FileRecord]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The tree of this name without its tensors. Raises CheckpointError as `tree` does."""
+        return parse_json(self._read(f"{name}.json"), self.path / f"{name}.json", CheckpointError)
+
+    def tree(self, name: str) -> dict[str, Any]:
+        """What `write_tree` wrote under this name, tensors on the CPU. Needs twice the size of the file.
+
+        Raises:
+            CheckpointError: no such tree, files that have changed since the state was opened, or that are no tree.
+        """
+        tree, file = self.json(name), f"{name}.safetensors"
+        try:
+            for place, tensor in load(self._read(file)).items():
+                *way, last = place.split(SEPARATOR)
+                inner = tree
+                for key in way:
+                    inner = inner.setdefault(key, {})
+                inner[last] = tensor
+        except CheckpointError:
+            raise
+        # all but the first: heads that safetensors lets pass, but torch cannot make tensors of
+        except (SafetensorError, LookupError, TypeError, RuntimeError, ValueError, AssertionError) as error:
+            raise CheckpointError(f"{self.path / file} is no safetensors file: {one_line(error)}") from error
+        return tree
+
+    def _read(self, name: str) -> bytes:
+        if name not in self.records:
+            raise CheckpointError(f"{self.path} has no file {name!r}; it has {', '.join(sorted(self.records))}")
+        path, record = self.path / name, self.records[name]
+        try:
+            _plain_file_size(path)
+            data = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
+        return data
+
+
+def state_steps(run_dir: Path) -> list[int]:
+    """The steps of everything that is called like a state, newest first."""
+    named = (STATE_NAME.fullmatch(path.name) for path in run_dir.iterdir())
+    return sorted((int(match[1]) for match in named if match), reverse=True)
+
+
+def is_state_name(name: str) -> bool:
+    """Whether a folder of this name is, or claims to be, a state."""
+    return STATE_NAME.fullmatch(name) is not None
+
+
+def open_state(path: Path) -> SavedState:
+    """Opens a state after every byte of it was checked against its manifest.
+
+    Args:
+        path: the folder `state-<step>` itself, no link to it.
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+    """
+    named = STATE_NAME.fullmatch(Path(os.path.abspath(path)).name)
+    if named is None:
+        raise CheckpointError(f"{path} is no saved state: such a folder is called state- and 8 digits")
+    try:
+        if not os.path.lexists(path):
+            raise CheckpointError(f"there is no saved state {path}")
+        if path.is_symlink() or not path.is_dir():
+            raise CheckpointError(f"{path} is a link or a file; a saved state is a folder")
+        step, files = _read_manifest(path / MANIFEST)
+        if step != int(named[1]):
+            raise CheckpointError(f"{path / MANIFEST} is of step {str(step)[:20]}, not of its folder's")
+        _check_listing(path, files, MANIFEST)
+        for record in files:
+            if _sha256(path / record.name) != record.sha256:
+                raise CheckpointError(f"{path / record.name} is damaged: its sha256 is not the one in {MANIFEST}")
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    return SavedState(path, step, {record.name: record for record in files})
+
+
+def newest_state(run_dir: Path) -> tuple[SavedState | None, list[str]]:
+    """The newest state that is whole. A state whose replacement was broken off gets its name back first.
+
+    Returns:
+        The state, None where there are none, and a line for each newer one that was passed over, with the reason.
+    Raises:
+        CheckpointError: there are states, but none can be read; with all reasons.
+        OSError: the run's folder cannot be read, or a state not get its name back.
+    """
+    if not run_dir.is_dir():
+        return None, []
+    _put_back(run_dir)
+    damages = []
+    for step in state_steps(run_dir):
+        try:
+            return open_state(run_dir / state_name(step)), damages
+        except CheckpointError as error:
+            damages.append(str(error))
+    if damages:
+        raise CheckpointError(f"{run_dir} has no saved state that is whole: {'; '.join(damages)}")
+    return None, []
+
+
+# folders and files
+
+
+def state_name(step: int) -> str:
+    """The folder of this step's state. Raises ArgumentError for a step that is no whole number from 0 to MAX_STEP."""
+    if type(step) is not int or not 0 <= step <= MAX_STEP:
+        raise ArgumentError(f"{step!r} is no step of a saved state: whole numbers from 0 to {MAX_STEP:,}")
+    return f"state-{step:08d}"
+
+
+def _put_back(run_dir: Path) -> None:
+    for path in sorted(run_dir.iterdir()):
+        match = REPLACED_NAME.fullmatch(path.name)
+        if match and not os.path.lexists(run_dir / match[1]):
+            os.rename(path, run_dir / match[1])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _without_tensors(tree: Any, place: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> Any:
+    """The tree without its tensors, which are put into `tensors` under their places, ready to be written."""
+    if not isinstance(tree, dict):
+        return tree
+    rest = {}
+    for key, value in tree.items():
+        if not isinstance(key, str) or SEPARATOR in key:
+            found = repr(SEPARATOR) if isinstance(key, str) else type(key).__name__
+            raise ArgumentError(
+                f"{SEPARATOR.join(place)}: the key {key!r} cannot be saved: keys must be strings, found {found}"
+            )
+        if isinstance(value, torch.Tensor):
+            tensors[SEPARATOR.join((*place, key))] = value.detach().cpu().contiguous()
+        else:
+            rest[key] = _without_tensors(value, (*place, key), tensors)
+    return rest
+
+
+def _on_disk(path: Path) -> FileRecord:
+    """The record of a file that was just written, after it was brought to the disk."""
+    sync(path)
+    return FileRecord(path.name, path.stat().st_size, _sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # an error of reading names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _plain_file_size(path: Path) -> int:
+    """In bytes. Raises CheckpointError for what is missing or no plain file: a link, a folder, a pipe to wait for."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{path} is a link, a folder or something else than a plain file")
+    return status.st_size
+
+
+def _check_listing(folder: Path, files: list[FileRecord], *others: str) -> None:
+    """Raises CheckpointError unless the folder holds exactly these files in their sizes, and the others."""
+    for record in files:
+        if not isinstance(record.name, str) or not FILE_NAME.fullmatch(record.name) or record.name == MANIFEST:
+            raise CheckpointError(f"{folder}: a file of a state cannot be called {str(record.name)[:100]!r}")
+        size = _plain_file_size(folder / record.name)
+        if size != record.size:
+            raise CheckpointError(
+                f"{folder / record.name} is damaged: it has {size} bytes, not {str(record.size)[:20]}"
+            )
+    unknown = {entry.name for entry in os.scandir(folder)} - {record.name for record in files} - {*others}
+    if unknown:
+        raise CheckpointError(f"{folder} holds {min(unknown)!r}, which does not belong to it")
+
+
+# the manifest
+
+
+def _with_checksum(body: dict[str, Any]) -> bytes:
+    """A manifest as it is written, the only way that is accepted: any other byte, even a blank, shows."""
+    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return (json.dumps({**body, "sha256": checksum}) + "\n").encode()
+
+
+def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
+    """Step and files of a manifest; the files' names are left to `_check_listing`."""
+    _plain_file_size(path)
+    body = read_json(path, CheckpointError)
+    body.pop("sha256", None)
+    try:
+        is_sound = _with_checksum(body) == path.read_bytes()
+    except RecursionError:  # reading and writing need not bear the same depth
+        is_sound = False
+    if not is_sound:
+        raise CheckpointError(f"{path} is damaged: its own checksum does not fit it")
+    if body.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
+    if body.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}: go "
+            "on with the hrm_hf that saved it, or start a new run"
+        )
+    try:
+        return int(body["step"]), [FileRecord(**file) for file in body["files"]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {one_line(error)}") from error
