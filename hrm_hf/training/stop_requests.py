@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -20,6 +21,7 @@ from .processes import control_group
 # SIGHUP: the terminal was closed
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SECONDS_TO_LEAVE = 5.0  # what Python gets to raise KeyboardInterrupt before the process is ended without it
+SECONDS_TO_STOP = 20.0  # until a word on what a SIGTERM may mean; the elastic agent sends SIGKILL after 30
 
 
 class StoppedBySignal(KeyboardInterrupt):
@@ -48,10 +50,11 @@ class StopRequests:
 
     Args:
         accelerator: its processes all enter the context, at the same point, inside `naming_lost_processes`.
+        where: says how far the run is and how to go on; called in another thread.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.is_main_process = accelerator.is_main_process
+    def __init__(self, accelerator: Accelerator, where: Callable[[], str]) -> None:
+        self.is_main_process, self.where = accelerator.is_main_process, where
         self._own: signal.Signals | None = None  # asked of this process
         self._vote: torch.Tensor | None = None  # (2,) signal, and whether anyone is at work; being counted
         self._counting: torch.distributed.Work | None = None
@@ -135,6 +138,11 @@ class StopRequests:
             with suppress(OSError):  # the reader of a pipe may have gone by the same Ctrl-C
                 os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
 
+    def _speak_of_the_launcher(self) -> None:
+        """Where a process was lost the launcher sends SIGTERM to the others, of which one may wait for it."""
+        if not self._left.is_set():
+            self._say(f"still not stopped: was another process lost, the launcher ends this one {self.where()}")
+
     def _watch_for_stuck_process(self) -> None:
         """Python calls handlers between two of its own instructions only; the wakeup pipe gets signals at any time."""
         reading, self._wakeup = os.pipe()
@@ -144,6 +152,10 @@ class StopRequests:
         def watch() -> None:
             asked = None
             while signum := os.read(reading, 1):
+                if asked is None and signum[0] == signal.SIGTERM:
+                    timer = threading.Timer(SECONDS_TO_STOP, self._speak_of_the_launcher)
+                    timer.daemon = True
+                    timer.start()
                 if _leaves_at_once(asked, signum[0]) and not self._left.wait(SECONDS_TO_LEAVE):
                     os._exit(128 + signum[0])
                 asked = asked or signum[0]

@@ -223,7 +223,7 @@ class HrmTrainer(TrainingSteps):
         # The order within a step matters. The log line comes first: it waits for the device and finds NaN. Then the
         # evaluation, which may export the best weights, and the export. The state comes last, so that a run that goes
         # on there repeats none of them, but for what a signal has broken off: that is in the state as still due.
-        with self._progress_bar() as bar, StopRequests(self.accelerator) as self.stop:
+        with self._progress_bar() as bar, StopRequests(self.accelerator, self.where) as self.stop:
             while True:
                 try:
                     if self.control.should_log:
