@@ -29,6 +29,7 @@ class BatchStream(Iterator[dict[str, Any]]):
         self.generator = torch.get_rng_state()  # as the pass began
         self._iterator: Iterator[dict[str, Any]] | None = None
         self._last: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None  # until the next batch: datasets forgets a state that it was given
 
     def __next__(self) -> dict[str, Any]:
         """The next batch.
@@ -48,7 +49,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             self._start_pass()
             batch = next(self._iterator, None)
         self.taken += 1
-        self._last = batch
+        self._last, self._loaded = batch, None
         return batch
 
     def _start_pass(self) -> None:
@@ -59,6 +60,8 @@ class BatchStream(Iterator[dict[str, Any]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: right after the batch given last."""
+        if self._loaded is not None:
+            return self._loaded
         own, last = None, None
         if isinstance(self.batches, IterableDataset):
             own = self.batches.state_dict()
@@ -74,7 +77,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.
             CheckpointError: the batches end before that place, or are drawn in another order.
         """
-        self.pass_number, self.taken = state["pass"], state["taken"]
+        self.pass_number, self.taken, self._loaded = state["pass"], state["taken"], state
         torch.set_rng_state(state["generator"])
         if isinstance(self.batches, IterableDataset):
             self.batches.load_state_dict(state["batches"])

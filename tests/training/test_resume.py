@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hrm_hf.training.batch_stream import BatchStream
 from hrm_hf.training.best_score import BestScore
 from hrm_hf.training.run_folder import choose_run_dir
 from hrm_hf.training.states import open_state
+from hrm_hf.training.stop_requests import StoppedBySignal
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def puzzles(tmp_path_factory) -> Path:
     return folder
 
 
-def trainer_in(run: Path, puzzles: Path, resume: str = "never", **changes) -> HrmTrainer:
+def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, **changes) -> HrmTrainer:
     """Passes of 3 batches, a log line every 2 steps, an average and two accumulation parts."""
     settings = {
         "output_dir": str(run),
@@ -80,7 +82,7 @@ def trainer_in(run: Path, puzzles: Path, resume: str = "never", **changes) -> Hr
     args = arguments(**settings | changes, resume=resume)
     batches = training_batches(puzzles, args.global_batch_size, seed=3, epochs_per_pass=2)
     facts = {"train": "a checksum"}
-    return HrmTrainer(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
+    return trainer_class(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,41 @@ def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path,
     assert_same_run(run, unbroken, 9)
     assert scores == open_state(unbroken / "state-00000009").json("state")["scores"]
     assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().err
+
+
+class Interrupted(HrmTrainer):
+    """Gets Ctrl-C in the second segment of the evaluation of one step."""
+
+    at = 3
+
+    def evaluate(self, halt=False):
+        segments = iter(range(100))
+
+        def segment(*_):
+            if self.step == self.at and next(segments) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        hook = self.model.model.register_forward_hook(segment)
+        try:
+            return super().evaluate(halt)
+        finally:
+            hook.remove()
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_an_evaluation_that_a_signal_broke_off_is_done_when_the_run_goes_on(unbroken, puzzles, tmp_path, step, capsys):
+    run = tmp_path / "run"
+    trainer = trainer_in(run, puzzles, trainer_class=Interrupted, save_steps=3)
+    trainer.at = step
+    with pytest.raises(StoppedBySignal):
+        trainer.train()
+    assert trainer.step == step and (run / f"checkpoint-{step}" / "model.safetensors").is_file()
+    assert f"stopped by SIGINT at step {step}. The last saved state is that of step {step}" in capsys.readouterr().err
+    assert [line["step"] for line in log_of(run) if "eval/accuracy" in line] == list(range(3, step, 3))
+    del trainer
+    trainer_in(run, puzzles, "auto", save_steps=3).train()
+    assert_same_run(run, unbroken, 9)
+    assert (run / "checkpoint-3").is_dir() and "only its export is made again" not in capsys.readouterr().err
 
 
 def test_the_first_state_that_is_whole_is_taken(unbroken, puzzles, tmp_path, capsys):
