@@ -7,7 +7,8 @@ Trained is examples/train_sudoku.py with a small recipe: an average of the weigh
 other steps than the states, and passes over the puzzles that end. A third of the kills aim at a save, some at an
 export, some at the start (the puzzles of a new run are made there), the others fall anywhere. After each one the same
 command goes on with --resume auto. Where a run ends before its kill comes, the remaining kills go to another run with
-another seed. With two processes one of them or both are killed; a survivor must end by itself, see --patience.
+another seed. With two processes one of them or both are killed; a survivor gets SIGTERM then, as launchers send it,
+and must end, see --patience.
 
 Compared with the unbroken run, bit for bit: the weights of all exports, metrics.jsonl without "seconds", and the
 saved states that are left, the last one among them, with slots, moments, average, generators and the sampler's place,
@@ -365,6 +366,8 @@ def wait_and_kill(
         for rank in victims:
             if rank not in ended:
                 ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
+        for rank in running.keys() - ended.keys():
+            os.kill(running[rank], signal.SIGTERM)
     killed = -signal.SIGKILL in ended.values()
     survivors, at, stuck = len(running) - len(ended), time.monotonic(), 0
     limit = patience if killed else ATTEMPT_LIMIT

@@ -121,12 +121,12 @@ def run_training(
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.name))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
-    broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
-    args.output_dir = run_dir[0]
     trainers: list[HrmTrainer] = []  # none before the first step
     with naming_lost_processes(
         accelerator, lambda: trainers[0].where() if trainers else "before the first step, nothing was lost"
     ):
+        broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
+        args.output_dir = run_dir[0]
         _run(task, data_args, model_args, args, accelerator, trainer_class, trainers)
     accelerator.end_training()
     if args.push_to_hub is not None:

@@ -6,8 +6,9 @@ torchrun does. What is left to do here is to say so in words, and how to go on.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,9 @@ from .arguments import HrmTrainingArguments
 # Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
 # the others may wait for hours while the main process makes data, and notices at once a process that has ended.
 _group: torch.distributed.ProcessGroup | None = None
+_alive: socket.socket | None = None  # the main process's: nobody answers, but it takes connections while that lives
+_main_port = 0
+SECONDS_TO_FAIL = 2.0  # until the main process has failed too, where all make the same error
 
 
 def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
@@ -111,40 +115,68 @@ def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
 def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) -> Iterator[None]:
     """Context in which the failure of a collective operation is put into words: another process has ended.
 
-    All processes enter it, at the same point. Inside another such context, and with one process, it does nothing.
+    All processes enter it, at the same point. With one process it does nothing.
 
     Args:
         where: says how far the run is and how to go on, "at step 1200. ...".
     Raises:
         ProcessLostError: another process has ended; one line on stderr of one process has said so.
     """
-    global _group
-    if accelerator.num_processes == 1 or _group is not None:
+    if accelerator.num_processes == 1:
         yield
         return
-    _group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
-    with socket.create_server(("", 0)) if accelerator.is_main_process else socket.socket() as alive:
-        port = [alive.getsockname()[1]]
-        broadcast_object_list(port)
-        try:
-            yield
-            torch.distributed.destroy_process_group(_group)
-        except RuntimeError as error:
-            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
-                raise
-            words = f"another process of the run was killed or has failed {where()}"
-            if accelerator.is_main_process or accelerator.process_index == 1 and not _listens(port[0]):
-                with suppress(OSError):
-                    os.write(2, f"\nerror: {words}\n".encode())
-            raise ProcessLostError(words) from error
-        finally:
-            _group = None
-
-
-def _listens(port: int) -> bool:
-    """Whether the main process is still there."""
     try:
-        socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), port), timeout=5).close()
+        with nullcontext() if _group is not None else _own_group(accelerator):
+            yield
+    except RuntimeError as error:
+        if not _speaks_of_another(error):
+            raise
+        words = f"another process of the run was killed or has failed {where()}"
+        if accelerator.is_main_process or accelerator.process_index == 1 and not _main_process_lives():
+            _tell(words)
+        raise ProcessLostError(words) from error
+
+
+@contextmanager
+def _own_group(accelerator: Accelerator) -> Iterator[None]:
+    global _group, _alive, _main_port
+    port = [0]
+    if accelerator.is_main_process:
+        _alive = socket.create_server(("", 0))
+        port = [_alive.getsockname()[1]]
+    broadcast_object_list(port)
+    _main_port = port[0]
+    _group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
+    try:
+        yield
+        torch.distributed.destroy_process_group(_group)
+    except Exception as error:
+        if accelerator.is_main_process and not _speaks_of_another(error):
+            _alive.close()  # the command says what it was
+        elif isinstance(error, HrmError | OSError) and not isinstance(error, ProcessLostError):
+            time.sleep(SECONDS_TO_FAIL)
+            if _main_process_lives():  # it has not failed in the same way
+                _tell(f"process {accelerator.process_index}: {error}")
+        raise
+    finally:
+        _group = None
+
+
+def _speaks_of_another(error: Exception) -> bool:
+    """Whether this is what gloo, NCCL or their store raise where another process has ended."""
+    return isinstance(error, torch.distributed.DistError | ProcessLostError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
+def _tell(words: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"\nerror: {words}\n".encode())
+
+
+def _main_process_lives() -> bool:
+    try:
+        socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), _main_port), timeout=5).close()
     except OSError:
         return False
     return True

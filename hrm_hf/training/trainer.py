@@ -171,6 +171,8 @@ class HrmTrainer(TrainingSteps):
                 words = f"{error}. Nothing of it was saved. {self._how_to_go_on()}; a lower learning_rate than "
                 words += f"{args.learning_rate} may help"
                 raise NonFiniteError(words) from error
+            finally:
+                self.stop = None
             seconds = time.monotonic() - started
             if self.num_states and self.step > before:
                 logger.info(
@@ -223,7 +225,8 @@ class HrmTrainer(TrainingSteps):
         # The order within a step matters. The log line comes first: it waits for the device and finds NaN. Then the
         # evaluation, which may export the best weights, and the export. The state comes last, so that a run that goes
         # on there repeats none of them, but for what a signal has broken off: that is in the state as still due.
-        with self._progress_bar() as bar, StopRequests(self.accelerator, self.where) as self.stop:
+        stop, lost = StopRequests(self.accelerator, self.where), naming_lost_processes(self.accelerator, self.where)
+        with self._progress_bar() as bar, stop as self.stop, lost:
             while True:
                 try:
                     if self.control.should_log:

@@ -21,7 +21,8 @@ RUNS = {  # NAME:PROCESSES:LAUNCHED:FAULT:VICTIM
     "joining": "joining:2:0:joining:1",
     "export": "export:2:0:export:0",
     "broadcast": "broadcast:2:0:broadcast:0",
-    "data": "data:2:0:data:0",
+    "data of 0": "data of 0:2:0:data:0",
+    "data of 1": "data of 1:2:0:data:1",
     "data of all": "data of all:2:0:data of all:0",
     "launched": "launched:2:1:table:1",
     "launched evaluation": "launched evaluation:2:1:evaluation:0",
@@ -62,10 +63,13 @@ def test_a_killed_process_ends_the_others(runs, name):
 
 
 def test_an_error_of_one_process_ends_the_others(runs):
-    assert ended(runs / "data") == {"0": 2, "1": 2}
-    assert errors(runs / "data", 0) == ["error: row 17 of this file is bad"]
-    (line,) = errors(runs / "data", 1)
-    assert line.startswith("error: another process of the run was killed or has failed at step 2")
+    for victim, other in ((0, 1), (1, 0)):
+        run = runs / f"data of {victim}"
+        assert ended(run) == {"0": 2, "1": 2}
+        who = "process 1: " if victim == 1 else ""
+        assert errors(run, victim) == [f"error: {who}row 17 of this file is bad"]
+        (line,) = errors(run, other)
+        assert line.startswith("error: another process of the run was killed or has failed at step 2. The last saved")
 
 
 def test_an_error_of_all_processes_is_said_once(runs):
