@@ -40,7 +40,7 @@ from pathlib import Path
 
 from hrm_hf.commands import training_run
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.states import open_state
+from hrm_hf.training.states import check_state, read_json_tree
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 train_sudoku = importlib.import_module("train_sudoku")
@@ -458,17 +458,21 @@ def compare(run: Path, other: Path) -> tuple[int, list[str]]:
 
 def compare_states(path: Path, other: Path) -> list[str]:
     """What is different in two saved states, every byte of which is checked against its manifest as well."""
-    ours, theirs = open_state(path), open_state(other)
-    if ours.records.keys() != theirs.records.keys():
-        return [f"the files are {sorted(ours.records)}, not {sorted(theirs.records)}"]
+    for state in (path, other):
+        check_state(state)
+    ours, theirs = ({file.name: file for file in state.iterdir()} for state in (path, other))
+    if ours.keys() != theirs.keys():
+        return [f"the files are {sorted(ours)}, not {sorted(theirs)}"]
     found = [
         f"the tensors of {name}"
-        for name in ours.records
-        if name.endswith(".safetensors") and ours.records[name].sha256 != theirs.records[name].sha256
+        for name in ours
+        if name.endswith(".safetensors") and ours[name].read_bytes() != theirs[name].read_bytes()
     ]
-    for name in (name.removesuffix(".json") for name in ours.records if name.endswith(".json")):
+    for name in (name.removesuffix(".safetensors") for name in ours if name.endswith(".safetensors")):
         # the log is compared as metrics.jsonl; as text, for NaN is equal to NaN then
-        a, b = ({**state.json(name), "elapsed_seconds": 0, "run_id": "", "log": []} for state in (ours, theirs))
+        a, b = (
+            {**read_json_tree(state, name), "elapsed_seconds": 0, "run_id": "", "log": []} for state in (path, other)
+        )
         a, b = ({key: json.dumps(value) for key, value in tree.items()} for tree in (a, b))
         found += [f"{key} of {name}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     return found

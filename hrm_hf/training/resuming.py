@@ -19,13 +19,14 @@ from .processes import on_main_process
 from .run_folder import choose_run_dir
 from .states import (
     FileRecord,
-    SavedState,
+    check_state,
     drop_partial,
     is_state_name,
     newest_state,
-    open_state,
     partial_folder,
     prune_states,
+    read_json_tree,
+    read_tree,
     seal_state,
     start_state,
     state_name,
@@ -85,10 +86,8 @@ def save_state(
     return run_dir / state_name(step)
 
 
-def find_state(
-    accelerator: Accelerator, run_dir: Path, resume: str, facts: dict[str, Any], keep: int
-) -> SavedState | None:
-    """The state that `resume` asks for, the same on every process; None where the run has yet to start.
+def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict[str, Any], keep: int) -> Path | None:
+    """The folder of the state that `resume` asks for, the same on every process; None where the run has yet to start.
 
     The main process chooses and checks it, says which one and why, and moves newer ones out of the way.
 
@@ -100,7 +99,7 @@ def find_state(
         ArgumentError: facts differ from those of the state.
     """
 
-    def choose() -> SavedState | None:
+    def choose() -> Path | None:
         choose_run_dir(resume, str(run_dir), "")  # refuses another folder's states
         if resume == "auto" or not is_state_name(Path(resume).name):
             state, passed_over = newest_state(run_dir)
@@ -113,14 +112,15 @@ def find_state(
                 return None
             why = "the newest one" if not passed_over else "the newest that is whole"
         else:
+            state, why = Path(resume), "as asked for"
             try:
-                state, why = open_state(Path(resume)), "as asked for"
+                check_state(state)
             except CheckpointError as error:
                 raise CheckpointError(f"{error}. --resume {run_dir} takes the newest state that is whole") from error
-        shared = state.json(SHARED)
-        _check_facts(state.path, shared["facts"], facts)
+        shared = read_json_tree(state, SHARED)
+        _check_facts(state, shared["facts"], facts)
         _clear_away(run_dir, state, keep, shared["best"]["step"])
-        logger.info(f"going on from {state.path} ({why}), step {state.step}")
+        logger.info(f"going on from {state} ({why}), step {shared['step']}")
         return state
 
     chosen = [on_main_process(accelerator, choose)]
@@ -128,13 +128,13 @@ def find_state(
     return chosen[0]
 
 
-def _clear_away(run_dir: Path, state: SavedState, keep: int, best_step: int | None) -> None:
+def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
     """Renames states that are newer than the one the run goes on from, damaged or not wanted, so that no later save
     takes them for the newest, and removes what a broken save has left.
     """
     drop_partial(run_dir)
     for newer in sorted(run_dir.glob("state-*")):
-        if newer.name > state.path.name:
+        if newer.name > state.name:
             names = (f"left-{newer.name}{suffix}" for suffix in chain([""], (f"-{i}" for i in count(2))))
             left = next(path for path in map(newer.with_name, names) if not path.exists())
             logger.warning(f"{newer.name} is newer and kept as {left.name}")
@@ -155,7 +155,7 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
         )
 
 
-def own_tree(state: SavedState, rank: int, num_processes: int) -> dict[str, Any]:
+def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
     """What process `rank` of now `num_processes` goes on with.
 
     Where other processes saved, the slots, which are those of the global batch, are cut anew; the sums of the window
@@ -164,14 +164,14 @@ def own_tree(state: SavedState, rank: int, num_processes: int) -> dict[str, Any]
     Raises:
         CheckpointError: the processes that saved stand at different places of their batches.
     """
-    saved = state.json(SHARED)["num_processes"]
+    saved = read_json_tree(state, SHARED)["num_processes"]
     if saved == num_processes:
-        return state.tree(_process_name(rank, saved))
-    trees = [state.tree(_process_name(each, saved)) for each in range(saved)]
+        return read_tree(state, _process_name(rank, saved))
+    trees = [read_tree(state, _process_name(each, saved)) for each in range(saved)]
     places = [{**tree["batches"], "generator": None} for tree in trees]
     if any(place != places[0] for place in places):
         raise CheckpointError(
-            f"{state.path}: its {saved} processes stand at different places of their batches; only as many can go on"
+            f"{state}: its {saved} processes stand at different places of their batches; only as many can go on"
         )
     slots, sums = ([tree[name] for tree in trees] for name in ("slots", "window"))
     rows = {name: torch.cat([part[name] for part in slots]).chunk(num_processes)[rank] for name in slots[0]}

@@ -1,13 +1,11 @@
 """The saved states of a run on the disk: a torn save is never taken for a state, a damaged state never read.
 
 A state is a folder `state-<step, 8 digits>` of trees. A tree is nested dicts: its tensors lie in NAME.safetensors, all
-else in NAME.json. manifest.json lists the files with size and sha256 and carries a checksum of its own. Until the last
-file is on the disk the folder is called `.state-<step>.partial`; one rename makes it a state. What the trees mean is
-not known here.
-
-A save, of which the main process does all but the writing of trees:
+else in NAME.json. manifest.json lists the files with size and sha256. Until the last file is on the disk the folder is
+called `.state-<step>.partial`; one rename makes it a state. What the trees mean is not known here.
 
     start_state -> write_tree, in any process -> seal_state -> prune_states
+    newest_state or check_state -> read_tree, in any process
 """
 
 import hashlib
@@ -17,7 +15,6 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from ..files import parse_json, read_json, sync
+from ..files import read_json, sync
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.shown_value import one_line
 
@@ -33,6 +30,7 @@ FORMAT = "hrm_hf training state"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 MAX_STEP = 99_999_999
+MAX_TREE_BYTES = 2**30  # of a tree's JSON, which holds the log of the whole run
 SEPARATOR = "|"  # of the keys that lead to a tensor
 
 STATE_NAME = re.compile(r"state-([0-9]{8})", re.ASCII)
@@ -115,7 +113,7 @@ def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
     files = sorted(records)
     _check_listing(partial, files)
     body = {"format": FORMAT, "version": FORMAT_VERSION, "step": step, "files": [file._asdict() for file in files]}
-    (partial / MANIFEST).write_bytes(_with_checksum(body))
+    (partial / MANIFEST).write_text(_manifest_text(body), encoding="utf-8")
     sync(partial / MANIFEST)
     sync(partial)
     state = run_dir / state_name(step)
@@ -154,54 +152,29 @@ def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
 # reading
 
 
-@dataclass(frozen=True)
-class SavedState:
-    """A state that `open_state` found whole; only made there. Each file is checked once more as it is read.
+def read_json_tree(state: Path, name: str) -> dict[str, Any]:
+    """The tree of this name without its tensors. Raises CheckpointError as `read_tree` does."""
+    return read_json(state / f"{name}.json", CheckpointError, max_bytes=MAX_TREE_BYTES)
 
-    It can be sent to the other processes of the run, which then read only what they need.
+
+def read_tree(state: Path, name: str) -> dict[str, Any]:
+    """What `write_tree` wrote under this name into a state that was checked, tensors on the CPU.
+
+    Raises:
+        CheckpointError: there is no such tree, or the files hold something else.
     """
-
-    path: Path
-    step: int
-    records: dict[str, FileRecord]
-
-    def json(self, name: str) -> dict[str, Any]:
-        """The tree of this name without its tensors. Raises CheckpointError as `tree` does."""
-        return parse_json(self._read(f"{name}.json"), self.path / f"{name}.json", CheckpointError)
-
-    def tree(self, name: str) -> dict[str, Any]:
-        """What `write_tree` wrote under this name, tensors on the CPU. Needs twice the size of the file.
-
-        Raises:
-            CheckpointError: no such tree, files that have changed since the state was opened, or that are no tree.
-        """
-        tree, file = self.json(name), f"{name}.safetensors"
-        try:
-            for place, tensor in load(self._read(file)).items():
-                *way, last = place.split(SEPARATOR)
-                inner = tree
-                for key in way:
-                    inner = inner.setdefault(key, {})
-                inner[last] = tensor
-        except CheckpointError:
-            raise
-        # all but the first: heads that safetensors lets pass, but torch cannot make tensors of
-        except (SafetensorError, LookupError, TypeError, RuntimeError, ValueError, AssertionError) as error:
-            raise CheckpointError(f"{self.path / file} is no safetensors file: {one_line(error)}") from error
-        return tree
-
-    def _read(self, name: str) -> bytes:
-        if name not in self.records:
-            raise CheckpointError(f"{self.path} has no file {name!r}; it has {', '.join(sorted(self.records))}")
-        path, record = self.path / name, self.records[name]
-        try:
-            _plain_file_size(path)
-            data = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
-        return data
+    tree, file = read_json_tree(state, name), state / f"{name}.safetensors"
+    try:
+        for place, tensor in load(file.read_bytes()).items():
+            *way, last = place.split(SEPARATOR)
+            inner = tree
+            for key in way:
+                inner = inner.setdefault(key, {})
+            inner[last] = tensor
+    # all but the first: heads that safetensors lets pass, but torch cannot make tensors of
+    except (SafetensorError, OSError, LookupError, TypeError, RuntimeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"{file} is no safetensors file: {one_line(error)}") from error
+    return tree
 
 
 def state_steps(run_dir: Path) -> list[int]:
@@ -215,35 +188,34 @@ def is_state_name(name: str) -> bool:
     return STATE_NAME.fullmatch(name) is not None
 
 
-def open_state(path: Path) -> SavedState:
-    """Opens a state after every byte of it was checked against its manifest.
+def check_state(state: Path) -> None:
+    """Checks every byte of a state against its manifest.
 
     Args:
-        path: the folder `state-<step>` itself, no link to it.
+        state: the folder `state-<step>` itself, no link to it.
     Raises:
         CheckpointError: naming the file and what is wrong with it.
     """
-    named = STATE_NAME.fullmatch(Path(os.path.abspath(path)).name)
+    named = STATE_NAME.fullmatch(Path(os.path.abspath(state)).name)
     if named is None:
-        raise CheckpointError(f"{path} is no saved state: such a folder is called state- and 8 digits")
+        raise CheckpointError(f"{state} is no saved state: such a folder is called state- and 8 digits")
     try:
-        if not os.path.lexists(path):
-            raise CheckpointError(f"there is no saved state {path}")
-        if path.is_symlink() or not path.is_dir():
-            raise CheckpointError(f"{path} is a link or a file; a saved state is a folder")
-        step, files = _read_manifest(path / MANIFEST)
+        if not os.path.lexists(state):
+            raise CheckpointError(f"there is no saved state {state}")
+        if state.is_symlink() or not state.is_dir():
+            raise CheckpointError(f"{state} is a link or a file; a saved state is a folder")
+        step, files = _read_manifest(state / MANIFEST)
         if step != int(named[1]):
-            raise CheckpointError(f"{path / MANIFEST} is of step {str(step)[:20]}, not of its folder's")
-        _check_listing(path, files, MANIFEST)
+            raise CheckpointError(f"{state / MANIFEST} is of step {str(step)[:20]}, not of its folder's")
+        _check_listing(state, files, MANIFEST)
         for record in files:
-            if _sha256(path / record.name) != record.sha256:
-                raise CheckpointError(f"{path / record.name} is damaged: its sha256 is not the one in {MANIFEST}")
+            if _sha256(state / record.name) != record.sha256:
+                raise CheckpointError(f"{state / record.name} is damaged: its sha256 is not the one in {MANIFEST}")
     except OSError as error:
-        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror}") from error
-    return SavedState(path, step, {record.name: record for record in files})
+        raise CheckpointError(f"{error.filename or state} cannot be read: {error.strerror}") from error
 
 
-def newest_state(run_dir: Path) -> tuple[SavedState | None, list[str]]:
+def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest state that is whole. A state whose replacement was broken off gets its name back first.
 
     Returns:
@@ -258,7 +230,8 @@ def newest_state(run_dir: Path) -> tuple[SavedState | None, list[str]]:
     damages = []
     for step in state_steps(run_dir):
         try:
-            return open_state(run_dir / state_name(step)), damages
+            check_state(run_dir / state_name(step))
+            return run_dir / state_name(step), damages
         except CheckpointError as error:
             damages.append(str(error))
     if damages:
@@ -351,31 +324,27 @@ def _check_listing(folder: Path, files: list[FileRecord], *others: str) -> None:
 # the manifest
 
 
-def _with_checksum(body: dict[str, Any]) -> bytes:
+def _manifest_text(body: dict[str, Any]) -> str:
     """A manifest as it is written, the only way that is accepted: any other byte, even a blank, shows."""
-    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return (json.dumps({**body, "sha256": checksum}) + "\n").encode()
+    return json.dumps(body) + "\n"
 
 
 def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
     """Step and files of a manifest; the files' names are left to `_check_listing`."""
     _plain_file_size(path)
     body = read_json(path, CheckpointError)
-    body.pop("sha256", None)
     try:
-        is_sound = _with_checksum(body) == path.read_bytes()
-    except RecursionError:  # reading and writing need not bear the same depth
-        is_sound = False
-    if not is_sound:
-        raise CheckpointError(f"{path} is damaged: its own checksum does not fit it")
-    if body.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
-    if body.get("version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}: go "
-            "on with the hrm_hf that saved it, or start a new run"
-        )
-    try:
-        return int(body["step"]), [FileRecord(**file) for file in body["files"]]
-    except (LookupError, TypeError, ValueError) as error:
+        is_sound = _manifest_text(body).encode() == path.read_bytes()
+        if body.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
+        if body.get("version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}: "
+                "go on with the hrm_hf that saved it, or start a new run"
+            )
+        step, files = body["step"], [FileRecord(**file) for file in body["files"]]
+    except (RecursionError, LookupError, TypeError) as error:  # reading and writing need not bear the same depth
         raise CheckpointError(f"{path} is damaged: {one_line(error)}") from error
+    if not is_sound or body.keys() != {"format", "version", "step", "files"} or type(step) is not int:
+        raise CheckpointError(f"{path} is damaged: it is not as it was written")
+    return step, files

@@ -31,7 +31,7 @@ from .best_score import BestScore
 from .processes import check_accelerator, make_accelerator, naming_lost_processes, on_main_process
 from .resuming import SHARED, find_state, own_tree, save_state
 from .run_folder import RunFolder
-from .states import SavedState, state_steps
+from .states import read_tree, state_steps
 from .step_metrics import MetricsWindow, means
 from .steps import TrainingSteps
 from .stop_requests import StoppedBySignal, StopRequests
@@ -211,7 +211,7 @@ class HrmTrainer(TrainingSteps):
             try:
                 self._load(state)
             except (LookupError, TypeError, RuntimeError) as error:
-                raise CheckpointError(f"{state.path} does not fit this run: {error}") from error
+                raise CheckpointError(f"{state} does not fit this run: {error}") from error
             self._went_on = True
         return self._went_on
 
@@ -440,9 +440,9 @@ class HrmTrainer(TrainingSteps):
             "due": {"evaluate": self.control.should_evaluate, "export": self.should_export},
         }
 
-    def _load(self, state: SavedState) -> None:
+    def _load(self, state: Path) -> None:
         """Puts a state into this trainer; the processes may be others than those that saved it."""
-        shared = state.tree(SHARED)
+        shared = read_tree(state, SHARED)
         own = own_tree(state, self.accelerator.process_index, self.accelerator.num_processes)
         for name, part in self._shared_parts().items():
             part.load_state_dict(shared[name])

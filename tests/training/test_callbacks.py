@@ -7,7 +7,7 @@ from training_parts import Rows, arguments, batch
 from transformers import TrainerCallback
 
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.states import open_state
+from hrm_hf.training.states import check_state
 
 EVENTS = ("on_train_begin", "on_step_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_train_end")
 
@@ -92,7 +92,8 @@ class Stopping(TrainerCallback):
 def test_a_callback_stops_the_run_and_it_is_saved(tmp_path):
     trainer = trainer_in(tmp_path / "run", [Stopping()], max_steps=9, eval_steps=9, save_steps=9, state_minutes=0)
     trainer.train()
-    assert trainer.step == 2 and open_state(tmp_path / "run" / "state-00000002").step == 2
+    check_state(tmp_path / "run" / "state-00000002")
+    assert trainer.step == 2
     assert (tmp_path / "run" / "checkpoint-final" / "model.safetensors").is_file()
     again = trainer_in(tmp_path / "run", [], max_steps=9, eval_steps=9, save_steps=9, resume="auto")
     again.train()

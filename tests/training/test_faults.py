@@ -23,7 +23,7 @@ from hrm_hf import ArgumentError, HrmForPuzzleSolving
 from hrm_hf.hrm.errors import NonFiniteError
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator
 from hrm_hf.training.resuming import save_state
-from hrm_hf.training.states import newest_state, open_state
+from hrm_hf.training.states import newest_state, read_tree
 from hrm_hf.training.stop_requests import StoppedBySignal
 from hrm_hf.training.trackers import Trackers
 
@@ -104,8 +104,8 @@ def test_nan_stops_the_run_before_it_is_saved(tmp_path, spoil, message, capsys):
     )
     assert not list((tmp_path / "run").glob("checkpoint-*"))
     state, passed_over = newest_state(tmp_path / "run")
-    assert state.step == 3 and passed_over == []
-    assert all(tensor.isfinite().all() for tensor in state.tree("state")["model"].values())
+    assert state.name == "state-00000003" and passed_over == []
+    assert all(tensor.isfinite().all() for tensor in read_tree(state, "state")["model"].values())
 
 
 def test_a_rate_that_is_too_high_is_named(tmp_path):
@@ -123,7 +123,7 @@ def test_on_other_devices_the_first_bad_step_is_found_when_something_is_saved(tm
     with pytest.raises(NonFiniteError, match="step 4: a loss or gradient is NaN or infinite; weights with it since: "):
         trainer.train()
     assert not list((tmp_path / "run").glob("checkpoint-*"))
-    assert newest_state(tmp_path / "run")[0].step == 3
+    assert newest_state(tmp_path / "run")[0].name == "state-00000003"
 
 
 def test_a_full_disk_is_reported_and_the_run_goes_on(tmp_path, capfd, monkeypatch):
@@ -211,7 +211,7 @@ def test_a_reader_that_is_gone_ends_no_run(tmp_path, monkeypatch):
         monkeypatch.undo()
         with contextlib.suppress(BrokenPipeError):
             gone.close()
-    assert stopped.value.exit_code == 129 and newest_state(tmp_path / "run")[0].step == 2
+    assert stopped.value.exit_code == 129 and newest_state(tmp_path / "run")[0].name == "state-00000002"
 
 
 def test_log_lines_that_find_no_room_are_written_later(tmp_path):
@@ -257,7 +257,7 @@ def test_a_folder_that_becomes_read_only_stops_nothing_but_the_last_export(tmp_p
     run.chmod(0o755)
     said = capfd.readouterr().err
     assert "the state of step 3 could not be saved" in said and "checkpoint-3 could not be written" in said
-    assert open_state(run / "state-00000002").step == 2
+    assert newest_state(run)[0].name == "state-00000002"
 
 
 def test_a_read_only_folder_is_refused_before_the_first_step(tmp_path):

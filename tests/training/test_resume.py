@@ -23,7 +23,7 @@ from hrm_hf.training import HrmTrainer, RunFolder
 from hrm_hf.training.batch_stream import BatchStream
 from hrm_hf.training.best_score import BestScore
 from hrm_hf.training.run_folder import choose_run_dir
-from hrm_hf.training.states import open_state
+from hrm_hf.training.states import check_state, read_json_tree, read_tree
 from hrm_hf.training.stop_requests import StoppedBySignal
 
 
@@ -42,13 +42,13 @@ def contents(run: Path) -> set[str]:
 def assert_same_run(run: Path, other: Path, step: int) -> None:
     """Log, exported weights and every tensor and number of the last state are equal, but for the clocks."""
     assert log_of(run) == log_of(other)
-    ours, theirs = (open_state(folder / f"state-{step:08d}") for folder in (run, other))
-    assert ours.records.keys() == theirs.records.keys()
-    for name in ours.records:
-        if name.endswith(".safetensors"):
-            assert ours.records[name] == theirs.records[name]
+    ours, theirs = (folder / f"state-{step:08d}" for folder in (run, other))
+    for state in (ours, theirs):
+        check_state(state)
+    assert contents(ours) == contents(theirs)
     for name in ("state", "process-00000-of-00001"):
-        a, b = (without_clocks(state.json(name)) for state in (ours, theirs))
+        assert (ours / f"{name}.safetensors").read_bytes() == (theirs / f"{name}.safetensors").read_bytes()
+        a, b = (without_clocks(read_json_tree(state, name)) for state in (ours, theirs))
         a.pop("run_id", None), b.pop("run_id", None)
         assert a == b
     a, b = (load_file(folder / "checkpoint-final" / "model.safetensors") for folder in (run, other))
@@ -98,7 +98,7 @@ def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path,
     run = broken_at(unbroken, step, tmp_path / "run")
     scores = trainer_in(run, puzzles, "auto").train()
     assert_same_run(run, unbroken, 9)
-    assert scores == open_state(unbroken / "state-00000009").json("state")["scores"]
+    assert scores == read_json_tree(unbroken / "state-00000009", "state")["scores"]
     assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().err
 
 
@@ -190,9 +190,9 @@ def test_what_changes_no_result_may_differ(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 4, tmp_path / "run")
     trainer = trainer_in(run, puzzles, "auto", gradient_accumulation_steps=1, logging_steps=3, eval_steps=None)
     trainer.train()
-    ours, theirs = (open_state(folder / "state-00000009") for folder in (run, unbroken))
-    for name, tensor in theirs.tree("state")["model"].items():
-        assert torch.allclose(ours.tree("state")["model"][name], tensor, rtol=0, atol=1e-5)
+    ours, theirs = (read_tree(folder / "state-00000009", "state")["model"] for folder in (run, unbroken))
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_a_constant_rate_may_go_on_longer(puzzles, tmp_path):
@@ -235,7 +235,7 @@ def test_the_newest_states_and_the_best_are_kept(puzzles, tmp_path):
     Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows()).train()
     assert {path.name for path in (tmp_path / "run").glob("state-*")} == {f"state-0000000{n}" for n in (3, 8, 9)}
     best = load_file(tmp_path / "run" / "checkpoint-best" / "model.safetensors")
-    at_3 = open_state(tmp_path / "run" / "state-00000003").tree("state")["model"]
+    at_3 = read_tree(tmp_path / "run" / "state-00000003", "state")["model"]
     assert all(torch.equal(best[name], at_3[name]) for name in best)
 
 
@@ -375,7 +375,7 @@ def test_what_a_broken_save_left_is_cleared_away(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 9, tmp_path / "run")
     (run / "state-00000001").rename(run / ".state-00000001.partial")
     trainer_in(run, puzzles, "auto", state_limit=2).train()
-    best = open_state(run / "state-00000009").json("state")["best"]["step"]
+    best = read_json_tree(run / "state-00000009", "state")["best"]["step"]
     kept = {f"state-{step:08d}" for step in (8, 9, best)}
     assert contents(run) == kept | {"metrics.jsonl", "checkpoint-final"}
 
@@ -402,7 +402,7 @@ def test_a_best_score_whose_weights_could_not_be_exported_is_not_the_best(tmp_pa
     assert trainer.train() == {"eval/accuracy": 0.25}
     assert "no room\n" in capsys.readouterr().err
     final = load_file(tmp_path / "run" / "checkpoint-final" / "model.safetensors")
-    at_2 = open_state(tmp_path / "run" / "state-00000002").tree("state")["model"]
+    at_2 = read_tree(tmp_path / "run" / "state-00000002", "state")["model"]
     assert all(torch.equal(final[name], at_2[name]) for name in final)
 
 

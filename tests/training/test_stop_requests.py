@@ -13,7 +13,7 @@ import pytest
 from paths import FIXTURES, ROOT
 
 from hrm_hf.commands.training_run import run_as_command
-from hrm_hf.training.states import open_state
+from hrm_hf.training.states import read_json_tree
 from hrm_hf.training.stop_requests import StoppedBySignal, StopRequests
 
 ALONE = SimpleNamespace(num_processes=1, is_main_process=True)
@@ -136,7 +136,7 @@ def test_a_signal_to_one_process_breaks_off_the_evaluation_of_all(runs):
     assert (run / "0.step").read_text() == (run / "1.step").read_text() == "2"
     assert "SIGTERM at another process: saving" in said(run)
     assert "stopped by SIGTERM at step 2. The last saved state is that of step 2: to go on there" in said(run)
-    shared = open_state(run / "run" / "state-00000002").json("state")
+    shared = read_json_tree(run / "run" / "state-00000002", "state")
     assert shared["due"] == {"evaluate": True, "export": False} and shared["scores"] == {}
 
 
