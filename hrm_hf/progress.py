@@ -61,7 +61,8 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def show_messages() -> None:
-    """Commands call this first: messages of level INFO are shown as well, those of transformers are not."""
+    """Commands call this first: messages of level INFO are shown as well; transformers' own and its bars are not."""
+    transformers_logging.disable_progress_bar()
     logging.getLogger(_NAME).setLevel(logging.INFO)
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+from ..files import mend_folders, partial_folder
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..progress import get_logger
 from .processes import on_main_process
@@ -20,10 +21,8 @@ from .run_folder import choose_run_dir
 from .states import (
     FileRecord,
     check_state,
-    drop_partial,
     is_state_name,
     newest_state,
-    partial_folder,
     prune_states,
     read_json_tree,
     read_tree,
@@ -58,7 +57,7 @@ def save_state(
         ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
     """
     on_main_process(accelerator, lambda: start_state(run_dir, step))
-    folder, records, failure = partial_folder(run_dir, step), [], None
+    folder, records, failure = partial_folder(run_dir / state_name(step)), [], None
     try:
         records = write_tree(folder, _process_name(accelerator.process_index, accelerator.num_processes), own)
         if accelerator.is_main_process:
@@ -75,7 +74,7 @@ def save_state(
             except CheckpointError as error:  # what the processes wrote is not what the main one sees
                 failures = [OSError(str(error))]
         if failures:
-            drop_partial(run_dir)
+            mend_folders(run_dir)
             raise failures[0]
         try:
             prune_states(run_dir, keep, also=[best_step])
@@ -132,7 +131,7 @@ def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) ->
     """Renames states that are newer than the one the run goes on from, damaged or not wanted, so that no later save
     takes them for the newest, and removes what a broken save has left.
     """
-    drop_partial(run_dir)
+    mend_folders(run_dir)
     for newer in sorted(run_dir.glob("state-*")):
         if newer.name > state.name:
             names = (f"left-{newer.name}{suffix}" for suffix in chain([""], (f"-{i}" for i in count(2))))

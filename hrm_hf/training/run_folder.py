@@ -10,17 +10,14 @@ import shutil
 import sys
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
-from ..files import read_json, sync, write_whole
+from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, write_whole
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from .states import is_state_name, state_steps
@@ -96,14 +93,7 @@ class RunFolder:
             check_run_dir(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         weakref.finalize(self, os.close, _lock(self.path))
-        for partial in self.path.glob(".*.partial"):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
-        for replaced in self.path.glob(".checkpoint-*.replaced"):  # what was to replace it may not have come
-            folder = self.path / replaced.name.removeprefix(".").removesuffix(".replaced")
-            if folder.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(folder)
+        mend_folders(self.path)
         self.last_export: Path | None = None
         self._unwritten = ""  # log lines for which there was no room yet
 
@@ -166,18 +156,15 @@ class RunFolder:
         Raises:
             OSError: it could not be written; what was there stays.
         """
-        partial = self._partial(name)
         try:
-            with _no_progress_bars():
-                model.save_pretrained(partial)
+            partial = start_folder(self.path / name)
+            model.save_pretrained(partial)
             if processor is not None:
                 processor.save_pretrained(partial)
-        except Exception as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, SafetensorError | OSError):
-                raise OSError(f"{name} could not be written: {error}") from error
-            raise
-        return self._put(partial, name)
+            return self._put(name)
+        except (SafetensorError, OSError) as error:
+            remove(partial_folder(self.path / name))
+            raise OSError(f"{name} could not be written: {error}") from error
 
     def copy_export(self, source: str, name: str) -> Path:
         """Makes the checkpoint `name` a copy of the checkpoint `source`.
@@ -185,45 +172,17 @@ class RunFolder:
         Raises:
             OSError: it could not be written.
         """
-        partial = self._partial(name)
-        shutil.copytree(self.path / source, partial)
-        return self._put(partial, name)
+        shutil.copytree(self.path / source, start_folder(self.path / name), dirs_exist_ok=True)
+        return self._put(name)
 
     @property
     def _log_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def _partial(self, name: str) -> Path:
-        partial = self.path / f".{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        return partial
-
-    def _put(self, partial: Path, name: str) -> Path:
-        for file in partial.iterdir():
-            sync(file)
-        sync(partial)
-        folder = self.path / name
-        replaced = self.path / f".{name}.replaced"
-        shutil.rmtree(replaced, ignore_errors=True)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        sync(self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
-        self.last_export = folder
-        return folder
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Without the bars that transformers draws over the one of the training."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    def _put(self, name: str) -> Path:
+        finish_folder(self.path / name)
+        self.last_export = self.path / name
+        return self.last_export
 
 
 def _lock(folder: Path) -> int:

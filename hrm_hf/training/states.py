@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from ..files import read_json, sync
+from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, sync
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.shown_value import one_line
 
@@ -34,8 +33,6 @@ MAX_TREE_BYTES = 2**30  # of a tree's JSON, which holds the log of the whole run
 SEPARATOR = "|"  # of the keys that lead to a tensor
 
 STATE_NAME = re.compile(r"state-([0-9]{8})", re.ASCII)
-PARTIAL_NAME = re.compile(r"\.state-[0-9]{8}\.partial", re.ASCII)
-REPLACED_NAME = re.compile(r"\.(state-[0-9]{8})\.replaced", re.ASCII)
 FILE_NAME = re.compile(r"[a-z0-9_-]{1,80}\.(safetensors|json)", re.ASCII)
 
 
@@ -50,11 +47,6 @@ class FileRecord(NamedTuple):
 # saving
 
 
-def partial_folder(run_dir: Path, step: int) -> Path:
-    """Where the state of this step is put together; only the path."""
-    return run_dir / f".{state_name(step)}.partial"
-
-
 def start_state(run_dir: Path, step: int) -> Path:
     """Makes the empty folder that a state is put together in, and removes what broken saves have left.
 
@@ -62,10 +54,8 @@ def start_state(run_dir: Path, step: int) -> Path:
         ArgumentError: a step that is no whole number from 0 to 99,999,999.
         OSError: a folder cannot be made or removed.
     """
-    folder = partial_folder(run_dir, step)
-    drop_partial(run_dir)
-    folder.mkdir()
-    return folder
+    mend_folders(run_dir)
+    return start_folder(run_dir / state_name(step))
 
 
 def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord]:
@@ -96,10 +86,7 @@ def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord
 
 
 def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
-    """Makes a state of what `start_state` began, after all writers are done.
-
-    A state of the same step is replaced: the old one is moved aside, the new one takes its name. Should the run end
-    between the two, the next `newest_state`, `start_state` or `drop_partial` puts the old one back.
+    """Makes a state of what `start_state` began, after all writers are done; one of the same step is replaced.
 
     Args:
         records: what `write_tree` returned on all processes.
@@ -109,44 +96,24 @@ def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
         CheckpointError: the folder does not hold exactly these files; no state has changed.
         OSError: manifest or folder cannot be written; no state is lost.
     """
-    partial = partial_folder(run_dir, step)
-    files = sorted(records)
-    _check_listing(partial, files)
+    state, files = run_dir / state_name(step), sorted(records)
+    _check_listing(partial_folder(state), files)
     body = {"format": FORMAT, "version": FORMAT_VERSION, "step": step, "files": [file._asdict() for file in files]}
-    (partial / MANIFEST).write_text(_manifest_text(body), encoding="utf-8")
-    sync(partial / MANIFEST)
-    sync(partial)
-    state = run_dir / state_name(step)
-    aside = run_dir / f".{state.name}.replaced"
-    if os.path.lexists(state):
-        os.rename(state, aside)
-    os.rename(partial, state)
-    sync(run_dir)
-    if os.path.lexists(aside):
-        _remove(aside)
+    (partial_folder(state) / MANIFEST).write_text(_manifest_text(body), encoding="utf-8")
+    finish_folder(state)
     return state
-
-
-def drop_partial(run_dir: Path) -> None:
-    """Removes what broken saves have left; a state whose replacement was broken off gets its name back."""
-    _put_back(run_dir)
-    for path in sorted(run_dir.iterdir()):
-        if PARTIAL_NAME.fullmatch(path.name) or REPLACED_NAME.fullmatch(path.name):
-            _remove(path)
 
 
 def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
     """Removes all states but the newest `keep` and the steps in `also`; a damaged one counts like any other."""
-    doomed = [step for step in state_steps(run_dir)[keep:] if step not in also]
-    for step in doomed:  # a state half removed must not have the name of one
-        partial = partial_folder(run_dir, step)
-        if os.path.lexists(partial):
-            _remove(partial)
-        os.rename(run_dir / state_name(step), partial)
+    doomed = [run_dir / state_name(step) for step in state_steps(run_dir)[keep:] if step not in also]
+    for state in doomed:  # a state half removed must not have the name of one
+        remove(partial_folder(state))
+        os.rename(state, partial_folder(state))
     if doomed:
         sync(run_dir)
-    for step in doomed:
-        _remove(partial_folder(run_dir, step))
+    for state in doomed:
+        remove(partial_folder(state))
 
 
 # reading
@@ -216,17 +183,15 @@ def check_state(state: Path) -> None:
 
 
 def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest state that is whole. A state whose replacement was broken off gets its name back first.
+    """The newest state that is whole.
 
     Returns:
         The state, None where there are none, and a line for each newer one that was passed over, with the reason.
     Raises:
         CheckpointError: there are states, but none can be read; with all reasons.
-        OSError: the run's folder cannot be read, or a state not get its name back.
     """
     if not run_dir.is_dir():
         return None, []
-    _put_back(run_dir)
     damages = []
     for step in state_steps(run_dir):
         try:
@@ -247,20 +212,6 @@ def state_name(step: int) -> str:
     if type(step) is not int or not 0 <= step <= MAX_STEP:
         raise ArgumentError(f"{step!r} is no step of a saved state: whole numbers from 0 to {MAX_STEP:,}")
     return f"state-{step:08d}"
-
-
-def _put_back(run_dir: Path) -> None:
-    for path in sorted(run_dir.iterdir()):
-        match = REPLACED_NAME.fullmatch(path.name)
-        if match and not os.path.lexists(run_dir / match[1]):
-            os.rename(path, run_dir / match[1])
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _without_tensors(tree: Any, place: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> Any:

@@ -19,14 +19,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hrm_hf.files import mend_folders, partial_folder
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError
 from hrm_hf.training import states
 from hrm_hf.training.states import (
     FileRecord,
     check_state,
-    drop_partial,
     newest_state,
-    partial_folder,
     prune_states,
     read_json_tree,
     read_tree,
@@ -236,13 +235,13 @@ def test_where_no_state_is_there_is_none(tmp_path):
 
 
 def test_partial_folders_are_never_states(run_dir):
-    shutil.copytree(run_dir / "state-00000002", partial_folder(run_dir, 3))
+    shutil.copytree(run_dir / "state-00000002", partial_folder(run_dir / "state-00000003"))
     assert step_of(run_dir) == 2
     with pytest.raises(CheckpointError, match="is no saved state"):
-        check_state(partial_folder(run_dir, 3))
+        check_state(partial_folder(run_dir / "state-00000003"))
     start_state(run_dir, 4)
     assert names_in(run_dir) == [".state-00000004.partial", "state-00000001", "state-00000002"]
-    drop_partial(run_dir)
+    mend_folders(run_dir)
     assert names_in(run_dir) == ["state-00000001", "state-00000002"]
 
 
@@ -264,7 +263,7 @@ def test_a_state_of_the_same_step_is_replaced(run_dir):
     assert names_in(run_dir) == ["state-00000001", "state-00000002"]
 
 
-@pytest.mark.parametrize("recover", [newest_state, drop_partial, lambda run_dir: start_state(run_dir, 9)])
+@pytest.mark.parametrize("recover", [mend_folders, lambda run_dir: start_state(run_dir, 9)])
 def test_a_state_whose_replacement_was_broken_off_is_put_back(run_dir, recover):
     (run_dir / "state-00000002").rename(run_dir / ".state-00000002.replaced")
     recover(run_dir)
@@ -275,7 +274,7 @@ def test_the_newest_and_the_named_are_kept(tmp_path):
     for step in (3, 5, 10, 20, 100):
         save(tmp_path, step)
     (tmp_path / "state-00000004").symlink_to(tmp_path / "state-00000100")
-    shutil.copytree(tmp_path / "state-00000003", partial_folder(tmp_path, 5))
+    shutil.copytree(tmp_path / "state-00000003", partial_folder(tmp_path / "state-00000005"))
     (tmp_path / "checkpoint-final").mkdir()
     prune_states(tmp_path, keep=2, also=[3, 77])
     assert names_in(tmp_path) == ["checkpoint-final", "state-00000003", "state-00000020", "state-00000100"]
@@ -581,7 +580,7 @@ def test_a_save_that_stops_anywhere_loses_nothing(tmp_path, monkeypatch):
     for step in (1, 2):
         save(start, step)
     before = (start / "state-00000002" / "manifest.json").read_bytes()
-    shutil.copytree(start / "state-00000001", partial_folder(start, 1))  # a left-over, to be removed
+    shutil.copytree(start / "state-00000001", partial_folder(start / "state-00000001"))  # a left-over, to be removed
     seen = set()
     for number in count():
         run_dir = tmp_path / str(number)
@@ -597,6 +596,8 @@ def test_a_save_that_stops_anywhere_loses_nothing(tmp_path, monkeypatch):
         for partial in run_dir.glob(".state-*.partial"):
             for path in partial.iterdir():  # what had not come to the disk yet
                 os.truncate(path, path.stat().st_size // 2)
+        mend_folders(run_dir)  # as whoever opens the run's folder does
+        assert [path.name for path in run_dir.glob(".*")] == []
         state, passed_over = newest_state(run_dir)
         assert passed_over == []
         assert state.name == "state-00000002"
@@ -680,7 +681,7 @@ def test_a_killed_save_leaves_whole_states(tmp_path):
         assert step in (first + max(done - 1, 0), first + done)  # sealed, but not told yet
         assert read_json_tree(state, "state")["rest"]["step"] == step
         assert files_of(state) == FILES
-    drop_partial(tmp_path)
+    mend_folders(tmp_path)
     assert all(name.startswith("state-") for name in names_in(tmp_path))
 
 
@@ -691,14 +692,14 @@ def test_a_full_disk_is_told_and_loses_nothing(run_dir):
         for name, value in (("t", torch.zeros(10_000)), ("v", [0] * 20_000)):
             with pytest.raises(OSError, match="File too large"):
                 write_tree(folder, name, {"a": value})
-        drop_partial(run_dir)
+        mend_folders(run_dir)
         folder = start_state(run_dir, 2)
         small = write_tree(folder, "small", {})
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 20_000))
         with pytest.raises(OSError, match="File too large"):
             seal_state(run_dir, 2, small)
         assert files_of(run_dir / "state-00000002") == FILES
-        drop_partial(run_dir)
+        mend_folders(run_dir)
 
     assert os.waitpid(forked(fill), 0)[1] == 0
     assert names_in(run_dir) == ["state-00000001", "state-00000002"]
