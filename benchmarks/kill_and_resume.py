@@ -252,9 +252,9 @@ def train_on(
     log = run.with_suffix(f".{attempt}.log")
     running = start([*command, "--output_dir", str(run), "--resume", "auto"], processes, log)
     outcome = wait_and_kill(running, run, moment, victims, log, args.patience)
-    tally.resumes += "going on from" in outcome.log
+    tally.resumes += "resuming from" in outcome.log
     for line in outcome.log.splitlines():
-        if line.startswith("passed over"):
+        if line.startswith("skipped"):
             tally.differences.append(f"{log.name}: {line}")
     if not outcome.killed:
         return False

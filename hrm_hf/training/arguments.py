@@ -66,28 +66,6 @@ class HrmModelArguments:
             raise ArgumentError(str(error.__cause__ or error)) from error
 
 
-# Arguments that may differ when a run goes on: they change no weight beyond the rounding of sums.
-FREE_WHEN_GOING_ON = frozenset(
-    {
-        "compile",
-        "cpu_threads",
-        "epochs",  # what counts is max_steps
-        "eval_batch_size",
-        "gradient_accumulation_steps",
-        "hub_private",
-        "logging_steps",
-        "output_dir",
-        "push_to_hub",
-        "report_to",
-        "resume",
-        "save_steps",
-        "state_limit",
-        "state_minutes",
-        "state_steps",
-    }
-)
-
-
 @dataclass
 class HrmTrainingArguments:
     """How a model is trained. Defaults: the paper's Sudoku-Extreme run (1,000 puzzles)."""
@@ -208,8 +186,12 @@ class HrmTrainingArguments:
                 raise ArgumentError(f"{name} is {value}; allowed is 0 up to, but not, 1")
 
     def ruling(self) -> dict[str, Any]:
-        """The arguments that must be the same where a run goes on."""
-        ruling = {name: value for name, value in vars(self).items() if name not in FREE_WHEN_GOING_ON}
+        """The arguments that must be the same where a run resumes."""
+        # The others change no weight beyond the rounding of sums; of epochs and max_steps the latter counts.
+        free = ["compile", "cpu_threads", "epochs", "eval_batch_size", "gradient_accumulation_steps", "hub_private"]
+        free += ["logging_steps", "output_dir", "push_to_hub", "report_to", "resume", "save_steps"]
+        free += ["state_limit", "state_minutes", "state_steps"]
+        ruling = {name: value for name, value in vars(self).items() if name not in free}
         if self.lr_min_ratio == 1.0:
             ruling.pop("max_steps")  # the rate stays constant after the warm-up: a run may be made longer
         if self.early_stopping_patience is None:

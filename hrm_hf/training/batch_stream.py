@@ -1,4 +1,4 @@
-"""Passes over the training batches, strung together without end; with their place, so that a run can go on there."""
+"""Passes over the training batches, strung together without end; with their place, so that a run can resume there."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             the number of the pass by `set_epoch`, and its own state says where it stands (of one with a shuffle buffer
             datasets does not save the buffer). Any other iterable is brought back to its place by drawing the pass
             again, with torch's global generator as it was when the pass began, which is what a shuffling DataLoader
-            draws from; where the last batch then is another one, going on is refused.
+            draws from; where the last batch then is another one, the state is refused.
     """
 
     def __init__(self, batches: Iterable[dict[str, Any]]):
@@ -71,7 +71,7 @@ class BatchStream(Iterator[dict[str, Any]]):
         return place | {"generator": self.generator}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on right after the batch at which `state` was taken.
+        """Continues right after the batch at which `state` was taken.
 
         Raises:
             ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.

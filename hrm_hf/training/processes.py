@@ -1,7 +1,7 @@
 """The processes of a run: Accelerate's, their threads, what only the main one does, and the end of all when one ends.
 
 Whoever starts several processes ends the others when one has ended: the elastic agent behind `accelerate launch` and
-torchrun does. What is left to do here is to say so in words, and how to go on.
+torchrun does. What is left to do here is to say so, and how to resume.
 """
 
 import os
@@ -22,7 +22,7 @@ from .arguments import HrmTrainingArguments
 
 # Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
 # the others may wait for hours while the main process makes data, and notices at once a process that has ended.
-_group: torch.distributed.ProcessGroup | None = None
+host_group: torch.distributed.ProcessGroup | None = None
 _alive: socket.socket | None = None  # the main process's: nobody answers, but it takes connections while that lives
 _main_port = 0
 SECONDS_TO_FAIL = 2.0  # until the main process has failed too, where all make the same error
@@ -103,7 +103,7 @@ def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
             own = error
             failure = [error if isinstance(error, HrmError) else OSError(str(error))]  # not every OSError can be sent
     if accelerator.num_processes > 1:
-        torch.distributed.broadcast_object_list(failure, src=0, group=_group)
+        torch.distributed.broadcast_object_list(failure, src=0, group=host_group)
     if own is not None:
         raise own
     if failure[0] is not None:
@@ -118,7 +118,7 @@ def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) ->
     All processes enter it, at the same point. With one process it does nothing.
 
     Args:
-        where: says how far the run is and how to go on, "at step 1200. ...".
+        where: says how far the run is and how to resume, "at step 1200. ...".
     Raises:
         ProcessLostError: another process has ended; one line on stderr of one process has said so.
     """
@@ -126,7 +126,7 @@ def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) ->
         yield
         return
     try:
-        with nullcontext() if _group is not None else _own_group(accelerator):
+        with nullcontext() if host_group is not None else _host_group(accelerator):
             yield
     except RuntimeError as error:
         if not _speaks_of_another(error):
@@ -138,18 +138,18 @@ def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) ->
 
 
 @contextmanager
-def _own_group(accelerator: Accelerator) -> Iterator[None]:
-    global _group, _alive, _main_port
+def _host_group(accelerator: Accelerator) -> Iterator[None]:
+    global host_group, _alive, _main_port
     port = [0]
     if accelerator.is_main_process:
         _alive = socket.create_server(("", 0))
         port = [_alive.getsockname()[1]]
     broadcast_object_list(port)
     _main_port = port[0]
-    _group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
+    host_group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
     try:
         yield
-        torch.distributed.destroy_process_group(_group)
+        torch.distributed.destroy_process_group(host_group)
     except Exception as error:
         if accelerator.is_main_process and not _speaks_of_another(error):
             _alive.close()  # the command says what it was
@@ -159,7 +159,7 @@ def _own_group(accelerator: Accelerator) -> Iterator[None]:
                 _tell(f"process {accelerator.process_index}: {error}")
         raise
     finally:
-        _group = None
+        host_group = None
 
 
 def _speaks_of_another(error: Exception) -> bool:
@@ -175,13 +175,9 @@ def _tell(words: str) -> None:
 
 
 def _main_process_lives() -> bool:
+    """Whether it takes a connection and keeps it: one that is just ending may still have taken it."""
     try:
-        socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), _main_port), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
-def control_group() -> torch.distributed.ProcessGroup | None:
-    """The group for the host's own words, None with one process."""
-    return _group
+        with socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), _main_port), timeout=2) as peer:
+            return peer.recv(1) != b""
+    except OSError as error:
+        return isinstance(error, TimeoutError)

@@ -1,8 +1,8 @@
-"""Saving a run's state on all its processes, and the state that a run goes on from.
+"""Saving a run's state on all its processes, and the state that a run resumes from.
 
 A state holds one tree of what all processes share, written by the main one, and one tree for every process with what
 only that one knows. What is in them is the business of the trainer's parts; here it is only known which of them belong
-to rows of the global batch, so that a run may go on with another number of processes.
+to rows of the global batch, so that another number of processes can resume.
 """
 
 from itertools import chain, count
@@ -103,23 +103,23 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
         if resume == "auto" or not is_state_name(Path(resume).name):
             state, passed_over = newest_state(run_dir)
             for line in passed_over:
-                logger.warning(f"passed over: {line}")
+                logger.warning(f"skipped: {line}")
             if state is None and (resume != "auto" or (run_dir / "metrics.jsonl").exists()):
-                raise CheckpointError(f"{run_dir} holds no saved state to go on from")
+                raise CheckpointError(f"{run_dir} holds no saved state to resume from")
             if state is None:
-                logger.info(f"{run_dir} holds no saved state yet: the run starts at its beginning")
+                logger.info(f"{run_dir} holds no saved state yet: the run starts from the beginning")
                 return None
-            why = "the newest one" if not passed_over else "the newest that is whole"
+            why = "the newest one" if not passed_over else "the newest complete one"
         else:
             state, why = Path(resume), "as asked for"
             try:
                 check_state(state)
             except CheckpointError as error:
-                raise CheckpointError(f"{error}. --resume {run_dir} takes the newest state that is whole") from error
+                raise CheckpointError(f"{error}. --resume {run_dir} resumes from the newest complete state") from error
         shared = read_json_tree(state, SHARED)
         _check_facts(state, shared["facts"], facts)
         _clear_away(run_dir, state, keep, shared["best"]["step"])
-        logger.info(f"going on from {state} ({why}), step {shared['step']}")
+        logger.info(f"resuming from {state} ({why}), step {shared['step']}")
         return state
 
     chosen = [on_main_process(accelerator, choose)]
@@ -128,7 +128,7 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
 
 
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
-    """Renames states that are newer than the one the run goes on from, damaged or not wanted, so that no later save
+    """Renames states that are newer than the one the run resumes from, damaged or not wanted, so that no later save
     takes them for the newest, and removes what a broken save has left.
     """
     mend_folders(run_dir)
@@ -149,13 +149,13 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
     ]
     if differences:
         raise ArgumentError(
-            f"{path} belongs to another run: " + "; ".join(differences) + ". Give the arguments of that run, or "
+            f"{path} belongs to another run: " + "; ".join(differences) + ". Pass the arguments of that run, or "
             "start a new one in another --output-dir"
         )
 
 
 def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
-    """What process `rank` of now `num_processes` goes on with.
+    """What process `rank` of now `num_processes` resumes with.
 
     Where other processes saved, the slots, which are those of the global batch, are cut anew; the sums of the window
     are added up on the main process; generators and the place in the batches must be the same everywhere.
@@ -170,7 +170,7 @@ def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
     places = [{**tree["batches"], "generator": None} for tree in trees]
     if any(place != places[0] for place in places):
         raise CheckpointError(
-            f"{state}: its {saved} processes stand at different places of their batches; only as many can go on"
+            f"{state}: its {saved} processes stand at different places of their batches; only as many can resume"
         )
     slots, sums = ([tree[name] for tree in trees] for name in ("slots", "window"))
     rows = {name: torch.cat([part[name] for part in slots]).chunk(num_processes)[rank] for name in slots[0]}

@@ -1,6 +1,6 @@
 """The folder of a training run: what was run (run.json), how it went (metrics.jsonl), what came out (checkpoint-*).
 
-Beside them lie the saved states that a run goes on from (see states.py).
+Beside them lie the saved states that a run resumes from (see states.py).
 """
 
 import json
@@ -32,7 +32,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "h
 
 
 def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | Path = "runs") -> Path:
-    """The folder that a run starts or goes on in.
+    """The folder that a run starts or resumes in.
 
     Args:
         resume: "never", "auto", or a run's folder or one of its states.
@@ -45,17 +45,17 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
         path = Path(resume)
         if not path.is_dir():
             raise ArgumentError(
-                f"resume is {resume!r}, and there is no such folder; allowed: never, auto, or the folder of a run or "
+                f"resume is {resume!r}, but there is no such folder; allowed: never, auto, or the folder of a run or "
                 "of a state"
             )
         run_dir = path.absolute().parent if is_state_name(path.name) else path
         if not holds_run(run_dir):
             raise ArgumentError(
-                f"resume is {resume!r}, but {run_dir} holds no run: give a run's folder or a state in it"
+                f"resume is {resume!r}, but {run_dir} holds no run: name the folder of a run or of a state"
             )
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
             raise ArgumentError(
-                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: give one of them only"
+                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: pass only one of them"
             )
         return run_dir
     if output_dir is not None:
@@ -80,7 +80,7 @@ class RunFolder:
 
     Args:
         path: the folder; made if missing. `data/` may already stand in it.
-        reopen: True: the folder may hold a run, which goes on.
+        reopen: True: the folder may hold a run, which resumes.
     Raises:
         ArgumentError: the folder holds another run or other files, or another process works in it.
     Attributes:
@@ -98,7 +98,7 @@ class RunFolder:
         self._unwritten = ""  # log lines for which there was no room yet
 
     def describe(self, **what: Any) -> None:
-        """Writes run.json: the given facts beside command, versions and machine. Where the run goes on, what was there
+        """Writes run.json: the given facts beside command, versions and machine. Where a run resumes, what was there
         stays, under "before".
         """
         record = {
@@ -119,7 +119,7 @@ class RunFolder:
         write_whole(file, json.dumps(record, indent=2, default=str) + "\n")
 
     def finish(self) -> None:
-        """Marks the run as finished in run.json: nothing is left to go on with."""
+        """Marks the run as finished in run.json: nothing is left to resume."""
         file = self.path / "run.json"
         record = read_json(file, ArgumentError)
         record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -206,7 +206,7 @@ def _lock(folder: Path) -> int:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether there is a run in this folder that can go on, or that began."""
+    """Whether there is a run in this folder."""
     return folder.is_dir() and (
         any((folder / name).exists() for name in ("run.json", "metrics.jsonl")) or bool(state_steps(folder))
     )
@@ -231,8 +231,8 @@ def check_run_dir(path: Path) -> None:
     )
     if "run.json" in found:
         raise ArgumentError(
-            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or go on with that "
-            "run by --resume auto"
+            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or resume "
+            "that run with --resume auto"
         )
     if found:
         raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")

@@ -183,10 +183,10 @@ def check_state(state: Path) -> None:
 
 
 def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest state that is whole.
+    """The newest complete state.
 
     Returns:
-        The state, None where there are none, and a line for each newer one that was passed over, with the reason.
+        The state, None where there are none, and a line for each newer one that was skipped, with the reason.
     Raises:
         CheckpointError: there are states, but none can be read; with all reasons.
     """
@@ -200,7 +200,7 @@ def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
         except CheckpointError as error:
             damages.append(str(error))
     if damages:
-        raise CheckpointError(f"{run_dir} has no saved state that is whole: {'; '.join(damages)}")
+        raise CheckpointError(f"{run_dir} has no complete saved state: {'; '.join(damages)}")
     return None, []
 
 
@@ -291,7 +291,7 @@ def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
         if body.get("version") != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}: "
-                "go on with the hrm_hf that saved it, or start a new run"
+                "resume with the hrm_hf that saved it, or start a new run"
             )
         step, files = body["step"], [FileRecord(**file) for file in body["files"]]
     except (RecursionError, LookupError, TypeError) as error:  # reading and writing need not bear the same depth

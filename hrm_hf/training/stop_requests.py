@@ -16,7 +16,7 @@ from contextlib import suppress
 import torch
 from accelerate import Accelerator
 
-from .processes import control_group
+from . import processes
 
 # SIGHUP: the terminal was closed
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -50,7 +50,7 @@ class StopRequests:
 
     Args:
         accelerator: its processes all enter the context, at the same point, inside `naming_lost_processes`.
-        where: says how far the run is and how to go on; called in another thread.
+        where: says how far the run is and how to resume; called in another thread.
     """
 
     def __init__(self, accelerator: Accelerator, where: Callable[[], str]) -> None:
@@ -86,10 +86,10 @@ class StopRequests:
             StoppedBySignal: a stop was asked of any process; on all processes at the same call.
         """
         self._count()
-        if control_group() is not None:
+        if processes.host_group is not None:
             self._vote = torch.tensor([self._own or 0, at_work], dtype=torch.int32)
             self._counting = torch.distributed.all_reduce(
-                self._vote, torch.distributed.ReduceOp.MAX, group=control_group(), async_op=True
+                self._vote, torch.distributed.ReduceOp.MAX, group=processes.host_group, async_op=True
             )
         elif self._own is not None:
             raise StoppedBySignal(self._own)

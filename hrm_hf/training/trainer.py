@@ -54,7 +54,7 @@ class HrmTrainer(TrainingSteps):
         processor: saved beside every export; names the task whose own scores are added to the evaluation.
         run_folder: where records, states and exports go; None makes one at `args.output_dir`, or keeps nothing on disk
             if that is None too.
-        data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run goes on only
+        data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run resumes only
             where they are the same.
         callbacks: transformers' callbacks, or their classes, called on every process: on_train_begin, on_step_begin,
             on_step_end, on_log, on_evaluate, on_save (for every state and every exported checkpoint, whose folder is
@@ -130,9 +130,9 @@ class HrmTrainer(TrainingSteps):
     def train(self) -> dict[str, float]:
         """Trains up to `max_steps`, evaluating, saving states and exporting on the way, and exports at the end.
 
-        With `args.resume` it goes on where a saved state stands, see `go_on`. The first SIGINT, SIGTERM or SIGHUP
-        finishes the step, breaks off an evaluation, and saves; a second SIGINT leaves at once. With
-        `early_stopping_patience` the run ends with the best weights that an evaluation found.
+        With `args.resume` it resumes from a saved state, see `go_on`. The first SIGINT, SIGTERM or SIGHUP finishes
+        the step, breaks off an evaluation, and saves; a second SIGINT leaves at once. With `early_stopping_patience`
+        the run ends with the best weights that an evaluation found.
 
         Trackers stay open, as everywhere with Accelerate: call `close()` and `accelerator.end_training()` when all is
         done.
@@ -158,7 +158,7 @@ class HrmTrainer(TrainingSteps):
             started, before = time.monotonic(), self.step
             self._call("on_train_begin")
             if not goes_on:
-                self._save_state()  # so that there is always a state to go on from
+                self._save_state()  # so that there is always a state to resume from
             try:
                 self._train_on()
             except StoppedBySignal as stopped:
@@ -190,15 +190,15 @@ class HrmTrainer(TrainingSteps):
         return self.scores
 
     def go_on(self) -> bool:
-        """Puts the trainer where a saved state stands, if `args.resume` asks for it and there is one; part of `train`.
+        """Resumes from a saved state, if `args.resume` asks for it and there is one; part of `train`.
 
-        The processes may be others than those that saved it, if their number divides the global batch; all of them
-        need to see the run's folder.
+        Another number of processes can resume, if it divides the global batch; the run's folder must be on storage
+        that all of them share.
 
         Returns:
-            whether the run goes on from a state.
+            whether the run resumes.
         Raises:
-            CheckpointError: there is nothing (whole) to go on from.
+            CheckpointError: there is no complete state.
             ArgumentError: data, architecture or arguments differ from those of the state, or `resume` names a state of
                 another folder than `output_dir`; or `metric_for_best` is no score of the evaluation.
         """
@@ -223,8 +223,8 @@ class HrmTrainer(TrainingSteps):
 
     def _train_on(self) -> None:
         # The order within a step matters. The log line comes first: it waits for the device and finds NaN. Then the
-        # evaluation, which may export the best weights, and the export. The state comes last, so that a run that goes
-        # on there repeats none of them, but for what a signal has broken off: that is in the state as still due.
+        # evaluation, which may export the best weights, and the export. The state comes last, so that a run resumed
+        # there repeats none of them, but for what a signal has broken off: the state says that it is still due.
         stop, lost = StopRequests(self.accelerator, self.where), naming_lost_processes(self.accelerator, self.where)
         with self._progress_bar() as bar, stop as self.stop, lost:
             while True:
@@ -457,7 +457,7 @@ class HrmTrainer(TrainingSteps):
             self.run_folder.go_on(self.state.log_history)
 
     def _facts(self) -> dict[str, Any]:
-        """What must be the same where a run goes on: architecture, arguments and data, as one flat mapping."""
+        """What must be the same where a run resumes: architecture, arguments and data, as one flat mapping."""
         fields = type(self.model.config).__annotations__
         architecture = {name: value for name, value in self.model.config.to_dict().items() if name in fields}
         parts = {"model": architecture, "training": self.args.ruling(), "data": self.data_facts}
@@ -469,12 +469,12 @@ class HrmTrainer(TrainingSteps):
             return "No state is saved: give another output_dir, or make room there"
         run_dir = os.path.relpath(self.run_dir)
         return (
-            f"The last saved state is that of step {steps[0]}: to go on there, repeat the command with --resume "
+            f"The last saved state is that of step {steps[0]}: to resume from it, repeat the command with --resume "
             + shlex.quote(run_dir if not run_dir.startswith("..") else str(self.run_dir))
         )
 
     def where(self) -> str:
-        """How far the run is, for the message of a lost process."""
+        """How far the run is and how to resume, for the message of a lost process."""
         return f"at step {self.step}. {self._how_to_go_on()}"
 
     # after the run

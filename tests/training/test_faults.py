@@ -99,7 +99,7 @@ def test_nan_stops_the_run_before_it_is_saved(tmp_path, spoil, message, capsys):
     with pytest.raises(NonFiniteError, match=message) as stopped:
         trainer.train()
     assert (
-        f"The last saved state is that of step 3: to go on there, repeat the command with --resume {tmp_path}"
+        f"The last saved state is that of step 3: to resume from it, repeat the command with --resume {tmp_path}"
         in str(stopped.value)
     )
     assert not list((tmp_path / "run").glob("checkpoint-*"))

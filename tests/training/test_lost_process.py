@@ -58,7 +58,7 @@ def test_a_killed_process_ends_the_others(runs, name):
     where = {"broadcast": "before step 1", "export": "at step 3"}.get(name, "at step 2")
     (line,) = errors(runs / name, survivors[0])
     assert line.startswith(f"error: another process of the run was killed or has failed {where}")
-    assert name == "broadcast" or "to go on there, repeat the command with --resume" in line
+    assert name == "broadcast" or "to resume from it, repeat the command with --resume" in line
     assert all(errors(runs / name, rank) == [] for rank in survivors[1:])
 
 

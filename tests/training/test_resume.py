@@ -145,15 +145,15 @@ def test_the_first_state_that_is_whole_is_taken(unbroken, puzzles, tmp_path, cap
     assert_same_run(run, unbroken, 9)
     said = capsys.readouterr().err
     assert {path.name for path in run.glob("left-*")} == {"left-state-00000004", "left-state-00000005"}
-    assert "passed over" in said and "state.safetensors is missing" in said
-    assert "state-00000003 (the newest that is whole), step 3" in said
+    assert "skipped" in said and "state.safetensors is missing" in said
+    assert "state-00000003 (the newest complete one), step 3" in said
 
 
 def test_only_damaged_states_are_refused(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 0, tmp_path / "run")
     log = run / "state-00000000" / "state.json"
     log.write_bytes(log.read_bytes() + b"\n")
-    with pytest.raises(CheckpointError, match="no saved state that is whole: .*state.json is damaged"):
+    with pytest.raises(CheckpointError, match="no complete saved state: .*state.json is damaged"):
         trainer_in(run, puzzles, "auto").train()
 
 
@@ -211,10 +211,10 @@ def test_a_finished_run_only_exports_again(unbroken, puzzles, tmp_path):
 
 def test_without_a_state_there_is_nothing_to_go_on_from(unbroken, puzzles, tmp_path, capsys):
     trainer_in(tmp_path / "new", puzzles, "auto", max_steps=1, eval_steps=None).train()
-    assert "holds no saved state yet: the run starts at its beginning" in capsys.readouterr().err
+    assert "holds no saved state yet: the run starts from the beginning" in capsys.readouterr().err
     run = broken_at(unbroken, -1, tmp_path / "run")
     for resume in ("auto", str(run)):
-        with pytest.raises(CheckpointError, match="holds no saved state to go on from"):
+        with pytest.raises(CheckpointError, match="holds no saved state to resume from"):
             trainer_in(run, puzzles, resume).train()
     with pytest.raises(ArgumentError, match="resume is auto, but there is no output_dir"):
         HrmTrainer(tiny_model(), arguments(resume="auto"), [batch(0)])
@@ -357,7 +357,7 @@ def test_which_folder_a_run_goes_on_in(tmp_path):
     assert choose_run_dir("auto", None, "maze", tmp_path) not in (old, new)  # the newest is finished
     assert choose_run_dir(str(new), None, "maze", tmp_path) == new
     assert choose_run_dir(str(new / "state-00000003"), None, "maze", tmp_path) == new
-    with pytest.raises(ArgumentError, match="nothing', and there is no such folder; allowed: never, auto, or"):
+    with pytest.raises(ArgumentError, match="nothing', but there is no such folder; allowed: never, auto, or"):
         choose_run_dir(str(tmp_path / "nothing"), None, "maze", tmp_path)
     with pytest.raises(ArgumentError, match="not in output_dir"):
         choose_run_dir(str(new), str(old), "maze", tmp_path)

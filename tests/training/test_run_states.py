@@ -100,7 +100,7 @@ def refused(run_dir, named):
     assert state.name == "state-00000001"
     assert passed_over == [str(refusal.value)]
     hidden = (run_dir / "state-00000001").rename(run_dir / "hidden")
-    with pytest.raises(CheckpointError, match="no saved state that is whole") as refusal:
+    with pytest.raises(CheckpointError, match="no complete saved state") as refusal:
         newest_state(run_dir)
     assert named in str(refusal.value)
     hidden.rename(run_dir / "state-00000001")
@@ -449,7 +449,7 @@ def test_a_manifest_of_a_gigabyte_is_not_read(run_dir):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"version": 1}, "of version 1; this hrm_hf reads version 2: go on with the hrm_hf that saved it, or start"),
+        ({"version": 1}, "of version 1; this hrm_hf reads version 2: resume with the hrm_hf that saved it, or start"),
         ({"version": 10**4000}, "of version 1000"),
         ({"step": 3}, "of step 3"),
         ({"step": 10**4000}, "of step 1000"),

@@ -135,7 +135,7 @@ def test_a_signal_to_one_process_breaks_off_the_evaluation_of_all(runs):
     assert ended(run) == {"0": 143, "1": 143}
     assert (run / "0.step").read_text() == (run / "1.step").read_text() == "2"
     assert "SIGTERM at another process: saving" in said(run)
-    assert "stopped by SIGTERM at step 2. The last saved state is that of step 2: to go on there" in said(run)
+    assert "stopped by SIGTERM at step 2. The last saved state is that of step 2: to resume from it" in said(run)
     shared = read_json_tree(run / "run" / "state-00000002", "state")
     assert shared["due"] == {"evaluate": True, "export": False} and shared["scores"] == {}
 
