@@ -7,7 +7,8 @@ Trained is hrm-train sudoku with a small recipe: an average of the weights, eval
 other steps than the states, and passes over the puzzles that end. A third of the kills aim at a save, some at an
 export, some at the start (the puzzles of a new run are made there), the others fall anywhere. After each one the same
 command goes on with --resume auto. Where a run ends before its kill comes, the remaining kills go to another run with
-another seed. With two processes one of them or both are killed; a survivor must end by itself, see --patience.
+another seed. With two processes one of them or both are killed; a survivor gets SIGTERM then, as launchers send it,
+and must end, see --patience.
 
 Compared with the unbroken run, bit for bit: the weights of all exports, metrics.jsonl without "seconds", and the
 saved states that are left, the last one among them, with slots, moments, average, generators and the sampler's place,
@@ -40,7 +41,7 @@ from hrm_hf.commands import training_run
 from hrm_hf.commands.command import run_as_command
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.states.run_states import open_state
+from hrm_hf.training.states import check_state, read_json_tree
 
 # A pass has 5 batches. Every fifth state (the steps of the exports) falls together with an export.
 RECIPE = """
@@ -249,9 +250,9 @@ def train_on(
     log = run.with_suffix(f".{attempt}.log")
     running = start([*command, "--output_dir", str(run), "--resume", "auto"], processes, log)
     outcome = wait_and_kill(running, run, moment, victims, log, args.patience)
-    tally.resumes += "going on from" in outcome.log
+    tally.resumes += "resuming from" in outcome.log
     for line in outcome.log.splitlines():
-        if line.startswith("passed over"):
+        if line.startswith("skipped"):
             tally.differences.append(f"{log.name}: {line}")
     if not outcome.killed:
         return False
@@ -362,6 +363,8 @@ def wait_and_kill(
         for rank in victims:
             if rank not in ended:
                 ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
+        for rank in running.keys() - ended.keys():
+            os.kill(running[rank], signal.SIGTERM)
     killed = -signal.SIGKILL in ended.values()
     survivors, at, stuck = len(running) - len(ended), time.monotonic(), 0
     limit = patience if killed else ATTEMPT_LIMIT
@@ -452,16 +455,22 @@ def compare(run: Path, other: Path) -> tuple[int, list[str]]:
 
 def compare_states(path: Path, other: Path) -> list[str]:
     """What is different in two saved states, every byte of which is checked against its manifest as well."""
-    ours, theirs = open_state(path), open_state(other)
-    if ours.names() != theirs.names():
-        return [f"the files are {ours.names()}, not {theirs.names()}"]
+    for state in (path, other):
+        check_state(state)
+    ours, theirs = ({file.name: file for file in state.iterdir()} for state in (path, other))
+    if ours.keys() != theirs.keys():
+        return [f"the files are {sorted(ours)}, not {sorted(theirs)}"]
     found = [
         f"the tensors of {name}"
-        for name in ours.names()
-        if name.endswith(".safetensors") and ours.records[name].sha256 != theirs.records[name].sha256
+        for name in ours
+        if name.endswith(".safetensors") and ours[name].read_bytes() != theirs[name].read_bytes()
     ]
-    for name in (name for name in ours.names() if name.endswith(".json") and name in theirs.names()):
-        a, b = ({**state.json(name), "elapsed_seconds": 0, "run_id": ""} for state in (ours, theirs))
+    for name in (name.removesuffix(".safetensors") for name in ours if name.endswith(".safetensors")):
+        # the log is compared as metrics.jsonl; as text, for NaN is equal to NaN then
+        a, b = (
+            {**read_json_tree(state, name), "elapsed_seconds": 0, "run_id": "", "log": []} for state in (path, other)
+        )
+        a, b = ({key: json.dumps(value) for key, value in tree.items()} for tree in (a, b))
         found += [f"{key} of {name}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     return found
 

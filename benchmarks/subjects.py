@@ -89,13 +89,7 @@ def whole_step(trainer: HrmTrainer) -> dict[str, torch.Tensor]:
 
     What it does every so many steps (logging, saving, evaluating) is left out. Returns the step's sums.
     """
-    sums = trainer.training_step(next(trainer.batches))
-    first_row = trainer.accelerator.process_index * trainer.local_batch_size
-    trainer.finite.look(trainer.step + 1, sums, trainer.row_losses, trainer.slots, first_row)
-    trainer.optimizer_step()
-    trainer.window = {name: trainer.window.get(name, 0) + value for name, value in sums.items()}
-    trainer.window_steps += 1
-    return sums
+    return trainer.run_step()
 
 
 def loss_difference(plain: dict[str, float], fast: dict[str, torch.Tensor]) -> float:

@@ -4,6 +4,7 @@ unasked.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,3 +89,49 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where `start_folder` puts a folder together."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def start_folder(folder: Path) -> Path:
+    """Makes an empty folder beside `folder`, to be filled and then to take its place by `finish_folder`."""
+    partial = partial_folder(folder)
+    remove(partial)
+    partial.mkdir()
+    return partial
+
+
+def finish_folder(folder: Path) -> None:
+    """Gives the folder that was put together its name, whole or not at all; one that is there is replaced.
+
+    Should the process end between the two renames, `mend_folders` brings back what was to be replaced.
+    """
+    partial, replaced = partial_folder(folder), folder.with_name(f".{folder.name}.replaced")
+    for path in (*partial.iterdir(), partial):
+        sync(path)
+    remove(replaced)
+    if os.path.lexists(folder):
+        os.rename(folder, replaced)
+    os.rename(partial, folder)
+    sync(folder.parent)
+    remove(replaced)
+
+
+def mend_folders(parent: Path) -> None:
+    """Removes what writing whole has left in a folder where it was broken off."""
+    for path in sorted(parent.glob(".*.replaced")):
+        folder = path.with_name(path.name[1:].removesuffix(".replaced"))
+        remove(path) if os.path.lexists(folder) else os.rename(path, folder)
+    for path in sorted(parent.glob(".*.partial")):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

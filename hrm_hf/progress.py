@@ -45,7 +45,7 @@ def progress(
         interval = SECONDS_BETWEEN_LINES
         form = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} so far, {remaining} left{postfix}"
         how = {"leave": False, "file": _Lines(), "bar_format": form}
-        how |= {"mininterval": interval, "maxinterval": interval, "delay": interval, "miniters": 1}
+        how |= {"mininterval": interval, "maxinterval": interval, "delay": interval, "miniters": 0}
     return tqdm(
         work, description, total=total, initial=initial, unit=f" {unit}", disable=not _is_first_process(), **how
     )
@@ -61,7 +61,8 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def show_messages() -> None:
-    """Commands call this first: messages of level INFO are shown as well, those of transformers are not."""
+    """Commands call this first: messages of level INFO are shown as well; transformers' own and its bars are not."""
+    transformers_logging.disable_progress_bar()
     logging.getLogger(_NAME).setLevel(logging.INFO)
 
 

@@ -39,7 +39,7 @@ from ..training import (
     seeded_model,
     share_cpu_cores,
 )
-from ..training.lost_process import naming_lost_processes
+from ..training.processes import naming_lost_processes
 from .load import refuse_mistyped_path
 from .solve import draw, in_words, load_solver
 from .training_tasks import DataArguments
@@ -105,10 +105,10 @@ def run_training(
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
-    broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
-    args.output_dir = run_dir[0]
-    goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
     with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
+        broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
+        args.output_dir = run_dir[0]
+        goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
         data = prepare_data(arguments, accelerator, goes_on)
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
     try:
@@ -116,7 +116,7 @@ def run_training(
             train(trainer, data, arguments.model)
     finally:
         trainer.close()
-        accelerator.end_training()
+    accelerator.end_training()
     if trainer.run_folder is not None:  # the main process; the others need not wait for an upload
         if args.push_to_hub is not None:
             push_last_checkpoint(trainer.run_folder, args)

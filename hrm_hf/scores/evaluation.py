@@ -22,6 +22,7 @@ from ..hrm.puzzle_codecs import CODECS
 from ..hrm.puzzle_identifiers import BLANK_NAME
 from ..hrm.shown_value import is_integer, shown
 from ..hrm.voting import AnswerKey, RankedAnswer, vote
+from ..progress import progress
 from .formulas import add_scores, finish, puzzle_scores
 
 if TYPE_CHECKING:  # the trainer imports this file and needs no h5py
@@ -68,8 +69,9 @@ def predict_puzzles(
     gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     compute_dtype: str | None = None,
     run_block: Callable | None = None,
+    after_segment: Callable[[bool], None] | None = None,
 ) -> PuzzlePredictions:
-    """The model's answer to every row.
+    """The model's answer to every row, with a progress bar.
 
     With P processes, process r takes the rows r, r + P, r + 2 P and so on through slots that are refilled as puzzles
     halt; the answers are joined once, at the end.
@@ -85,6 +87,8 @@ def predict_puzzles(
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
+        after_segment: called with False after every segment, and with True once this process has its answers, before
+            they are joined; what it raises breaks off.
     Returns:
         The same on every process.
     Raises:
@@ -113,9 +117,23 @@ def predict_puzzles(
         compute_dtype=compute_dtype,
         run_block=run_block,
     )
-    for place, row in enumerate(solved):
-        for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
-            answer[place] = value
+    with progress(description="solving", unit="puzzles", total=len(dataset)) as bar:
+
+        def segment_done(*_: Any) -> None:
+            bar.update(0)  # a line is due by the clock
+            if after_segment is not None:
+                after_segment(False)
+
+        hook = model.model.register_forward_hook(segment_done)
+        try:
+            for place, row in enumerate(solved):
+                for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
+                    answer[place] = value
+                bar.update(min(num_processes, len(dataset) - bar.n))
+        finally:
+            hook.remove()
+    if after_segment is not None:
+        after_segment(True)
     if num_processes > 1:
         answers = tuple(_joined(answer, num_processes, gather, model.device) for answer in answers)
     return PuzzlePredictions(*(answer[: len(dataset)] for answer in answers))

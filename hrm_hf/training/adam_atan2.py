@@ -5,6 +5,7 @@ The published model was trained with it. Scale invariant, so it has no epsilon.
 
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -160,3 +161,25 @@ def make_adam_atan2(
         else:
             return FusedAdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
     return AdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay, compiled=compiled)
+
+
+class NamedMoments:
+    """The state of an optimiser under the names of its parameters, where PyTorch has their numbers.
+
+    Args:
+        names: of the optimiser's parameters, in its order.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, names: list[str]):
+        self.optimizer, self.names = optimizer, names
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and number of updates of each parameter that was updated."""
+        state = self.optimizer.state_dict()["state"]
+        return {name: state[number] for number, name in enumerate(self.names) if number in state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        whole = self.optimizer.state_dict()
+        whole["state"] = {number: state[name] for number, name in enumerate(self.names) if name in state}
+        self.optimizer.load_state_dict(whole)

@@ -136,6 +136,20 @@ class HrmTrainingArguments:
                 "steps between two evaluations"
             )
 
+    def ruling(self) -> dict[str, Any]:
+        """The arguments that must be the same where a run resumes."""
+        # The others change no weight beyond the rounding of sums; of epochs and max_steps the latter counts.
+        free = ["compile", "cpu_threads", "epochs", "eval_batch_size", "gradient_accumulation_steps", "hub_private"]
+        free += ["logging_steps", "output_dir", "push_to_hub", "report_to", "resume", "save_steps"]
+        free += ["state_limit", "state_minutes", "state_steps"]
+        ruling = {name: value for name, value in vars(self).items() if name not in free}
+        if self.lr_min_ratio == 1.0:
+            ruling.pop("max_steps")  # the rate stays constant after the warm-up: a run may be made longer
+        if self.early_stopping_patience is None:
+            for name in ("eval_steps", "metric_for_best", "early_stopping_threshold"):
+                ruling.pop(name)
+        return ruling
+
     def local_batch_size(self, num_processes: int) -> int:
         """Slots of one process.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,6 +29,18 @@ class WeightAverage:
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages under the numbers of their parameters."""
+        averages = {str(number): average for number, average in enumerate(self.averages)}
+        return {"num_updates": self.num_updates, "averages": averages}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.num_updates = state["num_updates"]
+        for number, average in enumerate(self.averages):
+            average.copy_(state["averages"][str(number)])
 
     @contextmanager
     def applied(self) -> Iterator[None]:

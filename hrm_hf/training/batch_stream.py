@@ -1,4 +1,4 @@
-"""Passes over the training batches, strung together without end; with their place, so that a run can go on there."""
+"""Passes over the training batches, strung together without end; with their place, so that a run can resume there."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             the number of the pass by `set_epoch`, and its own state says where it stands (of one with a shuffle buffer
             datasets does not save the buffer). Any other iterable is brought back to its place by drawing the pass
             again, with torch's global generator as it was when the pass began, which is what a shuffling DataLoader
-            draws from; where the last batch then is another one, going on is refused.
+            draws from; where the last batch then is another one, the state is refused.
     """
 
     def __init__(self, batches: Iterable[dict[str, Any]]):
@@ -29,6 +29,7 @@ class BatchStream(Iterator[dict[str, Any]]):
         self.generator = torch.get_rng_state()  # as the pass began
         self._iterator: Iterator[dict[str, Any]] | None = None
         self._last: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None  # until the next batch: datasets forgets a state that it was given
 
     def __next__(self) -> dict[str, Any]:
         """The next batch.
@@ -48,7 +49,7 @@ class BatchStream(Iterator[dict[str, Any]]):
             self._start_pass()
             batch = next(self._iterator, None)
         self.taken += 1
-        self._last = batch
+        self._last, self._loaded = batch, None
         return batch
 
     def _start_pass(self) -> None:
@@ -58,25 +59,26 @@ class BatchStream(Iterator[dict[str, Any]]):
         self._iterator = iter(self.batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: right after the batch given last. JSON-able for `hrm_hf.data.training_batches`."""
+        """Where the stream stands: right after the batch given last."""
+        if self._loaded is not None:
+            return self._loaded
         own, last = None, None
         if isinstance(self.batches, IterableDataset):
             own = self.batches.state_dict()
         elif self._last is not None:
             last = _digest(self._last)
-        return {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
+        place = {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
+        return place | {"generator": self.generator}
 
-    def load_state_dict(self, state: dict[str, Any], generator: torch.Tensor) -> None:
-        """Goes on right after the batch at which `state` was taken.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues right after the batch at which `state` was taken.
 
-        Args:
-            generator: the `generator` of then.
         Raises:
             ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.
             CheckpointError: the batches end before that place, or are drawn in another order.
         """
-        self.pass_number, self.taken = state["pass"], state["taken"]
-        torch.set_rng_state(generator)
+        self.pass_number, self.taken, self._loaded = state["pass"], state["taken"], state
+        torch.set_rng_state(state["generator"])
         if isinstance(self.batches, IterableDataset):
             self.batches.load_state_dict(state["batches"])
             self._start_pass()

@@ -60,21 +60,10 @@ class BestScore:
         return f"eval/{self.metric}"
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        scores = scores_to_json(self.scores)
-        return {"step": self.step, "scores": scores, "waited": self.waited, "progress": self.progress}
+        """What the next evaluations are compared with."""
+        return {"step": self.step, "scores": self.scores, "waited": self.waited, "progress": self.progress}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
-        self.step, self.scores = state["step"], scores_from_json(state["scores"])
+        self.step, self.scores = state["step"], state["scores"]
         self.waited, self.progress = state["waited"], state["progress"]
-
-
-def scores_to_json(scores: dict[str, float]) -> dict[str, float | None]:
-    """None for NaN (a score of nothing), for which JSON has no number."""
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
-
-
-def scores_from_json(scores: dict[str, float | None]) -> dict[str, float]:
-    """The other way round."""
-    return {name: math.nan if value is None else value for name, value in scores.items()}

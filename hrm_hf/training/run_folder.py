@@ -1,6 +1,6 @@
 """The folder of a training run: what was run (run.json), how it went (metrics.jsonl), what came out (checkpoint-*).
 
-Beside them lie the saved states that a run goes on from (see run_states.py).
+Beside them lie the saved states that a run resumes from (see states.py).
 """
 
 import json
@@ -10,19 +10,17 @@ import shutil
 import sys
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
+from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, write_whole
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
-from .states.run_states import is_state_name, state_steps
+from .states import is_state_name, state_steps
 
 try:
     import fcntl
@@ -33,15 +31,8 @@ LOCK = ".lock"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "h5py", "numpy")
 
 
-def new_run_dir(root: str | Path, name: str) -> Path:
-    """A folder under `root` that does not exist yet: the name with date and time."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    candidates = [Path(root) / stem, *(Path(root) / f"{stem}-{i}" for i in range(2, 100))]
-    return next(path for path in candidates if not path.exists())
-
-
 def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | Path = "runs") -> Path:
-    """The folder that a run starts or goes on in.
+    """The folder that a run starts or resumes in.
 
     Args:
         resume: "never", "auto", or a run's folder or one of its states.
@@ -54,33 +45,33 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
         path = Path(resume)
         if not path.is_dir():
             raise ArgumentError(
-                f"resume is {resume!r}, and there is no such folder; allowed: never, auto, or the folder of a run or "
+                f"resume is {resume!r}, but there is no such folder; allowed: never, auto, or the folder of a run or "
                 "of a state"
             )
         run_dir = path.absolute().parent if is_state_name(path.name) else path
         if not holds_run(run_dir):
             raise ArgumentError(
-                f"resume is {resume!r}, but {run_dir} holds no run: give a run's folder or a state in it"
+                f"resume is {resume!r}, but {run_dir} holds no run: name the folder of a run or of a state"
             )
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
             raise ArgumentError(
-                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: give one of them only"
+                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: pass only one of them"
             )
         return run_dir
     if output_dir is not None:
         return Path(output_dir)
     runs = sorted(Path(root).glob(f"{name}-*/run.json"), key=lambda path: path.stat().st_mtime)
-    if resume == "auto" and runs:
-        newest = runs[-1].parent
-        if not _is_finished(runs[-1]) and state_steps(newest):
-            return newest
-    return new_run_dir(root, name)
+    if resume == "auto" and runs and not _is_finished(runs[-1]) and state_steps(runs[-1].parent):
+        return runs[-1].parent
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = [Path(root) / stem, *(Path(root) / f"{stem}-{i}" for i in range(2, 100))]
+    return next(path for path in candidates if not path.exists())
 
 
 def _is_finished(run_json: Path) -> bool:
     try:
-        return "finished" in json.loads(run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "finished" in read_json(run_json, ArgumentError)
+    except ArgumentError:
         return False
 
 
@@ -89,7 +80,7 @@ class RunFolder:
 
     Args:
         path: the folder; made if missing. `data/` may already stand in it.
-        reopen: True: the folder may hold a run, which goes on.
+        reopen: True: the folder may hold a run, which resumes.
     Raises:
         ArgumentError: the folder holds another run or other files, or another process works in it.
     Attributes:
@@ -102,25 +93,12 @@ class RunFolder:
             check_run_dir(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         weakref.finalize(self, os.close, _lock(self.path))
-        for partial in self.path.glob(".checkpoint-*.partial"):
-            shutil.rmtree(partial)
-        for replaced in self.path.glob(".checkpoint-*.replaced"):  # what was to replace it may not have come
-            folder = self.path / replaced.name.removeprefix(".").removesuffix(".replaced")
-            if folder.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(folder)
+        mend_folders(self.path)
         self.last_export: Path | None = None
-        self._started = time.time()
         self._unwritten = ""  # log lines for which there was no room yet
 
-    @property
-    def elapsed_seconds(self) -> float:
-        """How long this run has taken, the time before it was resumed included."""
-        return time.time() - self._started
-
     def describe(self, **what: Any) -> None:
-        """Writes run.json: the given facts beside command, versions and machine. Where the run goes on, what was there
+        """Writes run.json: the given facts beside command, versions and machine. Where a run resumes, what was there
         stays, under "before".
         """
         record = {
@@ -134,26 +112,25 @@ class RunFolder:
         file = self.path / "run.json"
         if file.exists():
             try:
-                earlier = json.loads(file.read_text(encoding="utf-8"))
+                earlier = read_json(file, ArgumentError)
                 record["before"] = [*earlier.pop("before", []), earlier]
-            except (ValueError, TypeError, AttributeError):
+            except (ArgumentError, TypeError):
                 record["before"] = "run.json could not be read"
-        _replace_file(file, json.dumps(record, indent=2, default=str) + "\n")
+        write_whole(file, json.dumps(record, indent=2, default=str) + "\n")
 
     def finish(self) -> None:
-        """Marks the run as finished in run.json: nothing is left to go on with."""
+        """Marks the run as finished in run.json: nothing is left to resume."""
         file = self.path / "run.json"
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file, ArgumentError)
         record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        _replace_file(file, json.dumps(record, indent=2) + "\n")
+        write_whole(file, json.dumps(record, indent=2) + "\n")
 
-    def log(self, step: int, values: dict[str, float]) -> None:
+    def log(self, line: dict[str, float]) -> None:
         """Appends one line to metrics.jsonl. What cannot be written is kept and written with the next line.
 
         Raises:
             OSError: it could not be written.
         """
-        line = {"step": step, "seconds": round(self.elapsed_seconds, 3), **values}
         self._unwritten += json.dumps(line) + "\n"
         data = self._unwritten.encode()
         with self._log_file.open("ab", buffering=0) as file:
@@ -166,16 +143,11 @@ class RunFolder:
                 raise
         self._unwritten = ""
 
-    def log_so_far(self) -> bytes:
-        """All of metrics.jsonl, for a saved state."""
-        written = self._log_file.read_bytes() if self._log_file.exists() else b""
-        return written + self._unwritten.encode()
-
-    def go_on(self, log: bytes, elapsed_seconds: float) -> None:
-        """Takes up a run where it was saved: lines logged since then go, they will be written again."""
-        _replace_file(self._log_file, log.decode())
-        self._unwritten = ""
-        self._started = time.time() - elapsed_seconds
+    def go_on(self, lines: list[dict[str, float]]) -> None:
+        """Takes up a run where it was saved, with these lines in metrics.jsonl: those logged since then are written
+        again.
+        """
+        write_whole(self._log_file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
         """Saves model (safetensors, config.json) and processor in a folder of this name, whole or not at all; one that
@@ -184,18 +156,15 @@ class RunFolder:
         Raises:
             OSError: it could not be written; what was there stays.
         """
-        partial = self._partial(name)
         try:
-            with _no_progress_bars():
-                model.save_pretrained(partial)
+            partial = start_folder(self.path / name)
+            model.save_pretrained(partial)
             if processor is not None:
                 processor.save_pretrained(partial)
-        except Exception as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, SafetensorError | OSError):
-                raise OSError(f"{name} could not be written: {error}") from error
-            raise
-        return self._put(partial, name)
+            return self._put(name)
+        except (SafetensorError, OSError) as error:
+            remove(partial_folder(self.path / name))
+            raise OSError(f"{name} could not be written: {error}") from error
 
     def copy_export(self, source: str, name: str) -> Path:
         """Makes the checkpoint `name` a copy of the checkpoint `source`.
@@ -203,64 +172,17 @@ class RunFolder:
         Raises:
             OSError: it could not be written.
         """
-        partial = self._partial(name)
-        shutil.copytree(self.path / source, partial)
-        return self._put(partial, name)
+        shutil.copytree(self.path / source, start_folder(self.path / name), dirs_exist_ok=True)
+        return self._put(name)
 
     @property
     def _log_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def _partial(self, name: str) -> Path:
-        partial = self.path / f".{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        return partial
-
-    def _put(self, partial: Path, name: str) -> Path:
-        for file in partial.iterdir():
-            _sync(file)
-        _sync(partial)
-        folder = self.path / name
-        replaced = self.path / f".{name}.replaced"
-        shutil.rmtree(replaced, ignore_errors=True)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        _sync(self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
-        self.last_export = folder
-        return folder
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Writes a file in place of another, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """Brings a file or folder to the disk, so that a rename never comes there before what it renames."""
-    if path.is_dir() and os.name == "nt":  # opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Without the bars that transformers draws over the one of the training."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    def _put(self, name: str) -> Path:
+        finish_folder(self.path / name)
+        self.last_export = self.path / name
+        return self.last_export
 
 
 def _lock(folder: Path) -> int:
@@ -284,7 +206,7 @@ def _lock(folder: Path) -> int:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether there is a run in this folder that can go on, or that began."""
+    """Whether there is a run in this folder."""
     return folder.is_dir() and (
         any((folder / name).exists() for name in ("run.json", "metrics.jsonl")) or bool(state_steps(folder))
     )
@@ -299,14 +221,18 @@ def check_run_dir(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     found = (
-        sorted(entry.name for entry in path.iterdir() if entry.name not in ("data", ".run.json.partial", LOCK))
+        sorted(
+            entry.name
+            for entry in path.iterdir()
+            if entry.name not in ("data", LOCK) and not entry.match(".run.json.*.partial")
+        )
         if path.is_dir()
         else []
     )
     if "run.json" in found:
         raise ArgumentError(
-            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or go on with that "
-            "run by --resume auto"
+            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or resume "
+            "that run with --resume auto"
         )
     if found:
         raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")

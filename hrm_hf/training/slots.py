@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..hrm.halting import select_rows
+from ..hrm.halting import ExplorationDraws, draw_exploration, select_rows
 from ..hrm.modeling_hrm import HrmCarry, HrmForPuzzleSolving
 
 Batch = dict[str, torch.Tensor]  # input_ids (B, S), labels (B, S), puzzle_identifiers (B,): int64
@@ -57,3 +57,59 @@ class ActSlots:
             halted=self.halted,
             data={name: select_rows(self.halted, offered[name], old) for name, old in self.data.items()},
         )
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All of it as tensors of B rows."""
+        own = {"z_H": self.carry.z_H, "z_L": self.carry.z_L, "steps": self.steps, "halted": self.halted}
+        return own | self.data
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, torch.Tensor]) -> "ActSlots":
+        """What `state_dict` gave, as slots again."""
+        state = dict(state)
+        carry = HrmCarry(state.pop("z_H"), state.pop("z_L"))
+        return cls(carry, state.pop("steps"), state.pop("halted"), data=state)
+
+
+class SlotParts(list[ActSlots]):
+    """The slots of one process, one entry for each accumulation part; empty before the first step."""
+
+    def __init__(self, num_parts: int, device: torch.device):
+        super().__init__()
+        self.num_parts, self.device = num_parts, device
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The rows of all parts together, so that they can be cut into other parts."""
+        parts = [part.state_dict() for part in self]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Cuts the rows into as many parts as there are now."""
+        pieces = {name: rows.to(self.device).chunk(self.num_parts) for name, rows in state.items()}
+        parts = [{name: piece[i].clone() for name, piece in pieces.items()} for i in range(self.num_parts)]
+        self[:] = map(ActSlots.from_state_dict, parts if state else [])
+
+
+class Exploration:
+    """Draws, for all slots of the global batch, which must run how many segments: equal on every process.
+
+    Args:
+        slots: of the global batch.
+        max_steps: segments after which a puzzle is always left.
+    """
+
+    def __init__(self, slots: int, max_steps: int, seed: int):
+        self.slots, self.max_steps = slots, max_steps
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def draw(self) -> ExplorationDraws:
+        """The draws of the next step."""
+        return draw_exploration(self.slots, self.max_steps, self.generator)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The generator's."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.generator.set_state(state["generator"])

@@ -1,5 +1,7 @@
 """Sums over the slots of a training segment, which add up over micro-batches, processes and steps; their means."""
 
+from typing import Any
+
 import torch
 
 from ..hrm.losses import IGNORE_INDEX, SegmentLosses, rows_solved
@@ -52,3 +54,30 @@ def means(sums: dict[str, float], rows: int) -> dict[str, float]:
         if name != "count":
             out[name] = value / rows if name in LOSS_NAMES else value / max(count, 1)
     return out
+
+
+class MetricsWindow:
+    """The sums of one process since the last log line."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.sums: dict[str, torch.Tensor] = {}  # 0-d float64
+        self.steps = 0
+
+    def add(self, sums: dict[str, torch.Tensor]) -> None:
+        """Adds those of a step."""
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
+        self.steps += 1
+
+    def clear(self) -> None:
+        """Begins anew, after a log line."""
+        self.sums, self.steps = {}, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {"steps": self.steps, "sums": self.sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.steps = state["steps"]
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}

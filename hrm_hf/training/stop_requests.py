@@ -1,23 +1,27 @@
 """Ctrl-C, SIGTERM and SIGHUP as requests: the step is finished and the run saved before the process leaves.
 
-With several processes a signal may reach one of them only, yet all must stop at the same step. So after every step the
-processes vote, and read the vote one step later: by then it is counted, and nobody waits for it. The votes are CPU
-tensors in a gloo group of their own, so that an accelerator is never waited for either.
+With several processes a signal may reach one of them only, yet all must stop at the same point. So the processes vote
+after every step, and after every segment of an evaluation, and read the vote at the next: by then it is counted, and
+nobody waits for it. The votes are CPU tensors in a gloo group, so that an accelerator is never waited for either.
+(Accelerate's `check_trigger` waits for the device at every call, and for the slowest process.)
 """
 
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 
+from . import processes
+
 # SIGHUP: the terminal was closed
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SECONDS_TO_LEAVE = 5.0  # what Python gets to raise KeyboardInterrupt before the process is ended without it
+SECONDS_TO_STOP = 20.0  # until a word on what a SIGTERM may mean; the elastic agent sends SIGKILL after 30
 
 
 class StoppedBySignal(KeyboardInterrupt):
@@ -42,27 +46,22 @@ class StopRequests:
     may be repeated, as schedulers do. Earlier handlers come back at the end. Outside the main thread signals are left
     alone.
 
-    Where a request came and the body ends without an exception, leaving the context raises StoppedBySignal: a request
-    that arrives too late for another step is not lost either.
+    A request that comes after the last `check` is not lost: leaving the context raises StoppedBySignal.
 
     Args:
-        accelerator: its processes all enter the context, at the same point.
+        accelerator: its processes all enter the context, at the same point, inside `naming_lost_processes`.
+        where: says how far the run is and how to resume; called in another thread.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, where: Callable[[], str]) -> None:
+        self.is_main_process, self.where = accelerator.is_main_process, where
         self._own: signal.Signals | None = None  # asked of this process
-        self._agreed: signal.Signals | None = None  # asked of any, and known to all
-        self._group: torch.distributed.ProcessGroup | None = None
-        self._vote: torch.Tensor | None = None  # being counted
+        self._vote: torch.Tensor | None = None  # (2,) signal, and whether anyone is at work; being counted
         self._counting: torch.distributed.Work | None = None
         self._handlers: dict[signal.Signals, object] = {}
         self._left = threading.Event()
 
     def __enter__(self) -> "StopRequests":
-        if self.accelerator.num_processes > 1:
-            # No limit: where only the main process evaluates or uploads, the others' votes wait for as long.
-            self._group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
         if threading.current_thread() is threading.main_thread():
             self._watch_for_stuck_process()
             self._handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
@@ -75,46 +74,53 @@ class StopRequests:
         if self._handlers:
             signal.set_wakeup_fd(self._wakeup_before)
             os.close(self._wakeup)  # ends the thread
-        if error_type is not None:
-            return  # a vote may still be open, and whom it waits for may be gone
-        if self._group is None:
-            self._agreed = self._own
-        else:
-            self._count()
-            if self._agreed is None:
-                self._begin_vote()
-                self._count()
-            torch.distributed.destroy_process_group(self._group)
-        if self._agreed is not None:
-            raise StoppedBySignal(self._agreed)
+        if error_type is None:  # else a vote may still be open, and whom it waits for may be gone
+            self.wait()
 
-    def asked(self) -> signal.Signals | None:
-        """Whether to stop, and because of which signal: the same answer on all processes.
+    def check(self, at_work: bool = True) -> None:
+        """Call it after every step, and after every segment of an evaluation, on every process.
 
-        Call it once after every step, on every process. With several processes a signal is answered one step late.
+        With several processes a signal is answered one call late.
+
+        Raises:
+            StoppedBySignal: a stop was asked of any process; on all processes at the same call.
         """
-        if self._group is None:
-            return self._own
         self._count()
-        if self._agreed is None:
-            self._begin_vote()
-        return self._agreed
+        if processes.host_group is not None:
+            self._vote = torch.tensor([self._own or 0, at_work], dtype=torch.int32)
+            self._counting = torch.distributed.all_reduce(
+                self._vote, torch.distributed.ReduceOp.MAX, group=processes.host_group, async_op=True
+            )
+        elif self._own is not None:
+            raise StoppedBySignal(self._own)
 
-    def _begin_vote(self) -> None:
-        self._vote = torch.tensor([self._own or 0], dtype=torch.int32)
-        self._counting = torch.distributed.all_reduce(
-            self._vote, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True
-        )
+    def after_segment(self, finished: bool) -> None:
+        """For `predict_puzzles`: all processes break off an evaluation, or none does."""
+        self.wait() if finished else self.check()
 
-    def _count(self) -> None:
+    def wait(self) -> None:
+        """Waits until all processes wait here, which may have called `check` another number of times before.
+
+        Raises:
+            StoppedBySignal: as `check`.
+        """
+        at_work = True
+        while at_work:
+            self.check(at_work=False)
+            at_work = self._count()
+
+    def _count(self) -> bool:
+        """Reads the open vote, if there is one; whether any process was at work."""
         if self._counting is None:
-            return
+            return False
         self._counting.wait()
         self._counting = None
-        if self._vote.item():
-            self._agreed = signal.Signals(self._vote.item())
+        asked, at_work = self._vote.tolist()
+        if asked:
             if self._own is None:
-                self._say(f"{self._agreed.name} at another process: saving")
+                self._say(f"{signal.Signals(asked).name} at another process: saving")
+            raise StoppedBySignal(signal.Signals(asked))
+        return bool(at_work)
 
     def _on_signal(self, signum: int, frame: object) -> None:
         if _leaves_at_once(self._own, signum):
@@ -127,10 +133,15 @@ class StopRequests:
             )
 
     def _say(self, words: str) -> None:
-        if self.accelerator.is_main_process:
+        if self.is_main_process:
             # Not print: the signal may have come in the middle of one.
             with suppress(OSError):  # the reader of a pipe may have gone by the same Ctrl-C
                 os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
+
+    def _speak_of_the_launcher(self) -> None:
+        """Where a process was lost the launcher sends SIGTERM to the others, of which one may wait for it."""
+        if not self._left.is_set():
+            self._say(f"still not stopped: was another process lost, the launcher ends this one {self.where()}")
 
     def _watch_for_stuck_process(self) -> None:
         """Python calls handlers between two of its own instructions only; the wakeup pipe gets signals at any time."""
@@ -141,6 +152,10 @@ class StopRequests:
         def watch() -> None:
             asked = None
             while signum := os.read(reading, 1):
+                if asked is None and signum[0] == signal.SIGTERM:
+                    timer = threading.Timer(SECONDS_TO_STOP, self._speak_of_the_launcher)
+                    timer.daemon = True
+                    timer.start()
                 if _leaves_at_once(asked, signum[0]) and not self._left.wait(SECONDS_TO_LEAVE):
                     os._exit(128 + signum[0])
                 asked = asked or signum[0]

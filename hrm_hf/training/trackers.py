@@ -1,11 +1,13 @@
 """The trackers that `report_to` names, through Accelerate: a run keeps its name there, and outlives their failures."""
 
-import sys
 from typing import Any
 
 from accelerate import Accelerator
 
 from ..hrm.errors import ArgumentError
+from ..progress import get_logger
+
+logger = get_logger(__name__)
 
 
 class Trackers:
@@ -47,8 +49,7 @@ class Trackers:
                 getattr(tracker, method)(*args, **kwargs)
             except Exception as error:  # whatever a tracker raises: the run is worth more than its curves
                 self.accelerator.trackers.remove(tracker)
-                print(
-                    f"\nthe tracker {tracker.name} failed ({type(error).__name__}: {error}) and is left out from here "
-                    "on; metrics.jsonl has everything",
-                    file=sys.stderr,
+                logger.warning(
+                    f"the tracker {tracker.name} failed ({type(error).__name__}: {error}) and is left out from here "
+                    "on; metrics.jsonl has everything"
                 )

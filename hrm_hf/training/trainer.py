@@ -1,98 +1,46 @@
-"""HrmTrainer: one segment of every slot, one optimiser step, again and again; on Accelerate, one process or many.
+"""HrmTrainer: a whole training run, from the first step or a saved state to the last export; on Accelerate.
 
-It is handed a model and batches and knows neither games nor files of puzzles.
-
-A step: halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment, without
-gradient and for the q values alone, gives the target of q_continue; the loss is summed over the global batch; puzzle
-table first, then AdamATan2.
-With several processes slot i of the global batch lives on process i // (B / processes), and the draws of exploration
-are made for all slots on every process, then sliced, so that neither depends on the number of processes.
+It is handed a model and batches and knows neither games nor files of puzzles. What a step is stands in steps.py.
 """
 
 import json
 import os
 import secrets
 import shlex
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_model
-from torch.nn.parallel import DistributedDataParallel
-from tqdm.auto import tqdm
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..hrm.errors import ArgumentError, CheckpointError, DataError, NonFiniteError
-from ..hrm.halting import ExplorationDraws, draw_exploration, exploration_min_steps, q_continue_targets, training_halt
-from ..hrm.losses import segment_losses
+from ..hrm.errors import ArgumentError, CheckpointError, NonFiniteError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
-from ..scores.compiled import compiled_block
+from ..progress import get_logger, progress
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
-from .adam_atan2 import make_adam_atan2
 from .arguments import HrmTrainingArguments
-from .averaging import WeightAverage
 from .batch_stream import BatchStream
 from .best_score import BestScore
-from .console import Console
-from .finite_watch import FiniteWatch
-from .lost_process import naming_lost_processes
-from .main_process import on_main_process
+from .processes import check_accelerator, make_accelerator, naming_lost_processes, on_main_process
+from .resuming import SHARED, find_state, own_tree, save_state
 from .run_folder import RunFolder
-from .schedule import learning_rate_at
-from .sign_sgd import SparseSignSGD
-from .slots import ActSlots, Batch, on_device
-from .states.run_states import state_steps
-from .states.trainer_state import find_state, restore_state, save_state
-from .step_metrics import means, segment_sums
+from .states import read_tree, state_steps
+from .step_metrics import MetricsWindow, means
+from .steps import TrainingSteps
 from .stop_requests import StoppedBySignal, StopRequests
 from .trackers import Trackers
 
-PUZZLE_TABLE = "model.puzzle_embeddings.weight"
+logger = get_logger(__name__)
 
 
-def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
-    """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
-
-    Args:
-        args: `report_to` names the trackers.
-        run_dir: where trackers that write files put them.
-    Raises:
-        ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
-    """
-    trackers = [name for name in args.report_to if name != "none"]
-    installed = [str(tracker.value) for tracker in get_available_trackers()]
-    for name in trackers:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            allowed = ", ".join(LOGGER_TYPE_TO_CLASS)
-            raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
-        if name not in installed:
-            raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
-    accelerator = Accelerator(
-        cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
-        mixed_precision="no",
-        log_with=trackers or None,
-        project_dir=run_dir,
-        # The others wait while the main process uploads: by default they would give up after 10 or 30 minutes.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
-    )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise ArgumentError(
-            f"{started} processes were started, but Accelerate runs each one alone: without GPUs set "
-            "ACCELERATE_USE_CPU=true"
-        )
-    return accelerator
-
-
-class HrmTrainer:
+class HrmTrainer(TrainingSteps):
     """Trains an HRM.
 
     Args:
@@ -102,12 +50,18 @@ class HrmTrainer:
             ignored) and puzzle_identifiers as arrays or tensors, local_batch_size rows; passes are strung together,
             and a datasets.IterableDataset is told their number by `set_epoch`.
         accelerator: from `make_accelerator`; None makes one.
-        eval_dataset: rows to evaluate on, see `hrm_hf.evaluation`.
+        eval_dataset: rows to evaluate on, see `hrm_hf.scores.evaluation`.
         processor: saved beside every export; names the task whose own scores are added to the evaluation.
         run_folder: where records, states and exports go; None makes one at `args.output_dir`, or keeps nothing on disk
             if that is None too.
-        data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run goes on only
+        data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run resumes only
             where they are the same.
+        callbacks: transformers' callbacks, or their classes, called on every process: on_train_begin, on_step_begin,
+            on_step_end, on_log, on_evaluate, on_save (for every state and every exported checkpoint, whose folder is
+            `path`), on_train_end. They are handed `args`, a TrainerState (global_step, max_steps, log_history,
+            best_metric, best_global_step) and a TrainerControl, of which should_training_stop, should_log,
+            should_evaluate and should_save (a state and a checkpoint) are obeyed at the end of the step; with several
+            processes they must be the same on all.
 
     Raises:
         CheckpointError: weights that are not float32.
@@ -124,6 +78,7 @@ class HrmTrainer:
         processor: Any | None = None,
         run_folder: RunFolder | None = None,
         data_facts: dict[str, Any] | None = None,
+        callbacks: Iterable[TrainerCallback | type[TrainerCallback]] = (),
     ):
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.dtype != torch.float32:
@@ -135,20 +90,16 @@ class HrmTrainer:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
         if args.save_steps is not None and args.output_dir is None and run_folder is None:
             raise ArgumentError(f"save_steps is {args.save_steps}, but there is no output_dir to save in")
-        self.args = args
-        self.accelerator = accelerator or make_accelerator(args)
-        _check_accelerator(self.accelerator)
-        self.batches = BatchStream(train_batches)
-        self.data_facts = _as_json(data_facts or {})
-        self.eval_dataset = eval_dataset
         if args.early_stopping_patience is not None and eval_dataset is None:
             raise ArgumentError(
                 f"early_stopping_patience is {args.early_stopping_patience}, but there is no eval_dataset to score on"
             )
-        self.processor = processor
-        self.local_batch_size = args.local_batch_size(self.accelerator.num_processes)
+        accelerator = accelerator or make_accelerator(args)
+        check_accelerator(accelerator)
+        args.local_batch_size(accelerator.num_processes)  # raises before a folder is made
+        self.eval_dataset, self.processor, self.data_facts = eval_dataset, processor, _as_json(data_facts or {})
         self.run_folder = run_folder
-        if run_folder is None and args.output_dir is not None and self.accelerator.is_main_process:
+        if run_folder is None and args.output_dir is not None and accelerator.is_main_process:
             self.run_folder = RunFolder(args.output_dir, reopen=args.resume != "never")
         run_dir = [None if self.run_folder is None else str(self.run_folder.path)]
         broadcast_object_list(run_dir)
@@ -157,171 +108,31 @@ class HrmTrainer:
             for name, off in (("resume", "never"), ("early_stopping_patience", None)):
                 if getattr(args, name) != off:
                     raise ArgumentError(f"{name} is {getattr(args, name)}, but there is no output_dir to save in")
-        self.step = 0
-        self.slots: list[ActSlots] | None = None  # one per accumulation part
-        self.window: dict[str, torch.Tensor] = {}  # sums since the last log line
-        self.window_steps = 0
+
+        super().__init__(model, args, accelerator)
+        self.batches = BatchStream(train_batches)
+        self.window = MetricsWindow(accelerator.device)
         self.best = BestScore(args.metric_for_best, args.early_stopping_patience, args.early_stopping_threshold)
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.run_id = secrets.token_hex(16)
         self.trackers: Trackers | None = None
-        self._went_on = False
+        self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
+        self.state, self.control = TrainerState(max_steps=args.max_steps), TrainerControl()
+        self.state.is_world_process_zero = accelerator.is_main_process
+        self.state.is_local_process_zero = accelerator.is_local_main_process
+        self.should_export = False  # at the end of this step, as the control's flags
+        self.stop: StopRequests | None = None  # while it trains
         self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
-        self.exploration = torch.Generator().manual_seed(args.seed)
-
-        self.run_block = compiled_block(self.accelerator.device) if args.compile else None
-        self.model, self.distributed_model = self._prepare_model(model)
-        table = self.model.model.puzzle_embeddings
-        dense = [p for p in self.model.parameters() if table is None or p is not table.weight]
-        self.dense_optimizer = make_adam_atan2(
-            dense,
-            lr=0.0,
-            betas=(args.adam_beta1, args.adam_beta2),
-            weight_decay=args.weight_decay,
-            compiled=args.compile,
-        )
-        self.puzzle_optimizer = None
-        if table is not None:
-            self.puzzle_optimizer = SparseSignSGD(
-                table.weight,
-                lr=0.0,
-                weight_decay=args.puzzle_weight_decay,
-                gather=self.accelerator.gather if self.accelerator.num_processes > 1 else None,
-                local_rows=self.local_batch_size,
-                loss_scale=self.accelerator.num_processes,
-            )
-        self.average = WeightAverage(dense, args.ema_decay) if args.ema_decay is not None else None
-        self.finite = FiniteWatch(self.model, self.accelerator.device)
-
-    def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
-        model.train()
-        if self.accelerator.num_processes > 1:
-            # The table's sparse gradient is gathered by its own optimiser.
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, [PUZZLE_TABLE])
-        prepared = self.accelerator.prepare_model(model)
-        plain = self.accelerator.unwrap_model(prepared, keep_torch_compile=False)
-        if isinstance(prepared, DistributedDataParallel):
-            prepared.forward_sync_buffers = False  # the init vectors never change after the start
-        if self.accelerator.num_processes > 1 and plain.model.puzzle_embeddings is not None:
-            # What DDP ignores it does not broadcast either.
-            table = plain.model.puzzle_embeddings.weight
-            table.data.copy_(broadcast(table.data))
-        return plain, prepared
-
-    # one step
-
-    def training_step(self, batch: dict[str, Any], draws: ExplorationDraws | None = None) -> dict[str, torch.Tensor]:
-        """Runs one segment of every slot and leaves the gradients in the parameters; no weight changes.
-
-        Args:
-            batch: this process's part of the global batch offered to the slots.
-            draws: exploration draws for the GLOBAL batch; None takes them from the trainer's generator.
-        Returns:
-            float64 sums over this process's slots, see `step_metrics.segment_sums`.
-        """
-        args = self.args
-        if draws is None:
-            draws = draw_exploration(args.global_batch_size, self.model.config.halt_max_steps, self.exploration)
-        first = self._first_row
-        device = self.accelerator.device
-        min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), device)
-        min_steps = min_steps[first : first + self.local_batch_size].chunk(args.gradient_accumulation_steps)
-        offered = self._split(batch)
-        if self.slots is None:
-            self.slots = [ActSlots.all_halted(self.model, part) for part in offered]
-        totals: dict[str, torch.Tensor] = {}
-        self.row_losses: list[torch.Tensor] = []  # (B,) of each part
-        for i, part in enumerate(offered):
-            last = i == len(offered) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.distributed_model):
-                losses, self.slots[i], sums = self._segment(self.slots[i], part, min_steps[i])
-                # The published loss is a sum over the global batch; DDP averages over processes.
-                self.accelerator.backward(losses.sum() * self.accelerator.num_processes / args.global_batch_size)
-            self.row_losses.append(losses.detach())
-            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
-        return totals
-
-    @property
-    def _first_row(self) -> int:
-        """Where this process's rows begin in the global batch."""
-        return self.accelerator.process_index * self.local_batch_size
-
-    def _split(self, batch: dict[str, Any]) -> list[Batch]:
-        given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
-        self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
-        self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
-        tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
-        rows = len(tensors["input_ids"])
-        if tensors["labels"].shape != tensors["input_ids"].shape:
-            shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
-            raise DataError(f"a training batch has {shapes}: the shapes must be equal")
-        if rows != self.local_batch_size:
-            raise DataError(
-                f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
-                f"{self.args.global_batch_size} over {self.accelerator.num_processes} processes)"
-            )
-        size = rows // self.args.gradient_accumulation_steps
-        return [
-            {name: tensor[start : start + size] for name, tensor in tensors.items()} for start in range(0, rows, size)
-        ]
-
-    def _segment(
-        self, slots: ActSlots, offered: Batch, min_steps: torch.Tensor
-    ) -> tuple[torch.Tensor, ActSlots, dict[str, torch.Tensor]]:
-        config = self.model.config
-        slots = slots.refilled(self.model, offered)
-        data = slots.data
-        # this step's weights and input, for both passes
-        prepared = self.model.model.prepare(run_block=self.run_block)
-        embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
-        out = self.distributed_model(inputs_embeds=embeddings, carry=slots.carry, prepared=prepared)
-        steps = slots.steps + 1
-        targets = None
-        if config.halting == "q_learning" and config.halt_max_steps > 1:
-            # the plain module, because DDP has nothing to do here
-            following = self.model.q_logits_ahead(out.carry, embeddings.detach(), prepared)
-            targets = q_continue_targets(*following, steps, config.halt_max_steps)
-        losses = segment_losses(
-            out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
-        )
-        halted = training_halt(
-            steps,
-            out.q_halt_logits.detach(),
-            out.q_continue_logits.detach(),
-            min_steps,
-            config.halt_max_steps,
-            config.halting,
-        )
-        sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
-        return losses.total(), ActSlots(out.carry, steps, halted, data), sums
-
-    def optimizer_step(self) -> float:
-        """Updates the puzzle table, then the weights, then their average; clears the gradients. Returns the rate."""
-        args = self.args
-        self.step += 1
-        rates = []
-        for optimizer, base in (
-            (self.puzzle_optimizer, args.puzzle_learning_rate),
-            (self.dense_optimizer, args.learning_rate),
-        ):
-            rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
-            if optimizer is not None:
-                for group in optimizer.param_groups:
-                    group["lr"] = rates[-1]
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update()
-        return rates[-1]
+        self._went_on, self._is_first_step, self._rate, self._started = False, True, 0.0, time.time()
 
     # the run
 
     def train(self) -> dict[str, float]:
         """Trains up to `max_steps`, evaluating, saving states and exporting on the way, and exports at the end.
 
-        With `args.resume` it goes on where a saved state stands, see `go_on`. The first SIGINT, SIGTERM or SIGHUP
-        finishes the step and saves; a second SIGINT leaves at once. With `early_stopping_patience` the run ends with
-        the best weights that an evaluation found.
+        With `args.resume` it resumes from a saved state, see `go_on`. The first SIGINT, SIGTERM or SIGHUP finishes
+        the step, breaks off an evaluation, and saves; a second SIGINT leaves at once. With `early_stopping_patience`
+        the run ends with the best weights that an evaluation found.
 
         Trackers stay open, as everywhere with Accelerate: call `close()` and `accelerator.end_training()` when all is
         done.
@@ -340,28 +151,31 @@ class HrmTrainer:
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
             goes_on = self.go_on()
-            if self.step >= args.max_steps or self.best.give_up:
-                self._say(f"the run is finished at step {self.step}: only its export is made again")
+            if self._is_over() and not self.control.should_evaluate:
+                logger.info(f"the run is finished at step {self.step}: only its export is made again")
             if args.report_to:
                 self.trackers = Trackers(self.accelerator, vars(args), self.run_id)
             started, before = time.monotonic(), self.step
+            self._call("on_train_begin")
             if not goes_on:
-                self._save_state()  # so that there is always a state to go on from
+                self._save_state()  # so that there is always a state to resume from
             try:
                 self._train_on()
             except StoppedBySignal as stopped:
-                self._say(f"\nstopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
+                logger.warning(f"stopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
                 raise
             except KeyboardInterrupt:
-                self._say(f"\nleft at once at step {self.step}. {self._how_to_go_on()}")
+                logger.warning(f"left at once at step {self.step}. {self._how_to_go_on()}")
                 raise
             except NonFiniteError as error:
                 words = f"{error}. Nothing of it was saved. {self._how_to_go_on()}; a lower learning_rate than "
                 words += f"{args.learning_rate} may help"
                 raise NonFiniteError(words) from error
+            finally:
+                self.stop = None
             seconds = time.monotonic() - started
             if self.num_states and self.step > before:
-                self._say(
+                logger.info(
                     f"{self.step - before} steps in {seconds:.1f} s, {self.num_states} states saved in "
                     f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
                 )
@@ -372,28 +186,33 @@ class HrmTrainer:
                     self.export("checkpoint-final")
             except OSError as error:
                 raise OSError(f"{error}. {self._how_to_go_on()}") from error
+            self._call("on_train_end")
         return self.scores
 
     def go_on(self) -> bool:
-        """Puts the trainer where a saved state stands, if `args.resume` asks for it and there is one; part of `train`.
+        """Resumes from a saved state, if `args.resume` asks for it and there is one; part of `train`.
 
-        The processes may be others than those that saved it, if their number divides the global batch; all of them
-        need to see the run's folder.
+        Another number of processes can resume, if it divides the global batch; the run's folder must be on storage
+        that all of them share.
 
         Returns:
-            whether the run goes on from a state.
+            whether the run resumes.
         Raises:
-            CheckpointError: there is nothing (whole) to go on from.
+            CheckpointError: there is no complete state.
             ArgumentError: data, architecture or arguments differ from those of the state, or `resume` names a state of
                 another folder than `output_dir`; or `metric_for_best` is no score of the evaluation.
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
-        if self.args.resume != "never" and not self._went_on and self.step == 0:
-            state = find_state(self, self.run_dir)
-            if state is not None:
-                restore_state(self, state)
-                self._went_on = True
+        if self.args.resume == "never" or self._went_on or self.step > 0:
+            return self._went_on
+        state = find_state(self.accelerator, self.run_dir, self.args.resume, self._facts(), self.args.state_limit)
+        if state is not None:
+            try:
+                self._load(state)
+            except (LookupError, TypeError, RuntimeError) as error:
+                raise CheckpointError(f"{state} does not fit this run: {error}") from error
+            self._went_on = True
         return self._went_on
 
     def _check_metric(self) -> None:
@@ -403,118 +222,116 @@ class HrmTrainer:
         self.best.check({f"eval/{name}": value for name, value in scores.items()})
 
     def _train_on(self) -> None:
-        args, first, started = self.args, self.step + 1, time.monotonic()
-        main = self.accelerator.is_local_main_process
-        progress = tqdm(total=args.max_steps, initial=self.step, desc="training", disable=not main, file=Console())
-        with progress, StopRequests(self.accelerator) as stop:
-            while self.step < args.max_steps and not self.best.give_up:
-                sums = self.training_step(next(self.batches))
-                self.finite.look(self.step + 1, sums, self.row_losses, self.slots, self._first_row)
-                rate = self.optimizer_step()
-                if args.compile and self.step == first:
-                    self._say(f"\nthe first step, with compiling, took {time.monotonic() - started:.1f} s")
-                self.window = {name: self.window.get(name, 0) + value for name, value in sums.items()}
-                self.window_steps += 1
-                progress.update()
-                done = self.step == args.max_steps
-                save_due = done or _due(self.step, args.state_steps)
-                if done or _due(self.step, args.logging_steps):
-                    self.finite.check(self.step)
-                    record, clock_due = self._reduced()
-                    save_due |= clock_due
-                    self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": rate})
-                    progress.set_postfix(
-                        loss=f"{record['lm_loss']:.3f}",
-                        exact=f"{record['exact_accuracy']:.3f}",
-                        segments=f"{record['steps']:.1f}",
-                    )
-                if self.eval_dataset is not None and (done or _due(self.step, args.eval_steps)):
-                    self.finite.check(self.step)
-                    self.scores = self.evaluate()
-                    self._log(self.scores)
-                    if self.accelerator.is_main_process:
-                        words = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
-                        progress.write(f"step {self.step}: {words}", file=Console(sys.stdout))
-                    if args.eval_steps is not None:
-                        is_best = self.best.beaten_by(self.scores) and self._try_to_export("checkpoint-best")
-                        self.best.show(self.scores, self.step, kept=is_best)
-                        save_due |= is_best
-                exported = not done and _due(self.step, args.save_steps)
-                if exported:
-                    self._try_to_export(f"checkpoint-{self.step}")
-                asked = stop.asked()
-                if save_due or asked is not None or self.best.give_up:
-                    self._save_state()  # after all exports of this step: a run that goes on here makes none of them
-                if asked is not None:
-                    if not exported:
-                        self._try_to_export(f"checkpoint-{self.step}")
-                    raise StoppedBySignal(asked)
+        # The order within a step matters. The log line comes first: it waits for the device and finds NaN. Then the
+        # evaluation, which may export the best weights, and the export. The state comes last, so that a run resumed
+        # there repeats none of them, but for what a signal has broken off: the state says that it is still due.
+        stop, lost = StopRequests(self.accelerator, self.where), naming_lost_processes(self.accelerator, self.where)
+        with self._progress_bar() as bar, stop as self.stop, lost:
+            while True:
+                try:
+                    if self.control.should_log:
+                        bar.set_postfix(self._log_means(), refresh=False)
+                    if self.control.should_evaluate:
+                        self._evaluate_and_keep_best()
+                    if self.should_export:
+                        self._export_step()
+                    self.stop.check()
+                except StoppedBySignal:
+                    self._save_state()
+                    self._export_step()
+                    raise
+                if self.control.should_save or self.control.should_training_stop:
+                    self._save_state()
+                if self._is_over():
+                    return
+                self.run_step()
+                bar.update()
+                self._plan()
 
-    def _save_state(self) -> None:
-        """Saves a state; where that fails the run says so and goes on: the older ones are still there."""
-        if self.run_dir is None:
-            return
-        self.finite.check(self.step)
+    def run_step(self) -> dict[str, torch.Tensor]:
+        """A step as `train` takes it, from reading a batch of the stream to adding up what will be logged.
+
+        Returns:
+            float64 sums over this process's slots, see `step_metrics.segment_sums`.
+        """
         started = time.monotonic()
-        try:
-            save_state(self, self.run_dir)
-        except OSError as error:
-            self._say(f"\nthe state of step {self.step} could not be saved: {error}. {self._how_to_go_on()}")
-        else:
-            self.num_states += 1
-            self.saving_seconds += time.monotonic() - started
-        self._last_state_at = time.monotonic()
+        self._call("on_step_begin")
+        sums = self.training_step(next(self.batches))
+        self.finite.look(self.step + 1, sums, self.row_losses, self.slots, self.first_row)
+        self._rate = self.optimizer_step()
+        self.window.add(sums)
+        if self.args.compile and self._is_first_step:
+            logger.info(f"the first step, with compiling, took {time.monotonic() - started:.1f} s")
+        self._is_first_step = False
+        return sums
 
-    def _how_to_go_on(self) -> str:
-        steps = [] if self.run_dir is None else state_steps(self.run_dir)
-        if not steps:
-            return "No state is saved: give another output_dir, or make room there"
-        run_dir = os.path.relpath(self.run_dir)
-        return (
-            f"The last saved state is that of step {steps[0]}: to go on there, repeat the command with --resume "
-            + shlex.quote(run_dir if not run_dir.startswith("..") else str(self.run_dir))
-        )
+    def _plan(self) -> None:
+        """What is due at the end of this step, by the arguments and by what callbacks ask for."""
+        args, control, done = self.args, self.control, self.step == self.args.max_steps
+        control.should_log = done or _due(self.step, args.logging_steps)
+        control.should_evaluate = self.eval_dataset is not None and (done or _due(self.step, args.eval_steps))
+        control.should_save = save_due = done or _due(self.step, args.state_steps)
+        self._call("on_step_end")
+        asked_for = self.control.should_save and not save_due
+        self.should_export = not done and (asked_for or _due(self.step, args.save_steps))
 
-    def where(self) -> str:
-        """How far the run is, for the message of a lost process."""
-        return f"at step {self.step}. {self._how_to_go_on()}"
+    def _is_over(self) -> bool:
+        return self.step >= self.args.max_steps or self.best.give_up or self.control.should_training_stop
 
-    def _say(self, words: str) -> None:
-        if self.accelerator.is_main_process:
-            Console().say(words)
+    def _progress_bar(self) -> tqdm:
+        how = {"total": self.args.max_steps, "initial": self.step, "leave": True}
+        return progress(description="training", unit="steps", **how)
 
-    def _take_best(self) -> None:
-        """Ends with the weights of the best evaluation."""
-        if self.best.give_up and self.step < self.args.max_steps:
-            self._say(
-                f"stopped early at step {self.step} of {self.args.max_steps}: {self.best.waited} evaluations without "
-                f"a higher {self.best.metric} (early_stopping_patience)"
-            )
-        self._say(f"the best evaluation was that of step {self.best.step}: its weights are the ones exported")
-        on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
-        load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
-        self.average = None
-        self.scores = self.best.scores
+    def _call(self, event: str, **what: Any) -> None:
+        """Calls the callbacks as transformers' Trainer does."""
+        self.state.global_step, self.state.best_global_step = self.step, self.best.step
+        self.state.best_metric = self.best.scores.get(f"eval/{self.best.metric}")
+        what |= {"model": self.model, "processing_class": self.processor, "optimizer": self.dense_optimizer}
+        for callback in self.callbacks:
+            self.control = getattr(callback, event)(self.args, self.state, self.control, **what) or self.control
 
-    def _reduced(self) -> tuple[dict[str, float], bool]:
-        """Means since the last log line, over all processes, and whether the main process's clock asks for a state."""
+    # what a step may end with
+
+    def _log_means(self) -> dict[str, str]:
+        """Logs the means since the last log line; what the progress bar shows of them."""
+        self.finite.check(self.step)
         minutes = (time.monotonic() - self._last_state_at) / 60
         clock_due = self.accelerator.is_main_process and 0 < self.args.state_minutes <= minutes
         asked = torch.tensor(float(clock_due), dtype=torch.float64, device=self.accelerator.device)
-        *values, asked = self.accelerator.reduce(torch.stack([*self.window.values(), asked]), reduction="sum").tolist()
-        sums = dict(zip(self.window, values, strict=True))
-        record = means(sums, rows=self.args.global_batch_size * self.window_steps)
-        self.window, self.window_steps = {}, 0
-        return record, asked > 0
+        sums = torch.stack([*self.window.sums.values(), asked])
+        *values, asked = self.accelerator.reduce(sums, reduction="sum").tolist()
+        rows = self.args.global_batch_size * self.window.steps
+        record = means(dict(zip(self.window.sums, values, strict=True)), rows)
+        self.window.clear()
+        self.control.should_save |= asked > 0
+        self.control.should_log = False
+        self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": self._rate})
+        shown = {"loss": ("lm_loss", 3), "exact": ("exact_accuracy", 3), "segments": ("steps", 1)}
+        return {name: f"{record[key]:.{digits}f}" for name, (key, digits) in shown.items()}
 
     def _log(self, values: dict[str, float]) -> None:
         if self.trackers is not None:
             self.trackers.log(values, self.step)
+        line = {"step": self.step, "seconds": round(time.time() - self._started, 3), **values}
+        self.state.log_history.append(line)
         if self.run_folder is not None and self.accelerator.is_main_process:
             try:
-                self.run_folder.log(self.step, values)
+                self.run_folder.log(line)
             except OSError as error:
-                self._say(f"\nthe log line of step {self.step} is kept for later, it could not be written: {error}")
+                logger.warning(f"the log line of step {self.step} is kept for later, it could not be written: {error}")
+        self._call("on_log", logs=values)
+
+    def _evaluate_and_keep_best(self) -> None:
+        self.finite.check(self.step)
+        self.scores = self.evaluate()
+        self.control.should_evaluate = False
+        logger.info(f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items()))
+        self._log(self.scores)
+        if self.args.eval_steps is not None:
+            is_best = self.best.beaten_by(self.scores) and self._try_to_export("checkpoint-best")
+            self.best.show(self.scores, self.step, kept=is_best)
+            self.control.should_save |= is_best or self.best.give_up
+        self._call("on_evaluate", metrics=self.scores)
 
     def evaluate(self, halt: bool = False) -> dict[str, float]:
         """Scores the (averaged) weights on the eval_dataset: `eval/exact_accuracy` and the rest, on every process."""
@@ -528,6 +345,7 @@ class HrmTrainer:
                 process_index=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 gather=self.accelerator.gather,
+                after_segment=None if self.stop is None else self.stop.after_segment,
             )
         return {f"eval/{name}": value for name, value in scores.items()}
 
@@ -546,19 +364,125 @@ class HrmTrainer:
                     self.run_folder.export(name, self.model, self.processor)
 
         on_main_process(self.accelerator, write)
+        if self.run_dir is not None:
+            self._call("on_save", path=self.run_dir / name)
 
     def _try_to_export(self, name: str) -> bool:
         try:
             self.export(name)
         except OSError as error:
-            self._say(f"\n{error}")
+            logger.warning(str(error))
             return False
         return True
+
+    def _export_step(self) -> None:
+        self._try_to_export(f"checkpoint-{self.step}")
+        self.should_export = False
+
+    def _export_weights(self):
+        return self.average.applied() if self.average is not None else nullcontext()
+
+    def _take_best(self) -> None:
+        """Ends with the weights of the best evaluation."""
+        if self.best.give_up and self.step < self.args.max_steps:
+            logger.info(
+                f"stopped early at step {self.step} of {self.args.max_steps}: {self.best.waited} evaluations without "
+                f"a higher {self.best.metric} (early_stopping_patience)"
+            )
+        logger.info(f"the best evaluation was that of step {self.best.step}: its weights are the ones exported")
+        on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
+        load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
+        self.average = None
+        self.scores = self.best.scores
+        self._call("on_save", path=self.run_dir / "checkpoint-final")
+
+    # the state
+
+    def _save_state(self) -> None:
+        """Saves a state; where that fails the run says so and goes on: the older ones are still there."""
+        self.control.should_save = False
+        if self.run_dir is None:
+            return
+        self.finite.check(self.step)
+        started = time.monotonic()
+        shared = self._shared_state() if self.accelerator.is_main_process else {}
+        own = {name: part.state_dict() for name, part in self._own_parts().items()}
+        try:
+            keep = self.args.state_limit
+            folder = save_state(self.accelerator, self.run_dir, self.step, shared, own, keep, self.best.step)
+        except OSError as error:
+            logger.warning(f"the state of step {self.step} could not be saved: {error}. {self._how_to_go_on()}")
+        else:
+            self.num_states += 1
+            self.saving_seconds += time.monotonic() - started
+            self._call("on_save", path=folder)
+        self._last_state_at = time.monotonic()
+
+    def _shared_parts(self) -> dict[str, Any]:
+        """What is equal on all processes."""
+        parts = {"model": self.model, "moments": self.moments, "best": self.best}
+        return parts if self.average is None else {**parts, "average": self.average}
+
+    def _own_parts(self) -> dict[str, Any]:
+        """What only this process knows."""
+        parts = {"slots": self.slots, "window": self.window, "batches": self.batches}
+        return {**parts, "exploration": self.exploration}
+
+    def _shared_state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._shared_parts().items()} | {
+            "step": self.step,
+            "num_processes": self.accelerator.num_processes,
+            "facts": self._facts(),
+            "scores": self.scores,
+            "run_id": self.run_id,
+            "elapsed_seconds": time.time() - self._started,
+            "log": self.state.log_history,
+            "due": {"evaluate": self.control.should_evaluate, "export": self.should_export},
+        }
+
+    def _load(self, state: Path) -> None:
+        """Puts a state into this trainer; the processes may be others than those that saved it."""
+        shared = read_tree(state, SHARED)
+        own = own_tree(state, self.accelerator.process_index, self.accelerator.num_processes)
+        for name, part in self._shared_parts().items():
+            part.load_state_dict(shared[name])
+        for name, part in self._own_parts().items():
+            part.load_state_dict(own[name])
+        self.step, self.scores, self.run_id = shared["step"], shared["scores"], shared["run_id"]
+        self._started = time.time() - shared["elapsed_seconds"]
+        self.state.log_history = shared["log"]
+        self.control.should_evaluate, self.should_export = shared["due"]["evaluate"], shared["due"]["export"]
+        self.control.should_save = self.control.should_evaluate or self.should_export
+        if self.run_folder is not None:
+            self.run_folder.go_on(self.state.log_history)
+
+    def _facts(self) -> dict[str, Any]:
+        """What must be the same where a run resumes: architecture, arguments and data, as one flat mapping."""
+        fields = type(self.model.config).__annotations__
+        architecture = {name: value for name, value in self.model.config.to_dict().items() if name in fields}
+        parts = {"model": architecture, "training": self.args.ruling(), "data": self.data_facts}
+        return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+
+    def _how_to_go_on(self) -> str:
+        steps = [] if self.run_dir is None else state_steps(self.run_dir)
+        if not steps:
+            return "No state is saved: give another output_dir, or make room there"
+        run_dir = os.path.relpath(self.run_dir)
+        return (
+            f"The last saved state is that of step {steps[0]}: to resume from it, repeat the command with --resume "
+            + shlex.quote(run_dir if not run_dir.startswith("..") else str(self.run_dir))
+        )
+
+    def where(self) -> str:
+        """How far the run is and how to resume, for the message of a lost process."""
+        return f"at step {self.step}. {self._how_to_go_on()}"
+
+    # after the run
 
     def push_to_hub(self, repo_id: str, **options: Any) -> list[tuple[str, int]] | None:
         """Pushes the last export, with the model card that `write_model_card` left in it, to the Hub.
 
-        Call it on every process; the main one pushes, the others wait.
+        The main process pushes; the others return at once, so let them leave before: `accelerator.end_training()`.
 
         Args:
             repo_id: "owner/name".
@@ -569,13 +493,11 @@ class HrmTrainer:
             ArgumentError: nothing was exported yet, or an option that is not allowed.
             CheckpointError: the push failed; the export is untouched.
         """
-
-        def push() -> list[tuple[str, int]]:
-            if self.run_folder is None or self.run_folder.last_export is None:
-                raise ArgumentError("there is nothing to push yet: train() and export() write to output_dir")
-            return push_checkpoint(self.run_folder.last_export, repo_id, **options)
-
-        return on_main_process(self.accelerator, push)
+        if not self.accelerator.is_main_process:
+            return None
+        if self.run_folder is None or self.run_folder.last_export is None:
+            raise ArgumentError("there is nothing to push yet: train() and export() write to output_dir")
+        return push_checkpoint(self.run_folder.last_export, repo_id, **options)
 
     def close(self) -> None:
         """Ends the trackers and lets go of the distributed model; call it before `accelerator.end_training()`, after
@@ -588,27 +510,6 @@ class HrmTrainer:
             self.trackers.finish()
         self.distributed_model = self.model
         self.accelerator.free_memory()
-
-    def _export_weights(self):
-        return self.average.applied() if self.average is not None else nullcontext()
-
-
-def _check_accelerator(accelerator: Accelerator) -> None:
-    """Raises ArgumentError for an accelerator under which the steps would silently be others."""
-    for name, value, allowed in (
-        ("mixed_precision", accelerator.mixed_precision, ["no"]),
-        ("gradient_accumulation_steps", accelerator.gradient_accumulation_steps, [1]),
-        (
-            "distributed_type",
-            accelerator.distributed_type,
-            [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU],
-        ),
-    ):
-        if value not in allowed:
-            raise ArgumentError(
-                f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
-                "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
-            )
 
 
 class _FirstRow:

@@ -118,8 +118,8 @@ def test_the_trainer_computes_what_is_needed_and_no_more(halting):
         whole_step(trainer)
     expected = training_step_flops(trainer.model.config, 3, q_continue_target=halting == "q_learning")
     assert counter.get_total_flops() == expected
-    assert (trainer.step, trainer.window_steps) == (1, 1)
-    assert trainer.window["lm_loss"] > 0
+    assert (trainer.step, trainer.window.steps) == (1, 1)
+    assert trainer.window.sums["lm_loss"] > 0
 
 
 def test_the_published_size_needs_289_gflop_a_step_at_batch_8():

@@ -144,7 +144,7 @@ def test_a_run_block_that_cannot_be_called_is_refused():
 def test_six_recorded_steps_compiled(compiler, monkeypatch):
     compiled = []
     monkeypatch.setattr(
-        "hrm_hf.training.trainer.compiled_block", lambda device: compiled.append(device) or compiled_block(device)
+        "hrm_hf.training.steps.compiled_block", lambda device: compiled.append(device) or compiled_block(device)
     )
     check_six_recorded_steps("noexplore", compile=True)
     assert compiled == [CPU]

@@ -8,7 +8,7 @@ from training_parts import Rows, arguments, batch
 from hrm_hf.scores.compiled import compiled_block
 from hrm_hf.scores.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
-from hrm_hf.training.states.run_states import newest_state
+from hrm_hf.training.states import newest_state, read_tree
 
 pytestmark = pytest.mark.gpu
 
@@ -77,7 +77,7 @@ def test_a_run_on_the_gpu_goes_on(tmp_path):
         args = arguments(output_dir=str(run), max_steps=steps, lr_min_ratio=1.0, state_steps=1, ema_decay=0.9)
         args.resume = resume
         HrmTrainer(tiny_model(), args, [batch(0), batch(1)]).train()
-        return newest_state(run)[0].tensors("weights.safetensors")
+        return read_tree(newest_state(run)[0], "state")["model"]
 
     unbroken = train(tmp_path / "unbroken")
     train(tmp_path / "run", steps=3)

@@ -1,8 +1,10 @@
 """A run that goes on from a saved state: equal to the unbroken one, and refused where it would be another run."""
 
 import json
+import logging
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,21 @@ from training_parts import Rows, arguments, batch
 from hrm_hf import ArgumentError, CheckpointError, DataError
 from hrm_hf.data import training_batches
 from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
+from hrm_hf.progress import show_messages
 from hrm_hf.training import HrmTrainer, RunFolder
 from hrm_hf.training.batch_stream import BatchStream
 from hrm_hf.training.best_score import BestScore
 from hrm_hf.training.run_folder import choose_run_dir
-from hrm_hf.training.states.run_states import open_state
+from hrm_hf.training.states import check_state, read_json_tree, read_tree
+from hrm_hf.training.stop_requests import StoppedBySignal
+
+
+@pytest.fixture(autouse=True)
+def messages():
+    """All messages are shown, as commands show them."""
+    show_messages()
+    yield
+    logging.getLogger("transformers.hrm_hf").setLevel(logging.NOTSET)
 
 
 def contents(run: Path) -> set[str]:
@@ -30,16 +42,15 @@ def contents(run: Path) -> set[str]:
 def assert_same_run(run: Path, other: Path, step: int) -> None:
     """Log, exported weights and every tensor and number of the last state are equal, but for the clocks."""
     assert log_of(run) == log_of(other)
-    ours, theirs = (open_state(folder / f"state-{step:08d}") for folder in (run, other))
-    assert ours.names() == theirs.names()
-    for name in ours.names():
-        if name.endswith(".safetensors"):
-            a, b = ours.tensors(name), theirs.tensors(name)
-            assert a.keys() == b.keys()
-            assert all(torch.equal(a[key], b[key]) for key in a), name
-    a, b = (without_clocks(state.json("state.json")) for state in (ours, theirs))
-    assert a.pop("run_id") and b.pop("run_id")
-    assert a == b
+    ours, theirs = (folder / f"state-{step:08d}" for folder in (run, other))
+    for state in (ours, theirs):
+        check_state(state)
+    assert contents(ours) == contents(theirs)
+    for name in ("state", "process-00000-of-00001"):
+        assert (ours / f"{name}.safetensors").read_bytes() == (theirs / f"{name}.safetensors").read_bytes()
+        a, b = (without_clocks(read_json_tree(state, name)) for state in (ours, theirs))
+        a.pop("run_id", None), b.pop("run_id", None)
+        assert a == b
     a, b = (load_file(folder / "checkpoint-final" / "model.safetensors") for folder in (run, other))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -52,7 +63,7 @@ def puzzles(tmp_path_factory) -> Path:
     return folder
 
 
-def trainer_in(run: Path, puzzles: Path, resume: str = "never", **changes) -> HrmTrainer:
+def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, **changes) -> HrmTrainer:
     """Passes of 3 batches, a log line every 2 steps, an average and two accumulation parts."""
     settings = {
         "output_dir": str(run),
@@ -71,7 +82,7 @@ def trainer_in(run: Path, puzzles: Path, resume: str = "never", **changes) -> Hr
     args = arguments(**settings | changes, resume=resume)
     batches = training_batches(puzzles, args.global_batch_size, seed=3, epochs_per_pass=2)
     facts = {"train": "a checksum"}
-    return HrmTrainer(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
+    return trainer_class(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -87,34 +98,69 @@ def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path,
     run = broken_at(unbroken, step, tmp_path / "run")
     scores = trainer_in(run, puzzles, "auto").train()
     assert_same_run(run, unbroken, 9)
-    assert scores == open_state(unbroken / "state-00000009").json("state.json")["scores"]
-    assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().out
+    assert scores == read_json_tree(unbroken / "state-00000009", "state")["scores"]
+    assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().err
+
+
+class Interrupted(HrmTrainer):
+    """Gets Ctrl-C in the second segment of the evaluation of one step."""
+
+    at = 3
+
+    def evaluate(self, halt=False):
+        segments = iter(range(100))
+
+        def segment(*_):
+            if self.step == self.at and next(segments) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        hook = self.model.model.register_forward_hook(segment)
+        try:
+            return super().evaluate(halt)
+        finally:
+            hook.remove()
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_an_evaluation_that_a_signal_broke_off_is_done_when_the_run_goes_on(unbroken, puzzles, tmp_path, step, capsys):
+    run = tmp_path / "run"
+    trainer = trainer_in(run, puzzles, trainer_class=Interrupted, save_steps=3)
+    trainer.at = step
+    with pytest.raises(StoppedBySignal):
+        trainer.train()
+    assert trainer.step == step and (run / f"checkpoint-{step}" / "model.safetensors").is_file()
+    assert f"stopped by SIGINT at step {step}. The last saved state is that of step {step}" in capsys.readouterr().err
+    assert [line["step"] for line in log_of(run) if "eval/accuracy" in line] == list(range(3, step, 3))
+    del trainer
+    trainer_in(run, puzzles, "auto", save_steps=3).train()
+    assert_same_run(run, unbroken, 9)
+    assert (run / "checkpoint-3").is_dir() and "only its export is made again" not in capsys.readouterr().err
 
 
 def test_the_first_state_that_is_whole_is_taken(unbroken, puzzles, tmp_path, capsys):
     run = broken_at(unbroken, 5, tmp_path / "run")
-    (run / "state-00000005" / "weights.safetensors").unlink()
+    (run / "state-00000005" / "state.safetensors").unlink()
     (run / "state-00000004" / "state.json").write_text("{}")
     trainer_in(run, puzzles, "auto").train()
     assert_same_run(run, unbroken, 9)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert {path.name for path in run.glob("left-*")} == {"left-state-00000004", "left-state-00000005"}
-    assert "passed over" in said and "weights.safetensors is missing" in said
-    assert "state-00000003 (the newest that is whole), step 3" in said
+    assert "skipped" in said and "state.safetensors is missing" in said
+    assert "state-00000003 (the newest complete one), step 3" in said
 
 
 def test_only_damaged_states_are_refused(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 0, tmp_path / "run")
-    log = run / "state-00000000" / "metrics.jsonl"
+    log = run / "state-00000000" / "state.json"
     log.write_bytes(log.read_bytes() + b"\n")
-    with pytest.raises(CheckpointError, match="no saved state that is whole: .*metrics.jsonl is damaged"):
+    with pytest.raises(CheckpointError, match="no complete saved state: .*state.json is damaged"):
         trainer_in(run, puzzles, "auto").train()
 
 
 def test_a_state_can_be_named(unbroken, puzzles, tmp_path, capsys):
     run = broken_at(unbroken, 6, tmp_path / "run")
     trainer_in(run, puzzles, str(run / "state-00000004")).train()
-    assert "state-00000006 is newer and kept as left-state-00000006" in capsys.readouterr().out
+    assert "state-00000006 is newer and kept as left-state-00000006" in capsys.readouterr().err
     assert (run / "left-state-00000006").is_dir()
     assert_same_run(run, unbroken, 9)
 
@@ -144,9 +190,9 @@ def test_what_changes_no_result_may_differ(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 4, tmp_path / "run")
     trainer = trainer_in(run, puzzles, "auto", gradient_accumulation_steps=1, logging_steps=3, eval_steps=None)
     trainer.train()
-    ours, theirs = (open_state(folder / "state-00000009") for folder in (run, unbroken))
-    for name, tensor in theirs.tensors("weights.safetensors").items():
-        assert torch.allclose(ours.tensors("weights.safetensors")[name], tensor, rtol=0, atol=1e-5)
+    ours, theirs = (read_tree(folder / "state-00000009", "state")["model"] for folder in (run, unbroken))
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_a_constant_rate_may_go_on_longer(puzzles, tmp_path):
@@ -165,10 +211,10 @@ def test_a_finished_run_only_exports_again(unbroken, puzzles, tmp_path):
 
 def test_without_a_state_there_is_nothing_to_go_on_from(unbroken, puzzles, tmp_path, capsys):
     trainer_in(tmp_path / "new", puzzles, "auto", max_steps=1, eval_steps=None).train()
-    assert "holds no saved state yet: the run starts at its beginning" in capsys.readouterr().out
+    assert "holds no saved state yet: the run starts from the beginning" in capsys.readouterr().err
     run = broken_at(unbroken, -1, tmp_path / "run")
     for resume in ("auto", str(run)):
-        with pytest.raises(CheckpointError, match="holds no saved state to go on from"):
+        with pytest.raises(CheckpointError, match="holds no saved state to resume from"):
             trainer_in(run, puzzles, resume).train()
     with pytest.raises(ArgumentError, match="resume is auto, but there is no output_dir"):
         HrmTrainer(tiny_model(), arguments(resume="auto"), [batch(0)])
@@ -189,7 +235,7 @@ def test_the_newest_states_and_the_best_are_kept(puzzles, tmp_path):
     Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows()).train()
     assert {path.name for path in (tmp_path / "run").glob("state-*")} == {f"state-0000000{n}" for n in (3, 8, 9)}
     best = load_file(tmp_path / "run" / "checkpoint-best" / "model.safetensors")
-    at_3 = open_state(tmp_path / "run" / "state-00000003").tensors("weights.safetensors")
+    at_3 = read_tree(tmp_path / "run" / "state-00000003", "state")["model"]
     assert all(torch.equal(best[name], at_3[name]) for name in best)
 
 
@@ -239,7 +285,7 @@ def test_a_score_of_nothing_is_never_the_best_and_can_be_saved():
         best.show({"eval/accuracy": value, "eval/blank": math.nan}, step)
     assert (best.step, best.waited) == (1, 1)
     other = BestScore("accuracy")
-    other.load_state_dict(json.loads(json.dumps(best.state_dict(), allow_nan=False)))
+    other.load_state_dict(json.loads(json.dumps(best.state_dict())))
     assert other.scores["eval/accuracy"] == -1.0 and math.isnan(other.scores["eval/blank"])
 
 
@@ -249,12 +295,12 @@ def test_batches_without_a_state_of_their_own_are_drawn_again():
     drawn = [int(next(stream)["number"]) for _ in range(5)]
     assert drawn == [0, 1, 2, 0, 1]
     other = BatchStream(batches)
-    other.load_state_dict(json.loads(json.dumps(stream.state_dict())), stream.generator)
+    other.load_state_dict(stream.state_dict())
     assert [int(next(other)["number"]) for _ in range(4)] == [2, 0, 1, 2]
     with pytest.raises(CheckpointError, match="stands after batch 2 of a pass, but .* end after 1"):
-        BatchStream(batches[:1]).load_state_dict(stream.state_dict(), stream.generator)
+        BatchStream(batches[:1]).load_state_dict(stream.state_dict())
     with pytest.raises(CheckpointError, match="batch 2 of the pass is another one than when the state was saved"):
-        BatchStream(batches[1:]).load_state_dict(stream.state_dict(), stream.generator)
+        BatchStream(batches[1:]).load_state_dict(stream.state_dict())
     with pytest.raises(DataError, match="gives no whole batch in a pass"):
         next(BatchStream([]))
 
@@ -273,10 +319,10 @@ def test_a_shuffling_loader_goes_on_in_its_order():
         broken = stream()
         for _ in range(5):
             next(broken)
-        state, generator = broken.state_dict(), broken.generator
+        state = broken.state_dict()
         torch.manual_seed(6)
         other = stream()
-        other.load_state_dict(state, generator)
+        other.load_state_dict(state)
         assert next(other)["number"].tolist() == drawn[5]
 
 
@@ -291,7 +337,7 @@ def test_batches_with_a_state_go_on_across_passes(puzzles, before):
     for _ in range(before):
         next(broken)
     other = stream()
-    other.load_state_dict(json.loads(json.dumps(broken.state_dict())), broken.generator)
+    other.load_state_dict(broken.state_dict())
     for i in range(before, 10):
         assert np.array_equal(next(other)["input_ids"], rows[i])
 
@@ -311,7 +357,7 @@ def test_which_folder_a_run_goes_on_in(tmp_path):
     assert choose_run_dir("auto", None, "maze", tmp_path) not in (old, new)  # the newest is finished
     assert choose_run_dir(str(new), None, "maze", tmp_path) == new
     assert choose_run_dir(str(new / "state-00000003"), None, "maze", tmp_path) == new
-    with pytest.raises(ArgumentError, match="nothing', and there is no such folder; allowed: never, auto, or"):
+    with pytest.raises(ArgumentError, match="nothing', but there is no such folder; allowed: never, auto, or"):
         choose_run_dir(str(tmp_path / "nothing"), None, "maze", tmp_path)
     with pytest.raises(ArgumentError, match="not in output_dir"):
         choose_run_dir(str(new), str(old), "maze", tmp_path)
@@ -329,13 +375,13 @@ def test_what_a_broken_save_left_is_cleared_away(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 9, tmp_path / "run")
     (run / "state-00000001").rename(run / ".state-00000001.partial")
     trainer_in(run, puzzles, "auto", state_limit=2).train()
-    best = open_state(run / "state-00000009").json("state.json")["best"]["step"]
+    best = read_json_tree(run / "state-00000009", "state")["best"]["step"]
     kept = {f"state-{step:08d}" for step in (8, 9, best)}
     assert contents(run) == kept | {"metrics.jsonl", "checkpoint-final"}
 
 
 def test_a_run_killed_while_it_wrote_its_description_can_start_again(tmp_path):
-    (tmp_path / ".run.json.partial").touch()
+    (tmp_path / ".run.json.123.partial").touch()
     RunFolder(tmp_path).describe()
     assert contents(tmp_path) == {"run.json"}
 
@@ -354,11 +400,9 @@ def test_a_best_score_whose_weights_could_not_be_exported_is_not_the_best(tmp_pa
     settings |= {"metric_for_best": "accuracy"}
     trainer = Scored(tiny_model(), arguments(**settings), [batch(0), batch(1)], eval_dataset=Rows())
     assert trainer.train() == {"eval/accuracy": 0.25}
-    assert "\nno room\n" in capsys.readouterr().err
-    final, at_2 = (
-        load_file(tmp_path / "run" / f"{name}.safetensors")
-        for name in ("checkpoint-final/model", "state-00000002/weights")
-    )
+    assert "no room\n" in capsys.readouterr().err
+    final = load_file(tmp_path / "run" / "checkpoint-final" / "model.safetensors")
+    at_2 = read_tree(tmp_path / "run" / "state-00000002", "state")["model"]
     assert all(torch.equal(final[name], at_2[name]) for name in final)
 
 

@@ -13,10 +13,15 @@ import pytest
 from paths import FIXTURES, ROOT
 
 from hrm_hf.commands.command import run_as_command
+from hrm_hf.training.states import read_json_tree
 from hrm_hf.training.stop_requests import StoppedBySignal, StopRequests
 
 ALONE = SimpleNamespace(num_processes=1, is_main_process=True)
 INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+def where() -> str:
+    return "at step 3"
 
 
 def send(*signals: signal.Signals) -> None:
@@ -29,11 +34,11 @@ def test_the_first_signal_asks(signals, code, capfd):
     before = [signal.getsignal(each) for each in (INT, TERM)]
     wakeup = signal.set_wakeup_fd(-1)
     with pytest.raises(StoppedBySignal, match=f"stopped by {signals[0].name}") as caught:  # noqa: SIM117
-        with StopRequests(ALONE) as stop:
-            assert stop.asked() is None
+        with StopRequests(ALONE, where) as stop:
+            stop.check()
             send(*signals)
-            assert stop.asked() is signals[0]
-            raise StoppedBySignal(stop.asked())
+            stop.check()
+            raise AssertionError("the signals did nothing")
     assert caught.value.signal is signals[0] and caught.value.exit_code == code
     said = capfd.readouterr().err.split("\n")
     assert said == ["", f"{signals[0].name}: finishing this step and saving; press Ctrl-C again (or kill -INT "
@@ -44,33 +49,33 @@ def test_the_first_signal_asks(signals, code, capfd):
 
 @pytest.mark.parametrize("signals", [(INT, INT), (TERM, INT), (INT, TERM), (TERM, TERM, INT)])
 def test_a_second_ctrl_c_leaves_at_once(signals):
-    with pytest.raises(KeyboardInterrupt) as caught, StopRequests(ALONE):
+    with pytest.raises(KeyboardInterrupt) as caught, StopRequests(ALONE, where):
         send(*signals)
         raise AssertionError("the signals did nothing")
     assert not isinstance(caught.value, StoppedBySignal)
 
 
 def test_a_request_after_the_last_step_is_not_lost():
-    with pytest.raises(StoppedBySignal), StopRequests(ALONE):
+    with pytest.raises(StoppedBySignal), StopRequests(ALONE, where):
         send(TERM)
-    with pytest.raises(ValueError, match="own"), StopRequests(ALONE):
+    with pytest.raises(ValueError, match="own"), StopRequests(ALONE, where):
         send(TERM)
         raise ValueError("own")
-    with StopRequests(ALONE) as stop:
-        assert stop.asked() is None
+    with StopRequests(ALONE, where) as stop:
+        stop.check()
 
 
 def test_in_another_thread_signals_are_left_alone():
     before, seen = signal.getsignal(INT), []
 
     def run():
-        with StopRequests(ALONE) as stop:
-            seen.extend([signal.getsignal(INT), stop.asked()])
+        with StopRequests(ALONE, where):
+            seen.append(signal.getsignal(INT))
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert seen == [before, None]
+    assert seen == [before]
 
 
 @pytest.mark.parametrize(("error", "code"), [(StoppedBySignal(TERM), 143), (StoppedBySignal(INT), 130)])
@@ -85,6 +90,7 @@ def test_exit_codes_of_commands(error, code):
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     runs = ["one:2:0:SIGINT:1", "all:2:0:SIGTERM:0", "stuck:2:0:stuck:1", "launched:2:1:SIGTERM:0"]
+    runs.append("evaluation:2:0:SIGTERM in evaluation:1")
     command = [sys.executable, str(FIXTURES / "process_faults.py"), str(folder), *runs]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -120,6 +126,16 @@ def test_sigterm_to_all_processes(runs, name):
     assert (run / "0.step").read_text() == (run / "1.step").read_text() == "4"
     assert (run / "run" / "checkpoint-4" / "model.safetensors").is_file()
     assert "SIGTERM: finishing this step and saving" in said(run)
+
+
+def test_a_signal_to_one_process_breaks_off_the_evaluation_of_all(runs):
+    run = runs / "evaluation"
+    assert ended(run) == {"0": 143, "1": 143}
+    assert (run / "0.step").read_text() == (run / "1.step").read_text() == "2"
+    assert "SIGTERM at another process: saving" in said(run)
+    assert "stopped by SIGTERM at step 2. The last saved state is that of step 2: to resume from it" in said(run)
+    shared = read_json_tree(run / "run" / "state-00000002", "state")
+    assert shared["due"] == {"evaluate": True, "export": False} and shared["scores"] == {}
 
 
 def test_two_signals_end_a_process_that_is_stuck_outside_python(runs):

@@ -211,7 +211,7 @@ def test_ctrl_c_twice_leaves_at_once_and_says_how_to_go_on(tmp_path, capsys):
         trainer.train()
     assert type(caught.value) is KeyboardInterrupt and not (tmp_path / "run" / "checkpoint-1").exists()
     said = capsys.readouterr().err
-    assert "left at once at step 1. The last saved state is that of step 0: to go on there, repeat the command" in said
+    assert "left at once at step 1. The last saved state is that of step 0: to resume from it, repeat the" in said
 
 
 def test_tensorboard_through_accelerate(tmp_path):

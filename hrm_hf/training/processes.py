@@ -1,0 +1,183 @@
+"""The processes of a run: Accelerate's, their threads, what only the main one does, and the end of all when one ends.
+
+Whoever starts several processes ends the others when one has ended: the elastic agent behind `accelerate launch` and
+torchrun does. What is left to do here is to say so, and how to resume.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedType, broadcast_object_list
+
+from ..hrm.errors import ArgumentError, HrmError, ProcessLostError
+from .arguments import HrmTrainingArguments
+
+# Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
+# the others may wait for hours while the main process makes data, and notices at once a process that has ended.
+host_group: torch.distributed.ProcessGroup | None = None
+_alive: socket.socket | None = None  # the main process's: nobody answers, but it takes connections while that lives
+_main_port = 0
+SECONDS_TO_FAIL = 2.0  # until the main process has failed too, where all make the same error
+
+
+def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
+    """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
+
+    Args:
+        args: `report_to` names the trackers.
+        run_dir: where trackers that write files put them.
+    Raises:
+        ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
+    """
+    trackers = [name for name in args.report_to if name != "none"]
+    installed = [str(tracker.value) for tracker in get_available_trackers()]
+    for name in trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            allowed = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
+        if name not in installed:
+            raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
+    accelerator = Accelerator(
+        cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
+        mixed_precision="no",
+        log_with=trackers or None,
+        project_dir=run_dir,
+    )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ArgumentError(
+            f"{started} processes were started, but Accelerate runs each one alone: without GPUs set "
+            "ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
+def check_accelerator(accelerator: Accelerator) -> None:
+    """Raises ArgumentError for an accelerator under which the steps would silently be others."""
+    devices = [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
+    for name, allowed in (
+        ("mixed_precision", ["no"]),
+        ("gradient_accumulation_steps", [1]),
+        ("distributed_type", devices),
+    ):
+        value = getattr(accelerator, name)
+        if value not in allowed:
+            raise ArgumentError(
+                f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
+                "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
+            )
+
+
+def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
+    """Gives each process on a CPU its threads, where `accelerate launch` would silently leave each one; on other
+    devices it changes nothing.
+
+    Args:
+        cpu_threads: threads of each process; None = this machine's usable cores, shared out among its processes.
+    """
+    if accelerator.device.type == "cpu":
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(cpu_threads or max(1, usable // local_processes))
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
+    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits.
+
+    Raises:
+        HrmError, OSError: what the action raised, on every process with the same words.
+    """
+    result, own, failure = None, None, [None]
+    if accelerator.is_main_process:
+        try:
+            result = action()
+        except (HrmError, OSError) as error:
+            own = error
+            failure = [error if isinstance(error, HrmError) else OSError(str(error))]  # not every OSError can be sent
+    if accelerator.num_processes > 1:
+        torch.distributed.broadcast_object_list(failure, src=0, group=host_group)
+    if own is not None:
+        raise own
+    if failure[0] is not None:
+        raise failure[0]
+    return result
+
+
+@contextmanager
+def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) -> Iterator[None]:
+    """Context in which the failure of a collective operation is put into words: another process has ended.
+
+    All processes enter it, at the same point. With one process it does nothing.
+
+    Args:
+        where: says how far the run is and how to resume, "at step 1200. ...".
+    Raises:
+        ProcessLostError: another process has ended; one line on stderr of one process has said so.
+    """
+    if accelerator.num_processes == 1:
+        yield
+        return
+    try:
+        with nullcontext() if host_group is not None else _host_group(accelerator):
+            yield
+    except RuntimeError as error:
+        if not _speaks_of_another(error):
+            raise
+        words = f"another process of the run was killed or has failed {where()}"
+        if accelerator.is_main_process or accelerator.process_index == 1 and not _main_process_lives():
+            _tell(words)
+        raise ProcessLostError(words) from error
+
+
+@contextmanager
+def _host_group(accelerator: Accelerator) -> Iterator[None]:
+    global host_group, _alive, _main_port
+    port = [0]
+    if accelerator.is_main_process:
+        _alive = socket.create_server(("", 0))
+        port = [_alive.getsockname()[1]]
+    broadcast_object_list(port)
+    _main_port = port[0]
+    host_group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
+    try:
+        yield
+        torch.distributed.destroy_process_group(host_group)
+    except Exception as error:
+        if accelerator.is_main_process and not _speaks_of_another(error):
+            _alive.close()  # the command says what it was
+        elif isinstance(error, HrmError | OSError) and not isinstance(error, ProcessLostError):
+            time.sleep(SECONDS_TO_FAIL)
+            if _main_process_lives():  # it has not failed in the same way
+                _tell(f"process {accelerator.process_index}: {error}")
+        raise
+    finally:
+        host_group = None
+
+
+def _speaks_of_another(error: Exception) -> bool:
+    """Whether this is what gloo, NCCL or their store raise where another process has ended."""
+    return isinstance(error, torch.distributed.DistError | ProcessLostError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
+def _tell(words: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"\nerror: {words}\n".encode())
+
+
+def _main_process_lives() -> bool:
+    """Whether it takes a connection and keeps it: one that is just ending may still have taken it."""
+    try:
+        with socket.create_connection((os.environ.get("MASTER_ADDR", "127.0.0.1"), _main_port), timeout=2) as peer:
+            return peer.recv(1) != b""
+    except OSError as error:
+        return isinstance(error, TimeoutError)

@@ -1,0 +1,184 @@
+"""Saving a run's state on all its processes, and the state that a run resumes from.
+
+A state holds one tree of what all processes share, written by the main one, and one tree for every process with what
+only that one knows. What is in them is the business of the trainer's parts; here it is only known which of them belong
+to rows of the global batch, so that another number of processes can resume.
+"""
+
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from ..files import mend_folders, partial_folder
+from ..hrm.errors import ArgumentError, CheckpointError
+from ..progress import get_logger
+from .processes import on_main_process
+from .run_folder import choose_run_dir
+from .states import (
+    FileRecord,
+    check_state,
+    is_state_name,
+    newest_state,
+    prune_states,
+    read_json_tree,
+    read_tree,
+    seal_state,
+    start_state,
+    state_name,
+    write_tree,
+)
+
+SHARED = "state"  # name of the tree of what all processes share
+logger = get_logger(__name__)
+
+
+def save_state(
+    accelerator: Accelerator,
+    run_dir: Path,
+    step: int,
+    shared: dict[str, Any],
+    own: dict[str, Any],
+    keep: int,
+    best_step: int | None,
+) -> Path:
+    """Writes a state; call it on every process. Of the states in the folder the newest `keep` stay, and the best.
+
+    Args:
+        shared: used on the main process only.
+        own: what only this process knows, see `own_tree`.
+    Returns:
+        The state's folder.
+    Raises:
+        OSError: it could not be written, on every process; older states are untouched.
+        ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
+    """
+    on_main_process(accelerator, lambda: start_state(run_dir, step))
+    folder, records, failure = partial_folder(run_dir / state_name(step)), [], None
+    try:
+        records = write_tree(folder, _process_name(accelerator.process_index, accelerator.num_processes), own)
+        if accelerator.is_main_process:
+            records += write_tree(folder, SHARED, shared)
+    except (OSError, ArgumentError) as error:
+        failure = OSError(str(error)) if isinstance(error, OSError) else error
+    outcomes: list[tuple[list[FileRecord], Exception | None]] = gather_object([(records, failure)])
+
+    def finish() -> None:
+        failures = [failure for _, failure in outcomes if failure is not None]
+        if not failures:
+            try:
+                seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
+            except CheckpointError as error:  # what the processes wrote is not what the main one sees
+                failures = [OSError(str(error))]
+        if failures:
+            mend_folders(run_dir)
+            raise failures[0]
+        try:
+            prune_states(run_dir, keep, also=[best_step])
+        except OSError as error:
+            logger.warning(f"the state of step {step} is saved, but older ones could not be removed: {error}")
+
+    on_main_process(accelerator, finish)
+    return run_dir / state_name(step)
+
+
+def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict[str, Any], keep: int) -> Path | None:
+    """The folder of the state that `resume` asks for, the same on every process; None where the run has yet to start.
+
+    The main process chooses and checks it, says which one and why, and moves newer ones out of the way.
+
+    Args:
+        facts: what must be the same in the state's "facts".
+        keep: as for `save_state`.
+    Raises:
+        CheckpointError: what was asked for is damaged or not there, or every state of the run is damaged.
+        ArgumentError: facts differ from those of the state.
+    """
+
+    def choose() -> Path | None:
+        choose_run_dir(resume, str(run_dir), "")  # refuses another folder's states
+        if resume == "auto" or not is_state_name(Path(resume).name):
+            state, passed_over = newest_state(run_dir)
+            for line in passed_over:
+                logger.warning(f"skipped: {line}")
+            if state is None and (resume != "auto" or (run_dir / "metrics.jsonl").exists()):
+                raise CheckpointError(f"{run_dir} holds no saved state to resume from")
+            if state is None:
+                logger.info(f"{run_dir} holds no saved state yet: the run starts from the beginning")
+                return None
+            why = "the newest one" if not passed_over else "the newest complete one"
+        else:
+            state, why = Path(resume), "as asked for"
+            try:
+                check_state(state)
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}. --resume {run_dir} resumes from the newest complete state") from error
+        shared = read_json_tree(state, SHARED)
+        _check_facts(state, shared["facts"], facts)
+        _clear_away(run_dir, state, keep, shared["best"]["step"])
+        logger.info(f"resuming from {state} ({why}), step {shared['step']}")
+        return state
+
+    chosen = [on_main_process(accelerator, choose)]
+    broadcast_object_list(chosen)
+    return chosen[0]
+
+
+def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
+    """Renames states that are newer than the one the run resumes from, damaged or not wanted, so that no later save
+    takes them for the newest, and removes what a broken save has left.
+    """
+    mend_folders(run_dir)
+    for newer in sorted(run_dir.glob("state-*")):
+        if newer.name > state.name:
+            names = (f"left-{newer.name}{suffix}" for suffix in chain([""], (f"-{i}" for i in count(2))))
+            left = next(path for path in map(newer.with_name, names) if not path.exists())
+            logger.warning(f"{newer.name} is newer and kept as {left.name}")
+            newer.rename(left)
+    prune_states(run_dir, keep, also=[best_step])
+
+
+def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> None:
+    differences = [
+        f"{name} was {saved.get(name, 'not known')!r}, now it is {ours.get(name, 'gone')!r}"
+        for name in sorted(saved.keys() | ours.keys())
+        if (name in saved, saved.get(name)) != (name in ours, ours.get(name))
+    ]
+    if differences:
+        raise ArgumentError(
+            f"{path} belongs to another run: " + "; ".join(differences) + ". Pass the arguments of that run, or "
+            "start a new one in another --output-dir"
+        )
+
+
+def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
+    """What process `rank` of now `num_processes` resumes with.
+
+    Where other processes saved, the slots, which are those of the global batch, are cut anew; the sums of the window
+    are added up on the main process; generators and the place in the batches must be the same everywhere.
+
+    Raises:
+        CheckpointError: the processes that saved stand at different places of their batches.
+    """
+    saved = read_json_tree(state, SHARED)["num_processes"]
+    if saved == num_processes:
+        return read_tree(state, _process_name(rank, saved))
+    trees = [read_tree(state, _process_name(each, saved)) for each in range(saved)]
+    places = [{**tree["batches"], "generator": None} for tree in trees]
+    if any(place != places[0] for place in places):
+        raise CheckpointError(
+            f"{state}: its {saved} processes stand at different places of their batches; only as many can resume"
+        )
+    slots, sums = ([tree[name] for tree in trees] for name in ("slots", "window"))
+    rows = {name: torch.cat([part[name] for part in slots]).chunk(num_processes)[rank] for name in slots[0]}
+    totals = {name: sum(part["sums"][name] for part in sums) for name in sums[0]["sums"]}
+    window = {"steps": sums[0]["steps"], "sums": totals if rank == 0 else {n: 0 * t for n, t in totals.items()}}
+    return {**trees[0], "slots": rows, "window": window}
+
+
+def _process_name(rank: int, num_processes: int) -> str:
+    """Name of the tree of one process."""
+    return f"process-{rank:05d}-of-{num_processes:05d}"

@@ -1,1 +1,0 @@
-"""All that a training run consists of, to disk and back."""

@@ -1,0 +1,189 @@
+"""One training step of an HRM: one segment of every slot, then one optimiser step; one process or many.
+
+Halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment, without gradient and
+for the q values alone, gives the target of q_continue; the loss is summed over the global batch; puzzle table first,
+then AdamATan2.
+With several processes slot i of the global batch lives on process i // (B / processes), and the draws of exploration
+are made for all slots on every process, then sliced, so that neither depends on the number of processes.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch.nn.parallel import DistributedDataParallel
+
+from ..hrm.errors import DataError
+from ..hrm.halting import ExplorationDraws, exploration_min_steps, q_continue_targets, training_halt
+from ..hrm.losses import segment_losses
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..scores.compiled import compiled_block
+from .adam_atan2 import NamedMoments, make_adam_atan2
+from .arguments import HrmTrainingArguments
+from .averaging import WeightAverage
+from .finite_watch import FiniteWatch
+from .schedule import learning_rate_at
+from .sign_sgd import SparseSignSGD
+from .slots import ActSlots, Batch, Exploration, SlotParts, on_device
+from .step_metrics import segment_sums
+
+PUZZLE_TABLE = "model.puzzle_embeddings.weight"
+
+
+class TrainingSteps:
+    """Model, optimisers and slots, and the steps that they take; of HrmTrainer all but the run.
+
+    Attributes:
+        step: optimiser steps done.
+        model, distributed_model: the same weights, with and without DistributedDataParallel around them.
+        slots: this process's, one entry for each accumulation part; empty before the first step.
+        row_losses: (B,) losses of the last step, for each part.
+    """
+
+    def __init__(self, model: HrmForPuzzleSolving, args: HrmTrainingArguments, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        self.local_batch_size = args.local_batch_size(accelerator.num_processes)
+        self.first_row = accelerator.process_index * self.local_batch_size  # of the global batch, on this process
+        self.run_block = compiled_block(accelerator.device) if args.compile else None
+        self.model, self.distributed_model = self._prepare_model(model)
+        table = self.model.model.puzzle_embeddings
+        dense = {n: p for n, p in self.model.named_parameters() if table is None or p is not table.weight}
+        self.dense_optimizer = make_adam_atan2(
+            [*dense.values()],
+            lr=0.0,
+            betas=(args.adam_beta1, args.adam_beta2),
+            weight_decay=args.weight_decay,
+            compiled=args.compile,
+        )
+        self.moments = NamedMoments(self.dense_optimizer, [*dense])
+        self.puzzle_optimizer = None  # it has no state
+        if table is not None:
+            self.puzzle_optimizer = SparseSignSGD(
+                table.weight,
+                lr=0.0,
+                weight_decay=args.puzzle_weight_decay,
+                gather=accelerator.gather if accelerator.num_processes > 1 else None,
+                local_rows=self.local_batch_size,
+                loss_scale=accelerator.num_processes,
+            )
+        self.average = WeightAverage(dense.values(), args.ema_decay) if args.ema_decay is not None else None
+        self.finite = FiniteWatch(self.model, accelerator.device)
+        self.slots = SlotParts(args.gradient_accumulation_steps, accelerator.device)
+        self.exploration = Exploration(args.global_batch_size, self.model.config.halt_max_steps, args.seed)
+        self.step = 0
+        self.row_losses: list[torch.Tensor] = []
+
+    def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
+        model.train()
+        if self.accelerator.num_processes > 1:
+            # The table's sparse gradient is gathered by its own optimiser.
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, [PUZZLE_TABLE])
+        prepared = self.accelerator.prepare_model(model)
+        plain = self.accelerator.unwrap_model(prepared, keep_torch_compile=False)
+        if isinstance(prepared, DistributedDataParallel):
+            prepared.forward_sync_buffers = False  # the init vectors never change after the start
+        if self.accelerator.num_processes > 1 and plain.model.puzzle_embeddings is not None:
+            # What DDP ignores it does not broadcast either.
+            table = plain.model.puzzle_embeddings.weight
+            table.data.copy_(broadcast(table.data))
+        return plain, prepared
+
+    def training_step(self, batch: dict[str, Any], draws: ExplorationDraws | None = None) -> dict[str, torch.Tensor]:
+        """Runs one segment of every slot and leaves the gradients in the parameters; no weight changes.
+
+        Args:
+            batch: this process's part of the global batch offered to the slots.
+            draws: exploration draws for the GLOBAL batch; None takes them from the trainer's generator.
+        Returns:
+            float64 sums over this process's slots, see `step_metrics.segment_sums`.
+        """
+        args = self.args
+        if draws is None:
+            draws = self.exploration.draw()
+        min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), self.accelerator.device)
+        own = slice(self.first_row, self.first_row + self.local_batch_size)
+        min_steps = min_steps[own].chunk(args.gradient_accumulation_steps)
+        offered = self._split(batch)
+        if not self.slots:
+            self.slots[:] = [ActSlots.all_halted(self.model, part) for part in offered]
+        totals: dict[str, torch.Tensor] = {}
+        self.row_losses = []
+        for i, part in enumerate(offered):
+            last = i == len(offered) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.distributed_model):
+                losses, self.slots[i], sums = self._segment(self.slots[i], part, min_steps[i])
+                # The published loss is a sum over the global batch; DDP averages over processes.
+                self.accelerator.backward(losses.sum() * self.accelerator.num_processes / args.global_batch_size)
+            self.row_losses.append(losses.detach())
+            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+        return totals
+
+    def _split(self, batch: dict[str, Any]) -> list[Batch]:
+        given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
+        self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
+        self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
+        tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
+        rows = len(tensors["input_ids"])
+        if tensors["labels"].shape != tensors["input_ids"].shape:
+            shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
+            raise DataError(f"a training batch has {shapes}: the shapes must be equal")
+        if rows != self.local_batch_size:
+            raise DataError(
+                f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
+                f"{self.args.global_batch_size} over {self.accelerator.num_processes} processes)"
+            )
+        size = rows // self.args.gradient_accumulation_steps
+        return [
+            {name: tensor[start : start + size] for name, tensor in tensors.items()} for start in range(0, rows, size)
+        ]
+
+    def _segment(
+        self, slots: ActSlots, offered: Batch, min_steps: torch.Tensor
+    ) -> tuple[torch.Tensor, ActSlots, dict[str, torch.Tensor]]:
+        config = self.model.config
+        slots = slots.refilled(self.model, offered)
+        data = slots.data
+        # this step's weights and input, for both passes
+        prepared = self.model.model.prepare(run_block=self.run_block)
+        embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
+        out = self.distributed_model(inputs_embeds=embeddings, carry=slots.carry, prepared=prepared)
+        steps = slots.steps + 1
+        targets = None
+        if config.halting == "q_learning" and config.halt_max_steps > 1:
+            # the plain module, because DDP has nothing to do here
+            following = self.model.q_logits_ahead(out.carry, embeddings.detach(), prepared)
+            targets = q_continue_targets(*following, steps, config.halt_max_steps)
+        losses = segment_losses(
+            out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
+        )
+        halted = training_halt(
+            steps,
+            out.q_halt_logits.detach(),
+            out.q_continue_logits.detach(),
+            min_steps,
+            config.halt_max_steps,
+            config.halting,
+        )
+        sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
+        return losses.total(), ActSlots(out.carry, steps, halted, data), sums
+
+    def optimizer_step(self) -> float:
+        """Updates the puzzle table, then the weights, then their average; clears the gradients. Returns the rate."""
+        args = self.args
+        self.step += 1
+        rates = []
+        for optimizer, base in (
+            (self.puzzle_optimizer, args.puzzle_learning_rate),
+            (self.dense_optimizer, args.learning_rate),
+        ):
+            rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
+            if optimizer is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[-1]
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
+        return rates[-1]
