@@ -1,4 +1,7 @@
-"""Every fast path of a training step beside the plain one: shared weights, attention, compiling."""
+"""Every fast path of a training step beside the plain one: shared weights, attention, compiling, fused optimiser."""
+
+import sys
+import types
 
 import pytest
 import torch
@@ -19,7 +22,7 @@ from hrm_hf.hrm.halting import ExplorationDraws
 from hrm_hf.hrm.modeling_hrm import WRITTEN_OUT_POSITIONS, HrmBlock, attention_function, eager_attention_forward
 from hrm_hf.scores.compiled import check_compiler, compiled_block
 from hrm_hf.training import AdamATan2, HrmTrainer
-from hrm_hf.training.adam_atan2 import atan2_right
+from hrm_hf.training.adam_atan2 import atan2_right, make_adam_atan2
 from hrm_hf.training.sign_sgd import sum_rows
 
 CPU = torch.device("cpu")
@@ -194,6 +197,27 @@ def test_compiled_adam_atan2_is_the_plain_one(compiler):
         for name in ("exp_avg", "exp_avg_sq"):
             assert mine[name].shape == other.shape
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-6, atol=1e-12)
+
+
+def test_the_fused_optimizer_is_given_rate_betas_and_decay(monkeypatch):
+    """A stand-in for the package, which cannot be imported without CUDA: its defaults are not HRM's."""
+
+    class Fused(AdamATan2):
+        pass
+
+    class OnCuda(torch.nn.Parameter):
+        is_cuda = True
+
+    monkeypatch.setitem(sys.modules, "adam_atan2", types.SimpleNamespace(AdamATan2=Fused))
+    parameters = [OnCuda(parameter.detach()) for parameter in some_parameters()]
+    optimizer = make_adam_atan2(parameters, lr=0.5, betas=(0.9, 0.95), weight_decay=0.1)
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is Fused
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.5, (0.9, 0.95), 0.1)
+    assert type(make_adam_atan2(some_parameters(), 0.5, (0.9, 0.95), 0.1)) is AdamATan2  # not on CUDA
+
+    monkeypatch.setitem(sys.modules, "adam_atan2", None)  # not installed
+    assert type(make_adam_atan2(parameters, 0.5, (0.9, 0.95), 0.1)) is AdamATan2
 
 
 def test_atan2_right_is_atan2():

@@ -18,6 +18,7 @@ from golden_fixtures import (
     recorded_parameters,
 )
 from paths import FIXTURES, ROOT
+from plain_runs import check_plain_run
 from processes import run
 from run_records import broken_at, log_of
 from safetensors.torch import load_file
@@ -33,9 +34,21 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> N
     assert (ours - theirs).norm() <= relative * theirs.norm(), (ours - theirs).norm() / theirs.norm()
 
 
-def test_recorded_two_process_steps(tmp_path):
-    run([str(FIXTURES / "recorded_two_process_steps.py"), str(tmp_path / "out.safetensors")], processes=2)
-    got = load_file(tmp_path / "out.safetensors")
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """What recorded_two_process_steps.py left of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    run([str(FIXTURES / "recorded_two_process_steps.py"), str(folder)], processes=2)
+    return folder
+
+
+def test_a_run_is_the_one_written_out_whatever_weights_the_other_process_began_with(two_processes):
+    for rank in (0, 1):
+        check_plain_run(two_processes / "run", load_file(two_processes / f"{rank}.safetensors"))
+
+
+def test_recorded_two_process_steps(two_processes):
+    got = load_file(two_processes / "steps.safetensors")
     assert got["num_processes"].item() == 2
 
     record = golden_json("F/config.json")
