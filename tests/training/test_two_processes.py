@@ -19,7 +19,7 @@ from golden_fixtures import (
 )
 from paths import FIXTURES, ROOT
 from plain_runs import check_plain_run
-from processes import run
+from processes import launch, run
 from run_records import broken_at, log_of
 from safetensors.torch import load_file
 
@@ -38,7 +38,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> N
 def two_processes(tmp_path_factory) -> Path:
     """What recorded_two_process_steps.py left of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    run([str(FIXTURES / "recorded_two_process_steps.py"), str(folder)], processes=2)
+    launch([str(FIXTURES / "recorded_two_process_steps.py"), str(folder)], processes=2)
     return folder
 
 
