@@ -28,10 +28,18 @@ from hrm_hf.training import HrmTrainer
 TABLE = "model.puzzle_embeddings.weight"
 
 
+EPS = torch.finfo(torch.float32).eps
+
+
 def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> None:
     """The difference is at most `relative` of the tensor's length: single entries near 0 hold rounding only."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).norm() <= relative * theirs.norm(), (ours - theirs).norm() / theirs.norm()
+
+
+def step_of(name: str) -> int:
+    """The step of a recorded "step07.grad.lm_head.weight"."""
+    return int(name.removeprefix("step").split(".")[0])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +141,8 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
         if name.endswith("halted"):
             assert torch.equal(got[name], value), name
         elif name != "num_processes":
-            close(got[name], value)
+            # sums over the batch in another order: some roundings, and as many more with every step
+            close(got[name], value, relative=8 * EPS * (1 + step_of(name)))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
@@ -160,12 +169,14 @@ def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
         return load_file(run_dir / "checkpoint-final" / "model.safetensors")
 
     unbroken = train(tmp_path / "run", 2)
+    start = load_file(tmp_path / "run" / "state-00000000" / "weights.safetensors")
     last = tmp_path / "run"
     for processes, step in ((1, 3), (2, 5)):
         last = broken_at(last, step, tmp_path / f"from-{step}")
         weights = train(last, processes)
         assert json.loads((last / "state-00000008" / "state.json").read_text())["num_processes"] == processes
         for name, value in unbroken.items():
-            close(weights[name], value)
+            # of the way that it came: AdamATan2, blind to scale, lets the rounding of a gradient near 0 show
+            assert (weights[name] - value).norm() <= 1e-3 * (value - start[name]).norm(), name
         for ours, theirs in zip(log_of(last), log_of(tmp_path / "run"), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
