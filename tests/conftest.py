@@ -1,6 +1,7 @@
 """The environment that every test runs in: no network, one thread per process, its own cache folder, repeatable draws.
 
-The variables are set before torch and the Hugging Face libraries are imported, and child processes inherit them.
+The variables are set before torch and the Hugging Face libraries are imported, and child processes inherit them. With
+pytest-xdist every worker has its own.
 """
 
 import os
@@ -16,6 +17,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and some 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+# PyTorch's compiler keeps what it compiled, and takes it for another class of CPU than that it was compiled for
+# (ATEN_CPU_CAPABILITY): the results are NaN, or memory is damaged. So each class has a folder of its own.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    f"{tempfile.gettempdir()}/hrm-hf-tests-compiled-{os.getuid()}-{torch.backends.cpu.get_cpu_capability()}",
+)
+TRIED_BY_WORKERS = pytest.StashKey[int]()
+pytest.register_assert_rewrite("golden_fixtures", "plain_runs", "processes", "recorded_steps", "scripts")
 
 hypothesis.settings.register_profile(
     "repeatable",
@@ -48,18 +58,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: as many workers as cores that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, cores or 1)
+
+
+def hostile_inputs_tried(config: pytest.Config) -> int:
+    """By this process and by the workers that have ended."""
+    return config.stash.get(TRIED_BY_WORKERS, 0) + getattr(sys.modules.get("hostile_inputs"), "tried", 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """Add what a worker has tried; one that crashed says nothing."""
+    tried = getattr(node, "workeroutput", {}).get("hostile_inputs_tried", 0)
+    node.config.stash[TRIED_BY_WORKERS] = node.config.stash.get(TRIED_BY_WORKERS, 0) + tried
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run that was to try many hostile inputs (HRM_HOSTILE_AT_LEAST) and has tried fewer."""
-    hostile_inputs = sys.modules.get("hostile_inputs")
-    if getattr(hostile_inputs, "tried", 0) < int(os.environ.get("HRM_HOSTILE_AT_LEAST", "0")):
+    tried = hostile_inputs_tried(session.config)
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: the controller judges
+        session.config.workeroutput["hostile_inputs_tried"] = tried
+    elif tried < int(os.environ.get("HRM_HOSTILE_AT_LEAST", "0")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say how many hostile inputs the run has tried, if any."""
-    hostile_inputs = sys.modules.get("hostile_inputs")
-    if hostile_inputs is not None and hostile_inputs.tried:
-        terminalreporter.write_line(f"hostile inputs tried: {hostile_inputs.tried}")
+    if tried := hostile_inputs_tried(config):
+        terminalreporter.write_line(f"hostile inputs tried: {tried}")
 
 
 def pytest_unconfigure() -> None:

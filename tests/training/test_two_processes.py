@@ -18,7 +18,8 @@ from golden_fixtures import (
     recorded_parameters,
 )
 from paths import FIXTURES, ROOT
-from processes import run
+from plain_runs import check_plain_run
+from processes import launch, run
 from run_records import broken_at, log_of
 from safetensors.torch import load_file
 
@@ -27,15 +28,35 @@ from hrm_hf.training import HrmTrainer
 TABLE = "model.puzzle_embeddings.weight"
 
 
+EPS = torch.finfo(torch.float32).eps
+
+
 def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-5) -> None:
     """The difference is at most `relative` of the tensor's length: single entries near 0 hold rounding only."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).norm() <= relative * theirs.norm(), (ours - theirs).norm() / theirs.norm()
 
 
-def test_recorded_two_process_steps(tmp_path):
-    run([str(FIXTURES / "recorded_two_process_steps.py"), str(tmp_path / "out.safetensors")], processes=2)
-    got = load_file(tmp_path / "out.safetensors")
+def step_of(name: str) -> int:
+    """The step of a recorded "step07.grad.lm_head.weight"."""
+    return int(name.removeprefix("step").split(".")[0])
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """What recorded_two_process_steps.py left of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    launch([str(FIXTURES / "recorded_two_process_steps.py"), str(folder)], processes=2)
+    return folder
+
+
+def test_a_run_is_the_one_written_out_whatever_weights_the_other_process_began_with(two_processes):
+    for rank in (0, 1):
+        check_plain_run(two_processes / "run", load_file(two_processes / f"{rank}.safetensors"))
+
+
+def test_recorded_two_process_steps(two_processes):
+    got = load_file(two_processes / "steps.safetensors")
     assert got["num_processes"].item() == 2
 
     record = golden_json("F/config.json")
@@ -120,7 +141,8 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
         if name.endswith("halted"):
             assert torch.equal(got[name], value), name
         elif name != "num_processes":
-            close(got[name], value)
+            # sums over the batch in another order: some roundings, and as many more with every step
+            close(got[name], value, relative=8 * EPS * (1 + step_of(name)))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
@@ -147,12 +169,14 @@ def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
         return load_file(run_dir / "checkpoint-final" / "model.safetensors")
 
     unbroken = train(tmp_path / "run", 2)
+    start = load_file(tmp_path / "run" / "state-00000000" / "weights.safetensors")
     last = tmp_path / "run"
     for processes, step in ((1, 3), (2, 5)):
         last = broken_at(last, step, tmp_path / f"from-{step}")
         weights = train(last, processes)
         assert json.loads((last / "state-00000008" / "state.json").read_text())["num_processes"] == processes
         for name, value in unbroken.items():
-            close(weights[name], value)
+            # of the way that it came: AdamATan2, blind to scale, lets the rounding of a gradient near 0 show
+            assert (weights[name] - value).norm() <= 1e-3 * (value - start[name]).norm(), name
         for ours, theirs in zip(log_of(last), log_of(tmp_path / "run"), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
