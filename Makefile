@@ -28,7 +28,7 @@ checks: $(VENV)/.installed-test
 	$(BIN)/python .ci/lint_model_files.py $(MODEL_FILES)
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run_all.py
