@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, GradientState
 from doc_blocks import PAGES, call, commands, console_scripts, in_folder, launched, parsed
 from doc_blocks import blocks as blocks_of
@@ -102,6 +103,31 @@ def test_names_in_the_text_exist(page):
     assert wrong == []
     files = [name for name in re.findall(r"`((?:hrm_hf|examples|convert|benchmarks|tests)/[\w./]+)`", text)]
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_options_in_the_text_exist():
+    """Those in `inline code`, held against the --help of every program that the pages call."""
+    programs = {("accelerate", "launch")}
+    for _, page in NAMED:
+        for words in (words for block in blocks_of(page, "bash") for words in commands(block)):
+            if words[0] in console_scripts():
+                programs.add((words[0], *[word for word in words[1:2] if not word.startswith("-")]))
+            if words[0] == "python" and words[1] not in WITHOUT_PARSER:
+                programs.add((words[1],))
+    known = {option for program in programs for option in re.findall(r"--[\w-]+", help_of(program))}
+    known.add("--option")  # stands for any
+    for name, page in NAMED:
+        code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")))
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code)) <= known, name
+
+
+def help_of(program: tuple[str, ...]) -> str:
+    if program == ("accelerate", "launch"):
+        return launch_command_parser().format_help()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        call([*program, "--help"])
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
