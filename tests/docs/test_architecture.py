@@ -31,6 +31,7 @@ def test_the_tree_has_one_line_for_every_file():
 def test_the_rooms_are_those_of_the_contracts():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert "```text\n" + "\n".join(layers) + "\n```\n" in PAGE
     rooms = {name for layer in layers for name in layer.split(" | ") if (ROOT / "hrm_hf" / name).is_dir()}
     assert set(re.findall(r"^\| `(\w+)/` \|", PAGE, flags=re.MULTILINE)) == rooms
 
