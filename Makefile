@@ -1,5 +1,5 @@
 # From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints,
-# `make bench` measures.
+# `make docs` builds the documentation, `make bench` measures.
 # VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from.
 
 VENV ?= .venv
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MODEL_FILES = $(wildcard hrm_hf/hrm/configuration_*.py hrm_hf/hrm/modeling_*.py hrm_hf/hrm/processing_*.py)
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
-.PHONY: demo test hostile checks bench
+.PHONY: demo test hostile checks docs bench
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
@@ -27,6 +27,9 @@ checks: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/lint_model_files.py $(MODEL_FILES)
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run_all.py
 
@@ -42,4 +45,8 @@ $(VENV)/.installed: $(MANIFESTS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	touch $@

@@ -147,7 +147,7 @@ class SudokuSymmetries:
         return SudokuSymmetries(self.box_shape, digits, rows, cols, self.transpose)
 
     def apply(self, grids: np.ndarray) -> np.ndarray:
-        """Transposition first, then new[i][j] = digit_map[old[row_order[i]][col_order[j]]].
+        """Transposition first, then `new[i][j] = digit_map[old[row_order[i]][col_order[j]]]`.
 
         grids: integers 0..n, (M, n, n) for one grid per symmetry or (n, n) for one grid under all of them.
         Returns (M, n, n) uint8. Raises PuzzleError for other shapes or values.

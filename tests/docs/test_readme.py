@@ -1,25 +1,32 @@
-"""The README's tree names every file, and its commands name things that exist."""
+"""The README: short, with a picture, and every link and file that it names is there."""
 
 import re
 
+import pytest
+from doc_blocks import PAGES
 from paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TREE = README.split("## The tree")[1].split("## Licence")[0]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
-def test_the_tree_has_one_line_for_every_file():
-    listed = re.findall(r"^ +(\w+\.py) +\S", TREE, flags=re.MULTILINE)
-    files = [path for folder in ("hrm_hf", "convert", "examples") for path in (ROOT / folder).rglob("*.py")]
-    names = [path.name for path in files if path.name != "__init__.py"]
-    assert sorted(listed) == sorted(names)
+def test_it_has_at_most_150_lines():
+    assert README.count("\n") <= 150
 
 
-def test_recipes_and_scripts_that_are_named_exist():
-    named = set(re.findall(r"(?:examples|convert)/[\w/]+\.(?:py|yaml)", README))
-    assert len(named) >= 6
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+def test_a_picture_of_a_solved_puzzle_is_at_its_top():
+    top = "\n".join(README.splitlines()[:8])
+    picture = ROOT / re.search(r'<img src="([^"]+)"', top)[1]
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG") and len(content) < 200_000
 
 
-def test_no_placeholder_is_left():
-    assert re.findall(r"\b[A-Z]+_FIGURES\b", README) == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_placeholder_is_left(page):
+    assert re.findall(r"\b[A-Z]+_FIGURES\b|\bTODO\b", page.read_text(encoding="utf-8")) == []

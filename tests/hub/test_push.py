@@ -423,7 +423,7 @@ for name in ("you/none", "you/bert", "you"):
 
 
 def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoint):
-    assert COMMAND in (ROOT / "README.md").read_text()
+    assert COMMAND in (ROOT / "docs" / "tutorials" / "publish.md").read_text()
     train("--output_dir", str(tmp_path / "runs" / "sudoku-20260101-000000"))
     checkpoint = tmp_path / "runs" / "sudoku-20260101-000000" / "checkpoint-final"
     other = checkpoint_in(tmp_path / "other")  # weights that the server has not seen yet when its push breaks off
