@@ -16,13 +16,14 @@ The arrays are mapped, never unpickled, and everything in them is checked before
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from ..data.build.arc_builder import pair_cells
 from ..data.frames import frame_pairs
@@ -38,60 +39,58 @@ from ..data.schema import (
     PuzzleSetInfo,
 )
 from ..data.writer import PuzzleWriter
-from ..files import read_json, refuse_existing
-from ..hrm import arc, maze, sudoku
+from ..files import read_json
+from ..hrm import arc
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
+from ..hrm.puzzle_codecs import CODECS
 from ..hrm.shown_value import one_line, shown
-from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
-SOURCE = "published folder"
 TASKS = ("sudoku", "maze", "arc")
-SPLITS = ("train", "test")
-_FACTS = ("pad_id", "ignore_label_id", "blank_identifier_id", "vocab_size", "seq_len", "num_puzzle_identifiers")
-_SEED_NOT_KNOWN = 0  # a published folder does not say which one it was
+_ATTRIBUTES = {"source": "published folder"}  # of every puzzle_id
 
 
 @dataclass(frozen=True)
 class PublishedSplit:
     """One split of a published folder, checked but for the cells.
 
-    facts: the integers of its dataset.json; inputs, labels: mapped integers (rows, S); identifiers: int64 (puzzles,);
-    puzzle_starts: int64 (puzzles + 1,); group_starts: int64 (groups + 1,).
+    facts: the content of its dataset.json; inputs, labels: mapped integers (rows, S); identifiers: int32 (puzzles,);
+    puzzle_starts: int64 (puzzles + 1,); group_starts: int64 (groups + 1,). All puzzles of a group have equal numbers
+    of examples.
     """
 
     path: Path
-    split: str
-    facts: dict[str, int]
+    facts: dict[str, Any]
     inputs: np.ndarray
     labels: np.ndarray
     identifiers: np.ndarray
     puzzle_starts: np.ndarray
     group_starts: np.ndarray
 
-    @property
-    def num_groups(self) -> int:
-        return len(self.group_starts) - 1
+    def cells(self, puzzles: slice) -> np.ndarray:
+        """The cells of puzzles with equal numbers of examples, uint8 (puzzles, examples, 2, S).
 
-    @property
-    def num_aug(self) -> int:
-        """Variants beside the original in the largest group: how many were asked for is not known."""
-        return int(np.diff(self.group_starts).max()) - 1
-
-    def cells(self, start: int, stop: int) -> np.ndarray:
-        """Rows start to stop, uint8 (rows, 2, S). Raises DataError naming row and code for one that is not allowed."""
+        Raises:
+            DataError: a code outside the vocabulary.
+        """
+        start, stop = self.puzzle_starts[[puzzles.start, puzzles.stop]].tolist()
+        limit = self.facts["vocab_size"]
         cells = np.empty((stop - start, 2, self.facts["seq_len"]), np.uint8)
         for side, (name, array) in enumerate((("inputs", self.inputs), ("labels", self.labels))):
             values = array[start:stop]
-            if values.min() < 0 or values.max() >= self.facts["vocab_size"]:
-                row, cell = np.argwhere((values < 0) | (values >= self.facts["vocab_size"]))[0]
+            if values.min() < 0 or values.max() >= limit:
+                row, cell = np.argwhere((values < 0) | (values >= limit))[0]
                 raise DataError(
                     f"{self.path}: all__{name}.npy holds {values[row, cell]} in row {start + row}, cell {cell}; "
-                    f"allowed are 0 to {self.facts['vocab_size'] - 1}"
+                    f"allowed are 0 to {limit - 1}"
                 )
             cells[:, side] = values
-        return cells
+        return cells.reshape(puzzles.stop - puzzles.start, -1, *cells.shape[1:])
+
+    def names(self, puzzles: slice, names: Sequence[str]) -> list[str]:
+        """What the identifiers of these puzzles stand for, given the names of all."""
+        return [names[identifier] for identifier in self.identifiers[puzzles].tolist()]
 
 
 def convert_published_folder(
@@ -113,25 +112,26 @@ def convert_published_folder(
     if task not in TASKS:
         raise ArgumentError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
     folder = find_data_folder(input_dir)
-    splits = [read_split(folder, split) for split in SPLITS if (folder / split).is_dir()]
+    splits = [read_split(folder / split) for split in ("train", "test") if (folder / split).is_dir()]
     if not splits:
         raise DataError(f"{folder} has neither a folder train nor a folder test: it is no folder of published data")
-    numbers = {split.facts["num_puzzle_identifiers"] for split in splits}
-    if len(numbers) > 1:
-        raise DataError(f"{folder}: the splits have {' and '.join(map(str, sorted(numbers)))} puzzle identifiers")
     path, names = folder / IDENTIFIERS_FILE, None
+    sizes = {split.facts["num_puzzle_identifiers"] for split in splits}
     if os.path.lexists(path):
         names = read_identifier_names(path)
-        if len(names) not in numbers:
-            raise DataError(f"{path} has {len(names)} names for {numbers.pop()} puzzle identifiers")
-    paths = [Path(output_dir) / f"{split.split}.h5" for split in splits]
-    if not overwrite:
-        refuse_existing(*paths)
-    infos = [_info(split, task) for split in splits]
+        sizes.add(len(names))
+        if odd := [name for name in names if not (name.isascii() and name.isprintable())]:
+            raise DataError(f"{path} holds {shown(odd)}; allowed are names of printable ASCII")
+    elif task == "arc" or any(split.identifiers.any() for split in splits):
+        raise DataError(f"{folder}: its puzzles have identifiers; put {IDENTIFIERS_FILE} beside the splits' folders")
+    if len(sizes) > 1:
+        raise DataError(f"{folder}: the splits and {IDENTIFIERS_FILE} have {sorted(sizes)} puzzle identifiers")
+    writers = [
+        PuzzleWriter(Path(output_dir) / f"{split.path.name}.h5", _info(split, task), overwrite) for split in splits
+    ]
     with ExitStack() as stack:  # all files or none
-        writers = [
-            stack.enter_context(PuzzleWriter(path, info, overwrite)) for path, info in zip(paths, infos, strict=True)
-        ]
+        for writer in writers:
+            stack.enter_context(writer)
         for writer, split in zip(writers, splits, strict=True):
             if task == "arc":
                 _add_arc(writer, split, names)
@@ -140,58 +140,44 @@ def convert_published_folder(
     return [writer.info for writer in writers]
 
 
-def read_split(folder: Path, split: str) -> PublishedSplit:
-    """Opens and checks one split; cells are checked when they are read (`PublishedSplit.cells`).
+def read_split(path: Path) -> PublishedSplit:
+    """Opens and checks the folder of one split; cells are checked when they are read (`PublishedSplit.cells`).
 
     Raises:
         DataError: a file is missing, damaged, an array of objects (never unpickled), or of another type or shape;
             indices do not rise from 0 to the number of rows; identifiers lie outside the table.
     """
-    path = folder / split
-    facts = _read_facts(path / "dataset.json")
-    inputs, labels = (_load(path, name, 2) for name in ("inputs", "labels"))
+    facts = read_json(path / "dataset.json", DataError)
+    for name, expected in {"sets": ["all"], "pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0}.items():
+        if facts.get(name) != expected:
+            raise DataError(f"{path}/dataset.json: {name} is {shown(facts.get(name))}, expected {expected}")
+    for name in ("vocab_size", "seq_len", "num_puzzle_identifiers", "total_groups"):
+        if type(facts.get(name)) is not int or facts[name] < 1:
+            raise DataError(f"{path}/dataset.json: {name} is {shown(facts.get(name))}, expected an integer from 1")
+    inputs, labels = _load(path, "inputs", 2), _load(path, "labels", 2)
     if inputs.shape != labels.shape or inputs.shape[1] != facts["seq_len"]:
         raise DataError(
             f"{path}: all__inputs.npy has the shape {inputs.shape}, all__labels.npy {labels.shape}, dataset.json "
             f"says {facts['seq_len']} cells a row"
         )
-    identifiers = _load(path, "puzzle_identifiers", 1).astype(np.int64)
+    identifiers = _load(path, "puzzle_identifiers", 1)
     limit = facts["num_puzzle_identifiers"]
     if identifiers.min() < 0 or identifiers.max() >= limit:
-        puzzle = int(((identifiers < 0) | (identifiers >= limit)).argmax())
         raise DataError(
-            f"{path}: all__puzzle_identifiers.npy holds {identifiers[puzzle]} for puzzle {puzzle}, allowed are 0 to "
+            f"{path}: all__puzzle_identifiers.npy holds {identifiers.min()} to {identifiers.max()}, allowed are 0 to "
             f"{limit - 1}"
         )
-    puzzle_starts = _starts(path, "puzzle_indices", len(inputs), "rows")
-    if len(puzzle_starts) != len(identifiers) + 1:
+    puzzle_starts = _starts(path, "puzzle_indices", len(identifiers), len(inputs))
+    group_starts = _starts(path, "group_indices", facts["total_groups"], len(identifiers))
+    examples = np.diff(puzzle_starts)  # of each puzzle
+    of_group = np.repeat(examples[group_starts[:-1]], np.diff(group_starts))
+    if (wrong := examples != of_group).any():
+        puzzle = int(wrong.argmax())
         raise DataError(
-            f"{path}: all__puzzle_indices.npy is for {len(puzzle_starts) - 1} puzzles, all__puzzle_identifiers.npy "
-            f"for {len(identifiers)}"
+            f"{path}: puzzle {puzzle} has {examples[puzzle]} examples, the first of its group {of_group[puzzle]}; "
+            "variants need equal numbers"
         )
-    group_starts = _starts(path, "group_indices", len(identifiers), "puzzles")
-    if facts["total_groups"] != len(group_starts) - 1:
-        raise DataError(
-            f"{path}: dataset.json says {facts['total_groups']} groups, all__group_indices.npy has "
-            f"{len(group_starts) - 1}"
-        )
-    return PublishedSplit(path, split, facts, inputs, labels, identifiers, puzzle_starts, group_starts)
-
-
-# Reading
-
-
-def _read_facts(path: Path) -> dict[str, int]:
-    content = read_json(path, DataError)
-    if content.get("sets") != ["all"]:
-        raise DataError(f"{path}: sets is {shown(content.get('sets'))}, expected ['all']")
-    facts = {name: content.get(name) for name in (*_FACTS, "total_groups")}
-    for name, value in facts.items():
-        if type(value) is not int or value < 0:
-            raise DataError(f"{path}: {name} is {shown(value)}, expected an integer of at least 0")
-        if name in ("pad_id", "ignore_label_id", "blank_identifier_id") and value != 0:
-            raise DataError(f"{path}: {name} is {value}, expected 0, as in every published folder")
-    return facts
+    return PublishedSplit(path, facts, inputs, labels, identifiers.astype(np.int32), puzzle_starts, group_starts)
 
 
 def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
@@ -200,246 +186,130 @@ def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_memmap(path, mode="r")  # knows no pickles
     except Exception as error:  # what numpy raises on foreign bytes depends on the bytes
-        if "pickle" in str(error) or "Python objects" in str(error):
-            raise DataError(
-                f"{path} is no array of numbers: it is pickled, or holds Python objects; reading those could run "
-                "code, so nothing was read. If you trust its origin, save it there as an array of integers"
-            ) from error
-        raise DataError(f"{path} is damaged (cut short?) or no .npy file: {one_line(error)}") from error
-    if not isinstance(array, np.ndarray):  # an archive of arrays under this name
-        array.close()
-        raise DataError(f"{path} is an archive, expected a .npy file")
+        raise DataError(f"{path} is damaged (cut short?) or no .npy file of numbers: {one_line(error)}") from error
     if array.dtype.kind not in "iu" or array.ndim != num_axes or array.size == 0:
-        raise DataError(
-            f"{path} is {array.dtype} {array.shape}, expected integers with {num_axes} axes, at least one of them"
-        )
+        raise DataError(f"{path} is {array.dtype} {array.shape}, expected integers with {num_axes} axes, not empty")
     return array
 
 
-def _starts(folder: Path, name: str, total: int, what: str) -> np.ndarray:
-    """Indices, int64 (n + 1,), that rise from 0 to the total."""
+def _starts(folder: Path, name: str, count: int, total: int) -> np.ndarray:
+    """Where `count` parts of `total` things start, and where the last one ends: int64 (count + 1,)."""
     starts = _load(folder, name, 1).astype(np.int64)
-    path = folder / f"all__{name}.npy"
-    if starts[0] != 0 or starts[-1] != total:
-        raise DataError(f"{path} goes from {starts[0]} to {starts[-1]}, expected from 0 to {total}, the {what}")
-    if (wrong := np.diff(starts) <= 0).any():
-        place = int(wrong.argmax())
-        raise DataError(
-            f"{path} does not rise at {place}: {starts[place]} is followed by {starts[place + 1]} (each needs "
-            f"{what} of its own)"
-        )
+    if len(starts) != count + 1 or starts[0] != 0 or starts[-1] != total or (starts[1:] <= starts[:-1]).any():
+        raise DataError(f"{folder}/all__{name}.npy must hold {count + 1} numbers that rise from 0 to {total}")
     return starts
 
 
 def _info(split: PublishedSplit, task: str) -> PuzzleSetInfo:
     """The facts of the file to write. Raises DataError if the split is not of this task."""
     side = math.isqrt(split.facts["seq_len"])
-    if side * side != split.facts["seq_len"]:
-        raise DataError(f"{split.path}: seq_len is {split.facts['seq_len']}, expected a square number")
-    box_shape, eos_id = None, None
-    if task == "sudoku":
-        if side not in BOX_SHAPE_OF_SIZE:
-            sizes = ", ".join(f"{n}x{n}" for n in BOX_SHAPE_OF_SIZE)
-            raise DataError(f"{split.path}: puzzles have {side}x{side} cells, Sudokus have {sizes}")
-        vocabulary, box_shape = sudoku.vocabulary(side), BOX_SHAPE_OF_SIZE[side]
-    elif task == "maze":
-        vocabulary = maze.vocabulary()
-    else:
-        vocabulary, eos_id = arc.vocabulary(), arc.EOS_ID
-    if split.facts["vocab_size"] != len(vocabulary):
-        raise DataError(
-            f"{split.path}: vocab_size is {split.facts['vocab_size']}, {task} of {side}x{side} cells has "
-            f"{len(vocabulary)}: is it another task?"
-        )
+    try:
+        box_shape = CODECS[task].fit((side, side), None)
+    except ArgumentError as error:
+        raise DataError(f"{split.path} is not of the task {task}: {error}") from error
+    vocabulary = CODECS[task].vocabulary((side, side))
+    for name, expected in (("seq_len", side * side), ("vocab_size", len(vocabulary))):
+        if split.facts[name] != expected:
+            raise DataError(
+                f"{split.path}: {name} is {split.facts[name]}, {task} of {side}x{side} cells has {expected}: is it "
+                "another task?"
+            )
     return PuzzleSetInfo(
         task=task,
-        split=split.split,
+        split=split.path.name,
         vocab_size=len(vocabulary),
         vocabulary=tuple(vocabulary),
         grid_shape=(side, side),
-        num_aug=split.num_aug,
-        seed=_SEED_NOT_KNOWN,
-        blank_identifier_id=split.facts["blank_identifier_id"],
+        num_aug=int(np.diff(split.group_starts).max()) - 1,
+        seed=0,
         num_puzzle_identifiers=split.facts["num_puzzle_identifiers"],
         box_shape=box_shape,
-        eos_id=eos_id,
+        eos_id=arc.EOS_ID if task == "arc" else None,
     )
-
-
-# Puzzles that fill their frames: Sudoku, mazes
 
 
 def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str] | None) -> None:
-    """Groups in their order: one puzzle_id for a group of several puzzles, blocks of groups of one."""
-    num_examples = np.diff(split.puzzle_starts)  # of each puzzle
-    for first, stop in _runs_of_groups(split.group_starts, num_examples):
-        puzzles = slice(int(split.group_starts[first]), int(split.group_starts[stop]))
-        examples = int(num_examples[puzzles.start])
-        if (other := num_examples[puzzles] != examples).any():
-            puzzle = puzzles.start + int(other.argmax())
-            raise DataError(
-                f"{split.path}: puzzles {puzzles.start} and {puzzle} are variants of one puzzle (group {first}), but "
-                f"have {examples} and {num_examples[puzzle]} examples: variants need equal numbers"
-            )
-        start = int(split.puzzle_starts[puzzles.start])
-        cells = split.cells(start, int(split.puzzle_starts[puzzles.stop]))  # (puzzles * examples, 2, S)
-        by_example = cells.reshape(-1, examples, *cells.shape[1:])
-        writer.add_puzzle(
-            f"{first:08d}",
-            [np.ascontiguousarray(by_example[:, example]) for example in range(examples)],
-            ROWS_ARE_PUZZLES if puzzles.stop - puzzles.start == stop - first else ROWS_ARE_VARIANTS,
-            {"source": SOURCE},
-            _identifier_arrays(split, puzzles, names),
-        )
-
-
-def _runs_of_groups(group_starts: np.ndarray, num_examples: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(first, stop) of groups that make one puzzle_id: one group of several puzzles, or groups of one puzzle each that
-    follow each other and have equal numbers of examples, BLOCK_ROWS at most.
+    """Puzzles that fill their frames, groups in their order: one puzzle_id for each group of several puzzles; groups
+    of one that follow each other and have equal numbers of examples share one, BLOCK_ROWS at most.
     """
-    single = np.diff(group_starts) == 1
-    kinds = np.where(single, num_examples[group_starts[:-1]], 0)  # 0 = several puzzles
-    first = 0
-    breaks = np.flatnonzero((np.diff(kinds) != 0) | (kinds[1:] == 0)) + 1
-    for stop in (*breaks.tolist(), len(kinds)):
-        for start in range(first, stop, BLOCK_ROWS):
-            yield start, min(start + BLOCK_ROWS, stop)
-        first = stop
-
-
-def _identifier_arrays(split: PublishedSplit, puzzles: slice, names: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Identifiers with their names; nothing where all are blank, as in published Sudokus and mazes."""
-    identifiers = split.identifiers[puzzles]
-    if (identifiers == split.facts["blank_identifier_id"]).all():
-        return {}
-    return {IDENTIFIER: identifiers.astype(np.int32), NAME: _ascii(_names_of(split, puzzles, names))}
-
-
-def _names_of(split: PublishedSplit, puzzles: slice, names: Sequence[str] | None) -> list[str]:
-    if names is None:
-        raise DataError(
-            f"{split.path}: its puzzles have identifiers, but their names are missing: put {IDENTIFIERS_FILE} beside "
-            "the folders of the splits"
-        )
-    return [names[identifier] for identifier in split.identifiers[puzzles].tolist()]
-
-
-def _ascii(names: Sequence[str]) -> np.ndarray:
-    """(n,) fixed-length bytes."""
-    try:
-        return np.array([name.encode("ascii") for name in names])
-    except UnicodeEncodeError as error:
-        raise DataError(f"the name {error.object!r} of a puzzle identifier is not ASCII") from None
-
-
-# Grids inside frames: ARC
-
-
-def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str] | None) -> None:
-    """One puzzle_id per group, under its task's name and in the order of the names, as build_arc stores them."""
-    first_puzzles = split.group_starts[:-1].tolist()
-    tasks = [_names_of(split, slice(puzzle, puzzle + 1), names)[0] for puzzle in first_puzzles]
-    order = sorted(range(split.num_groups), key=tasks.__getitem__)
-    for group, following in zip(order, order[1:], strict=False):
-        if tasks[group] == tasks[following]:
-            raise DataError(f"{split.path}: groups {group} and {following} are both of task {tasks[group]!r}")
-    for group in order:
-        puzzles = slice(*split.group_starts[group : group + 2].tolist())
-        _add_arc_group(writer, split, tasks[group], puzzles, _names_of(split, puzzles, names))
-
-
-def _add_arc_group(
-    writer: PuzzleWriter, split: PublishedSplit, task: str, puzzles: slice, names: Sequence[str]
-) -> None:
-    transforms, colours = _augmentations(split, task, names)
-    starts = split.puzzle_starts[puzzles.start : puzzles.stop + 1]
-    counts = np.diff(starts)
-    if (counts != counts[0]).any():
-        other = names[int((counts != counts[0]).argmax())]
-        raise DataError(f"{split.path}: {other!r} has another number of examples than {task!r}, its original")
-    frames = split.cells(int(starts[0]), int(starts[-1])).reshape(len(names), int(counts[0]), 2, -1)
-
-    def refuse(index: int, wrong: np.ndarray, reason: str) -> None:
-        """Raises DataError for the first row of which `wrong`, bool (rows,), holds."""
-        if wrong.any():
-            row = int(wrong.argmax())
-            where = f"{split.path}: row {starts[row] + index}, example {index} of {names[row]!r}"
-            raise DataError(f"{where}: {reason}")
-
-    writer.add_puzzle(
-        task,
-        [
-            _grid_example(frames[:, index], transforms, colours, writer.info, partial(refuse, index))
-            for index in range(int(counts[0]))
-        ],
-        ROWS_ARE_VARIANTS,
-        {"source": SOURCE},
-        {
-            TRANSFORM: transforms,
-            "colours": colours,
-            IDENTIFIER: split.identifiers[puzzles].astype(np.int32),
-            NAME: _ascii(names),
-        },
-    )
-
-
-def _augmentations(split: PublishedSplit, task: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What the names say: transforms (rows,) uint8, colours (rows, 10) uint8. The first must be the original."""
-    transforms = np.empty(len(names), np.uint8)
-    colours = np.empty((len(names), arc.NUM_COLOURS), np.uint8)
-    for row, name in enumerate(names):
-        try:
-            named, augmentation = ArcAugmentation.parse(name)
-        except PuzzleError as error:
-            raise DataError(f"{split.path}: {error}") from None
-        if row == 0 and augmentation != ArcAugmentation.identity():
-            raise DataError(f"{split.path}: the group of {name!r} does not begin with its original, {named!r}")
-        if named != task:
-            raise DataError(
-                f"{split.path}: {name!r} is in the group of {task!r}, of which it is no variant by its name"
+    single = np.diff(split.group_starts) == 1
+    examples = np.diff(split.puzzle_starts)[split.group_starts[:-1]]  # of each group's puzzles
+    ends = np.flatnonzero(~(single[:-1] & single[1:]) | (examples[:-1] != examples[1:])) + 1
+    for run in np.split(np.arange(len(single)), ends):
+        for groups in np.split(run, range(BLOCK_ROWS, len(run), BLOCK_ROWS)):
+            puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
+            arrays = {}
+            if (identifiers := split.identifiers[puzzles]).any():
+                arrays = {IDENTIFIER: identifiers, NAME: np.array(split.names(puzzles, names), dtype="S")}
+            writer.add_puzzle(
+                f"{groups[0]:08d}",
+                list(split.cells(puzzles).swapaxes(0, 1)),
+                ROWS_ARE_PUZZLES if single[groups[0]] else ROWS_ARE_VARIANTS,
+                _ATTRIBUTES,
+                arrays,
             )
-        transforms[row], colours[row] = augmentation.transform, augmentation.colours
-    return transforms, colours
+
+
+def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) -> None:
+    """One puzzle_id per group, under its task's name and in the order of the names, as build_arc stores them."""
+    tasks = [names[identifier] for identifier in split.identifiers[split.group_starts[:-1]].tolist()]
+    for group in sorted(range(len(tasks)), key=tasks.__getitem__):
+        puzzles = slice(*split.group_starts[group : group + 2].tolist())
+        variants = split.names(puzzles, names)
+        try:
+            parsed = [ArcAugmentation.parse(name) for name in variants]
+        except PuzzleError as error:
+            raise DataError(f"{split.path}: {error}") from error
+        for name, (task, _) in zip(variants, parsed, strict=True):
+            if task != tasks[group]:  # of the first as well: it must be the original
+                raise DataError(f"{split.path}: {name!r} is no variant of {tasks[group]!r}, the first of its group")
+        transforms = np.array([augmentation.transform for _, augmentation in parsed], np.uint8)
+        colours = np.array([augmentation.colours for _, augmentation in parsed], np.uint8)
+        examples = []
+        for index, frames in enumerate(split.cells(puzzles).swapaxes(0, 1)):
+            example, wrong = _grid_example(frames, transforms, colours, writer.info)
+            if wrong.any():
+                variant = int(wrong.argmax())
+                raise DataError(
+                    f"{split.path}: row {split.puzzle_starts[puzzles.start + variant] + index}, example {index} of "
+                    f"{variants[variant]!r}: its frames do not show the original's grids as its name says"
+                )
+            examples.append(example)
+        writer.add_puzzle(
+            tasks[group],
+            examples,
+            ROWS_ARE_VARIANTS,
+            _ATTRIBUTES,
+            {
+                TRANSFORM: transforms,
+                "colours": colours,
+                IDENTIFIER: split.identifiers[puzzles],
+                NAME: np.array(variants, dtype="S"),
+            },
+        )
 
 
 def _grid_example(
-    frames: np.ndarray,
-    transforms: np.ndarray,
-    colours: np.ndarray,
-    info: PuzzleSetInfo,
-    refuse: Callable[[np.ndarray, str], None],
-) -> GridExample:
-    """One example of all variants as native grids.
+    frames: np.ndarray, transforms: np.ndarray, colours: np.ndarray, info: PuzzleSetInfo
+) -> tuple[GridExample, np.ndarray]:
+    """One example of all variants as native grids, and bool (rows,): the variants whose frames show something else.
 
     The grids of all rows are made from those of row 0, the original, by what the rows' names say, put where each frame
-    shows its grid, and must then be the frames, cell by cell: so nothing is lost but the offset.
+    shows its input, and must then be the frames, cell by cell: so nothing is lost but the offset.
 
     Args:
         frames: uint8 (rows, 2, S).
-        refuse: raises an error if a row is wrong, given bool (rows,) and the reason.
     """
-    rows, cols = info.grid_shape
-    planes = frames.reshape(-1, 2, rows, cols)
-    filled = planes >= info.first_code  # (rows, 2, H, W): cells with a colour
-    refuse(~filled.any(axis=(2, 3)).all(axis=1), "a frame without a grid: it holds no colour")
-    by_line, by_column = filled.any(axis=3), filled.any(axis=2)  # (rows, 2, H), (rows, 2, W)
-    corners = np.stack([by_line.argmax(axis=2), by_column.argmax(axis=2)], axis=2)  # (rows, 2, 2), top left
-    ends = np.stack([rows - by_line[..., ::-1].argmax(axis=2), cols - by_column[..., ::-1].argmax(axis=2)], axis=2)
-    sizes = ends - corners  # (rows, 2, 2), (height, width) of the boxes around all colours
-    expected = np.where(SWAPS_SIDES[transforms][:, None, None], sizes[:1, :, ::-1], sizes[:1])
-    refuse((sizes != expected).any(axis=(1, 2)), "its grids do not have the sizes that its name and the original give")
-    refuse((corners[:, 0] != corners[:, 1]).any(axis=1), "input and label have different offsets in their frames")
-    places = zip(planes[0], corners[0], ends[0], strict=True)
-    pair = [plane[top:bottom, left:right] for plane, (top, left), (bottom, right) in places]  # token ids
-    holes = any((grid < info.first_code).any() for grid in pair)
-    refuse(np.array([holes]), "its grid has holes: cells without a colour")
-    cells = pair_cells([grid - np.uint8(info.first_code) for grid in pair], transforms, colours)
+    planes = frames.reshape(-1, 2, *info.grid_shape)
+    filled = planes[:, 0] >= info.first_code  # (rows, H, W): the colours of the inputs
+    corners = np.stack([filled.any(axis=2).argmax(axis=1), filled.any(axis=1).argmax(axis=1)], axis=1)  # top left
+    pair = [arc.cut(plane[corners[0, 0] :, corners[0, 1] :]) for plane in planes[0]]
+    cells = pair_cells(pair, transforms, colours)
+    shapes = np.array([grid.shape for grid in pair])
+    sizes = np.where(SWAPS_SIDES[transforms][:, None, None], shapes[:, ::-1], shapes)  # (rows, 2, 2)
+    offsets = np.minimum(corners, info.grid_shape - sizes.max(axis=1))  # a grid never leaves its frame
     starts = np.arange(len(cells)) * cells.shape[1]
-    made = frame_pairs(cells.reshape(-1), starts, sizes, corners[:, 0], info.grid_shape, info.pad_id, info.eos_id)
-    refuse(
-        (made != frames).any(axis=(1, 2)),
-        "its frames are not those of the original's grids under the transform that its name says",
-    )
-    return GridExample(cells, *(grid.shape for grid in pair))
+    made = frame_pairs(cells.reshape(-1), starts, sizes, offsets, info.grid_shape, info.pad_id, info.eos_id)
+    return GridExample(cells, *(grid.shape for grid in pair)), (made != frames).any(axis=(1, 2))
