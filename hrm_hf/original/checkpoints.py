@@ -40,21 +40,10 @@ DROPPED_TENSORS = ("puzzle_emb.local_weights", "puzzle_emb.local_ids")
 IGNORED_ARCH_ENTRIES = {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1", "halt_exploration_prob": 0.1}
 
 # Entries of `arch` and the fields of HrmConfig; the loss is translated apart, and shapes tell the other sizes.
-SETTINGS = {
-    "hidden_size": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "expansion": "expansion",
-    "H_layers": "H_layers",
-    "L_layers": "L_layers",
-    "H_cycles": "H_cycles",
-    "L_cycles": "L_cycles",
-    "puzzle_emb_ndim": "puzzle_emb_ndim",
-    "halt_max_steps": "halt_max_steps",
-    "pos_encodings": "pos_encodings",
-    "rope_theta": "rope_theta",
-    "rms_norm_eps": "rms_norm_eps",
-    "forward_dtype": "compute_dtype",
-}
+_SIZES = ("hidden_size", "expansion", "puzzle_emb_ndim", "H_layers", "L_layers", "H_cycles", "L_cycles")
+_OTHERS = ("halt_max_steps", "pos_encodings", "rope_theta", "rms_norm_eps")
+SETTINGS = {name: name for name in (*_SIZES, *_OTHERS)}
+SETTINGS |= {"num_heads": "num_attention_heads", "forward_dtype": "compute_dtype"}
 DEFAULTS = {"rope_theta": 10000.0, "rms_norm_eps": 1e-5, "forward_dtype": "bfloat16"}  # of the published code
 
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
@@ -126,10 +115,10 @@ def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict of tensors")
-    if strangers := [name for name, value in loaded.items() if not (isinstance(name, str) and _is_plain(value))]:
-        raise CheckpointError(
-            f"{path}: {shown(strangers)} are not dense tensors under names; save the model's state_dict()"
-        )
+    for name, value in loaded.items():
+        dense = isinstance(value, torch.Tensor) and not value.is_nested and value.layout == torch.strided
+        if not (isinstance(name, str) and dense and value.device.type == "cpu"):
+            raise CheckpointError(f"{path}: {shown(name)} is no named dense tensor; save the model's state_dict()")
     size, held = path.stat().st_size, sum(tensor.nbytes for tensor in loaded.values())
     if held > size:  # one small storage behind a large shape: the model would be built as large as that
         raise CheckpointError(f"{path} has {size} bytes, but tensors of {held} bytes: it is no plain state dict")
@@ -137,16 +126,6 @@ def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
     if len(state_dict) < len(loaded):
         raise CheckpointError(f"{path} holds several models: some names differ in their prefixes alone")
     return {name: tensor for name, tensor in state_dict.items() if name not in DROPPED_TENSORS}
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor that holds each of its values in memory."""
-    return (
-        isinstance(value, torch.Tensor)
-        and not value.is_nested
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-    )
 
 
 def _load_tensors(path: Path) -> Any:
@@ -207,14 +186,11 @@ def find_cells(
         ArgumentError: `task` does not fit the checkpoint, or nothing tells the number of cells.
     """
     vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
-    fitting = [name for name, (_, codes) in PUBLISHED_TASKS.items() if codes == vocab_size]
-    if task is not None and task not in fitting:
-        allowed = ", ".join(fitting) or "none"
-        raise ArgumentError(f"task is {task!r}, the checkpoint has {vocab_size} cell codes; allowed is {allowed}")
+    fitting = next((name for name, (_, codes) in PUBLISHED_TASKS.items() if codes == vocab_size), None)
+    if task not in (None, fitting):
+        raise ArgumentError(f"task is {task!r}, but a checkpoint of {vocab_size} cell codes is of {fitting or 'none'}")
     data_path = published.get("data_path")
-    named = task or _task_named_by(data_path)
-    if named not in fitting:
-        named = None
+    named = fitting if task or _names_task(data_path, fitting) else None
     if task is not None:
         found, source = PUBLISHED_TASKS[task][0], f"task {task} as given"
     elif seq_len is not None:
@@ -229,22 +205,20 @@ def find_cells(
         found, source = PUBLISHED_TASKS[named][0], f"data_path {data_path}"
     else:
         raise ArgumentError(
-            "the number of cells is not in a checkpoint with rotary positions, and data_path "
-            f"{shown(data_path)} names no task of {vocab_size} cell codes: give --seq-len or --task"
+            f"the number of cells is not in the checkpoint, and data_path {shown(data_path)} names no task of "
+            f"{vocab_size} cell codes: give --seq-len or --task"
         )
     return Cells(found, named if named and PUBLISHED_TASKS[named][0] == found else None, source)
 
 
-def _task_named_by(data_path: Any) -> str | None:
-    """The one task that the last part of a data path names, if no other size stands there; else None."""
+def _names_task(data_path: Any, task: str | None) -> bool:
+    """Whether the last part of a data path names this task, no other one and no other size."""
     name = PureWindowsPath(data_path).name if isinstance(data_path, str) else ""
     words = set(re.findall(r"[a-z0-9]+", name.lower()))
-    tasks = [task for task in PUBLISHED_TASKS if task in words]
-    if len(tasks) != 1:
-        return None
-    side = math.isqrt(PUBLISHED_TASKS[tasks[0]][0])
-    sizes = {word for word in words if re.fullmatch(r"\d+x\d+", word)}  # as in maze-30x30-hard-1k
-    return tasks[0] if sizes <= {f"{side}x{side}"} else None
+    if words & PUBLISHED_TASKS.keys() != {task}:
+        return False
+    side = math.isqrt(PUBLISHED_TASKS[task][0])
+    return {word for word in words if re.fullmatch(r"\d+x\d+", word)} <= {f"{side}x{side}"}  # as maze-30x30-hard-1k
 
 
 def config_from_published(
@@ -316,8 +290,7 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig
         elif not tensor.isfinite().all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise CheckpointError(f"the tensors do not fit the configuration; {'; '.join(problems[:8])}{more}")
+        raise CheckpointError(f"the tensors do not fit the configuration; {'; '.join(problems)}")
     return {entry.ours: state_dict[name].to(torch.float32) for name, entry in table.items()}
 
 
@@ -331,12 +304,10 @@ def load_published(
     """Builds the model of a published checkpoint, in evaluation mode, weights in float32.
 
     Args:
-        checkpoint: file of the state dict, see `read_published_state_dict`.
-        config: its `all_config.yaml`.
-        seq_len, task: what tells the number of cells, see `find_cells`.
-        compute_dtype: "float32" or "bfloat16"; None takes the published one.
+        checkpoint, config: files, see `read_published_state_dict` and `read_published_config`.
+        seq_len, task, compute_dtype: as `find_cells` and `config_from_published` take them.
     Raises:
-        CheckpointError, ArgumentError: as the functions above.
+        CheckpointError, ArgumentError: as these functions.
     """
     published = read_published_config(config)
     state_dict = read_published_state_dict(checkpoint)
@@ -401,10 +372,7 @@ def published_settings(
         CheckpointError: a model that the published code would halt by another rule.
     """
     if config.halting != "q_learning":
-        raise CheckpointError(
-            f"the model halts by {config.halting!r}; the published code knows 'q_learning' only, and would read a "
-            "q_continue that was never trained"
-        )
+        raise CheckpointError(f"the model halts by {config.halting!r}; the published code knows 'q_learning' only")
     published = dict(published or {})
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -55,13 +54,13 @@ _ATTRIBUTES = {"source": "published folder"}  # of every puzzle_id
 class PublishedSplit:
     """One split of a published folder, checked but for the cells.
 
-    facts: the content of its dataset.json; inputs, labels: mapped integers (rows, S); identifiers: int32 (puzzles,);
+    info: the facts of the file to write; inputs, labels: mapped integers (rows, S); identifiers: int32 (puzzles,);
     puzzle_starts: int64 (puzzles + 1,); group_starts: int64 (groups + 1,). All puzzles of a group have equal numbers
     of examples.
     """
 
     path: Path
-    facts: dict[str, Any]
+    info: PuzzleSetInfo
     inputs: np.ndarray
     labels: np.ndarray
     identifiers: np.ndarray
@@ -69,14 +68,14 @@ class PublishedSplit:
     group_starts: np.ndarray
 
     def cells(self, puzzles: slice) -> np.ndarray:
-        """The cells of puzzles with equal numbers of examples, uint8 (puzzles, examples, 2, S).
+        """The cells of puzzles with equal numbers of examples, uint8 (examples, puzzles, 2, S).
 
         Raises:
             DataError: a code outside the vocabulary.
         """
         start, stop = self.puzzle_starts[[puzzles.start, puzzles.stop]].tolist()
-        limit = self.facts["vocab_size"]
-        cells = np.empty((stop - start, 2, self.facts["seq_len"]), np.uint8)
+        limit = self.info.vocab_size
+        cells = np.empty((stop - start, 2, self.info.seq_len), np.uint8)
         for side, (name, array) in enumerate((("inputs", self.inputs), ("labels", self.labels))):
             values = array[start:stop]
             if values.min() < 0 or values.max() >= limit:
@@ -86,11 +85,7 @@ class PublishedSplit:
                     f"allowed are 0 to {limit - 1}"
                 )
             cells[:, side] = values
-        return cells.reshape(puzzles.stop - puzzles.start, -1, *cells.shape[1:])
-
-    def names(self, puzzles: slice, names: Sequence[str]) -> list[str]:
-        """What the identifiers of these puzzles stand for, given the names of all."""
-        return [names[identifier] for identifier in self.identifiers[puzzles].tolist()]
+        return cells.reshape(puzzles.stop - puzzles.start, -1, *cells.shape[1:]).swapaxes(0, 1)
 
 
 def convert_published_folder(
@@ -107,16 +102,16 @@ def convert_published_folder(
     Raises:
         DataError: a folder that is damaged, contradicts itself, or cannot be stored; the message names file and place.
             Nothing is written then.
-        ArgumentError: another task, or a file that exists while `overwrite` is not set.
+        ArgumentError: another task, or one without puzzles of this size; a file exists and `overwrite` is not set.
     """
     if task not in TASKS:
         raise ArgumentError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
     folder = find_data_folder(input_dir)
-    splits = [read_split(folder / split) for split in ("train", "test") if (folder / split).is_dir()]
+    splits = [read_split(folder / split, task) for split in ("train", "test") if (folder / split).is_dir()]
     if not splits:
         raise DataError(f"{folder} has neither a folder train nor a folder test: it is no folder of published data")
     path, names = folder / IDENTIFIERS_FILE, None
-    sizes = {split.facts["num_puzzle_identifiers"] for split in splits}
+    sizes = {split.info.num_puzzle_identifiers for split in splits}
     if os.path.lexists(path):
         names = read_identifier_names(path)
         sizes.add(len(names))
@@ -126,9 +121,7 @@ def convert_published_folder(
         raise DataError(f"{folder}: its puzzles have identifiers; put {IDENTIFIERS_FILE} beside the splits' folders")
     if len(sizes) > 1:
         raise DataError(f"{folder}: the splits and {IDENTIFIERS_FILE} have {sorted(sizes)} puzzle identifiers")
-    writers = [
-        PuzzleWriter(Path(output_dir) / f"{split.path.name}.h5", _info(split, task), overwrite) for split in splits
-    ]
+    writers = [PuzzleWriter(Path(output_dir) / f"{split.path.name}.h5", split.info, overwrite) for split in splits]
     with ExitStack() as stack:  # all files or none
         for writer in writers:
             stack.enter_context(writer)
@@ -140,44 +133,65 @@ def convert_published_folder(
     return [writer.info for writer in writers]
 
 
-def read_split(path: Path) -> PublishedSplit:
+def read_split(path: Path, task: str) -> PublishedSplit:
     """Opens and checks the folder of one split; cells are checked when they are read (`PublishedSplit.cells`).
 
     Raises:
         DataError: a file is missing, damaged, an array of objects (never unpickled), or of another type or shape;
-            indices do not rise from 0 to the number of rows; identifiers lie outside the table.
+            indices do not rise from 0 to the number of rows; identifiers lie outside the table; another task.
+        ArgumentError: the task has no puzzles of this size.
     """
-    facts = read_json(path / "dataset.json", DataError)
-    for name, expected in {"sets": ["all"], "pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0}.items():
-        if facts.get(name) != expected:
-            raise DataError(f"{path}/dataset.json: {name} is {shown(facts.get(name))}, expected {expected}")
-    for name in ("vocab_size", "seq_len", "num_puzzle_identifiers", "total_groups"):
-        if type(facts.get(name)) is not int or facts[name] < 1:
-            raise DataError(f"{path}/dataset.json: {name} is {shown(facts.get(name))}, expected an integer from 1")
     inputs, labels = _load(path, "inputs", 2), _load(path, "labels", 2)
-    if inputs.shape != labels.shape or inputs.shape[1] != facts["seq_len"]:
+    if inputs.shape != labels.shape or math.isqrt(inputs.shape[1]) ** 2 != inputs.shape[1]:
         raise DataError(
-            f"{path}: all__inputs.npy has the shape {inputs.shape}, all__labels.npy {labels.shape}, dataset.json "
-            f"says {facts['seq_len']} cells a row"
+            f"{path}: all__inputs.npy has the shape {inputs.shape}, all__labels.npy {labels.shape}; expected equal "
+            "shapes, and rows of a square number of cells"
         )
+    puzzle_starts = _starts(path, "puzzle_indices", len(inputs))
+    group_starts = _starts(path, "group_indices", len(puzzle_starts) - 1)
+    info = _read_info(path, task, inputs.shape[1], np.diff(group_starts))
     identifiers = _load(path, "puzzle_identifiers", 1)
-    limit = facts["num_puzzle_identifiers"]
-    if identifiers.min() < 0 or identifiers.max() >= limit:
+    limit = info.num_puzzle_identifiers
+    if len(identifiers) != len(puzzle_starts) - 1 or identifiers.min() < 0 or identifiers.max() >= limit:
         raise DataError(
-            f"{path}: all__puzzle_identifiers.npy holds {identifiers.min()} to {identifiers.max()}, allowed are 0 to "
-            f"{limit - 1}"
+            f"{path}: all__puzzle_identifiers.npy must hold {len(puzzle_starts) - 1} numbers from 0 to {limit - 1}"
         )
-    puzzle_starts = _starts(path, "puzzle_indices", len(identifiers), len(inputs))
-    group_starts = _starts(path, "group_indices", facts["total_groups"], len(identifiers))
-    examples = np.diff(puzzle_starts)  # of each puzzle
-    of_group = np.repeat(examples[group_starts[:-1]], np.diff(group_starts))
-    if (wrong := examples != of_group).any():
-        puzzle = int(wrong.argmax())
+    examples, variants = np.diff(puzzle_starts), np.diff(group_starts)
+    if (wrong := examples != np.repeat(examples[group_starts[:-1]], variants)).any():
+        raise DataError(f"{path}: puzzle {wrong.argmax()} has another number of examples than the first of its group")
+    return PublishedSplit(path, info, inputs, labels, identifiers.astype(np.int32), puzzle_starts, group_starts)
+
+
+def _read_info(path: Path, task: str, seq_len: int, variants: np.ndarray) -> PuzzleSetInfo:
+    """The facts of the file to write, from dataset.json, which must say what the arrays do: (groups,) variants."""
+    side = math.isqrt(seq_len)
+    box_shape = CODECS[task].fit((side, side), None)
+    vocabulary = CODECS[task].vocabulary((side, side))
+    facts = read_json(path / "dataset.json", DataError)
+    expected = {"sets": ["all"], "pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0}
+    expected |= {"seq_len": seq_len, "vocab_size": len(vocabulary), "total_groups": len(variants)}
+    for name, value in expected.items():
+        if facts.get(name) != value:
+            raise DataError(
+                f"{path}/dataset.json: {name} is {shown(facts.get(name))}, {task} arrays of this shape need {value}"
+            )
+    num_identifiers = facts.get("num_puzzle_identifiers")
+    if type(num_identifiers) is not int:
         raise DataError(
-            f"{path}: puzzle {puzzle} has {examples[puzzle]} examples, the first of its group {of_group[puzzle]}; "
-            "variants need equal numbers"
+            f"{path}/dataset.json: num_puzzle_identifiers is {shown(num_identifiers)}, expected an integer"
         )
-    return PublishedSplit(path, facts, inputs, labels, identifiers.astype(np.int32), puzzle_starts, group_starts)
+    return PuzzleSetInfo(
+        task=task,
+        split=path.name,
+        vocab_size=len(vocabulary),
+        vocabulary=tuple(vocabulary),
+        grid_shape=(side, side),
+        num_aug=int(variants.max()) - 1,
+        seed=0,
+        num_puzzle_identifiers=num_identifiers,
+        box_shape=box_shape,
+        eos_id=arc.EOS_ID if task == "arc" else None,
+    )
 
 
 def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
@@ -194,40 +208,12 @@ def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
     return array
 
 
-def _starts(folder: Path, name: str, count: int, total: int) -> np.ndarray:
-    """Where `count` parts of `total` things start, and where the last one ends: int64 (count + 1,)."""
+def _starts(folder: Path, name: str, total: int) -> np.ndarray:
+    """Where parts of `total` things start, and where the last one ends: int64 (parts + 1,)."""
     starts = _load(folder, name, 1).astype(np.int64)
-    if len(starts) != count + 1 or starts[0] != 0 or starts[-1] != total or (starts[1:] <= starts[:-1]).any():
-        raise DataError(f"{folder}/all__{name}.npy must hold {count + 1} numbers that rise from 0 to {total}")
+    if starts[0] != 0 or starts[-1] != total or (starts[1:] <= starts[:-1]).any():
+        raise DataError(f"{folder}/all__{name}.npy must rise from 0 to {total} with every number")
     return starts
-
-
-def _info(split: PublishedSplit, task: str) -> PuzzleSetInfo:
-    """The facts of the file to write. Raises DataError if the split is not of this task."""
-    side = math.isqrt(split.facts["seq_len"])
-    try:
-        box_shape = CODECS[task].fit((side, side), None)
-    except ArgumentError as error:
-        raise DataError(f"{split.path} is not of the task {task}: {error}") from error
-    vocabulary = CODECS[task].vocabulary((side, side))
-    for name, expected in (("seq_len", side * side), ("vocab_size", len(vocabulary))):
-        if split.facts[name] != expected:
-            raise DataError(
-                f"{split.path}: {name} is {split.facts[name]}, {task} of {side}x{side} cells has {expected}: is it "
-                "another task?"
-            )
-    return PuzzleSetInfo(
-        task=task,
-        split=split.path.name,
-        vocab_size=len(vocabulary),
-        vocabulary=tuple(vocabulary),
-        grid_shape=(side, side),
-        num_aug=int(np.diff(split.group_starts).max()) - 1,
-        seed=0,
-        num_puzzle_identifiers=split.facts["num_puzzle_identifiers"],
-        box_shape=box_shape,
-        eos_id=arc.EOS_ID if task == "arc" else None,
-    )
 
 
 def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str] | None) -> None:
@@ -242,10 +228,10 @@ def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequenc
             puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
             arrays = {}
             if (identifiers := split.identifiers[puzzles]).any():
-                arrays = {IDENTIFIER: identifiers, NAME: np.array(split.names(puzzles, names), dtype="S")}
+                arrays = {IDENTIFIER: identifiers, NAME: np.array([names[i] for i in identifiers], dtype="S")}
             writer.add_puzzle(
                 f"{groups[0]:08d}",
-                list(split.cells(puzzles).swapaxes(0, 1)),
+                list(split.cells(puzzles)),
                 ROWS_ARE_PUZZLES if single[groups[0]] else ROWS_ARE_VARIANTS,
                 _ATTRIBUTES,
                 arrays,
@@ -254,10 +240,11 @@ def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequenc
 
 def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) -> None:
     """One puzzle_id per group, under its task's name and in the order of the names, as build_arc stores them."""
-    tasks = [names[identifier] for identifier in split.identifiers[split.group_starts[:-1]].tolist()]
+    names = [names[identifier] for identifier in split.identifiers.tolist()]  # of each puzzle
+    tasks = [names[puzzle] for puzzle in split.group_starts[:-1].tolist()]
     for group in sorted(range(len(tasks)), key=tasks.__getitem__):
         puzzles = slice(*split.group_starts[group : group + 2].tolist())
-        variants = split.names(puzzles, names)
+        variants = names[puzzles]
         try:
             parsed = [ArcAugmentation.parse(name) for name in variants]
         except PuzzleError as error:
@@ -268,7 +255,7 @@ def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) 
         transforms = np.array([augmentation.transform for _, augmentation in parsed], np.uint8)
         colours = np.array([augmentation.colours for _, augmentation in parsed], np.uint8)
         examples = []
-        for index, frames in enumerate(split.cells(puzzles).swapaxes(0, 1)):
+        for index, frames in enumerate(split.cells(puzzles)):
             example, wrong = _grid_example(frames, transforms, colours, writer.info)
             if wrong.any():
                 variant = int(wrong.argmax())
