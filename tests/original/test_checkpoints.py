@@ -181,16 +181,18 @@ def test_cells_from_the_data_path(vocab_size, data_path, found):
         assert data_path in cells.source
 
 
-def test_cells_that_contradict_the_checkpoint_are_refused():
-    learned = read_published_state_dict(GOLDEN / "B" / "weights.safetensors")
-    with pytest.raises(ArgumentError, match="81 cells were asked for.*25"):
-        find_cells(golden_settings("B"), learned, seq_len=81)
-    with pytest.raises(ArgumentError, match="task sudoku has 11 cell codes, the checkpoint has 12"):
-        find_cells(golden_settings("B"), learned, task="sudoku")
-    rotary = read_published_state_dict(GOLDEN / "C" / "weights.safetensors")
-    with pytest.raises(ArgumentError, match="seq_len is 0"):
-        find_cells(golden_settings("C"), rotary, seq_len=0)
-    assert find_cells(golden_settings("C"), rotary, task="sudoku").seq_len == 81
+def test_cells_that_contradict_the_checkpoint_are_refused(tmp_path):
+    learned, rotary = (GOLDEN / case / "weights.safetensors" for case in "BC")
+    settings = {case: write_settings(tmp_path / f"{case}.yaml", golden_settings(case)) for case in "BC"}
+    with pytest.raises(CheckpointError, match=r"embed_pos.* has shape \(27, 64\), the configuration gives \(83, 64\)"):
+        load_published(learned, settings["B"], seq_len=81)
+    with pytest.raises(ArgumentError, match="task is 'sudoku', but a checkpoint of 12 cell codes is of arc"):
+        load_published(learned, settings["B"], task="sudoku")
+    with pytest.raises(ArgumentError, match="task is 'chess'"):
+        load_published(learned, settings["B"], task="chess")
+    with pytest.raises(CheckpointError, match="seq_len is 0"):
+        load_published(rotary, settings["C"], seq_len=0)
+    assert load_published(rotary, settings["C"], task="sudoku").config.seq_len == 81
 
 
 def test_sudoku_checkpoint_gets_its_processor(tmp_path, capsys):
@@ -237,14 +239,13 @@ def test_prefixes_of_derived_repositories(tmp_path, prefix):
 @pytest.mark.parametrize(
     ("rename", "part"),
     [
-        (lambda name: f"ema.{name}", "unknown prefix ema.: ema.embed_tokens.embedding_weight; known are _orig_mod"),
-        (lambda name: f"modelinner.{name}", "unknown prefix modelinner."),
-        (lambda name: name.replace("q_head.", "inner.q_head."), "unexpected: inner.q_head"),
-        (lambda name: f"inner.{name}" if name != "H_init" else name, "without the prefix inner.: H_init"),
+        (lambda name: f"ema.{name}", "it lacks embed_tokens.embedding_weight and holds ['ema.H_init'"),
+        (lambda name: f"modelinner.{name}", "it lacks embed_tokens.embedding_weight and holds ['modelinner."),
+        (lambda name: name.replace("q_head.", "ema.q_head."), "unexpected: ['ema.q_head"),
         (lambda name: f"inner.{name}".replace("embed_tokens", "embed_tokenz"), "it lacks embed_tokens"),
     ],
 )
-def test_prefixes_that_are_mixed_or_not_known(tmp_path, rename, part):
+def test_prefixes_that_are_not_known(tmp_path, rename, part):
     weights = load_file(GOLDEN / "A" / "weights.safetensors")
     renamed = {rename(name.removeprefix(PREFIX)): tensor for name, tensor in weights.items()}
     save_file(renamed, tmp_path / "w.safetensors")
@@ -256,10 +257,13 @@ def test_prefixes_that_are_mixed_or_not_known(tmp_path, rename, part):
 
 def test_two_models_in_one_file(tmp_path):
     weights = load_file(GOLDEN / "A" / "weights.safetensors")
-    save_file(
-        weights | {"ema." + name: tensor.clone() for name, tensor in weights.items()}, tmp_path / "w.safetensors"
-    )
-    with pytest.raises(CheckpointError, match=f"mixes prefixes.*ema.{PREFIX}embed_tokens.embedding_weight"):
+    average = {name.removeprefix(PREFIX): tensor.clone() for name, tensor in weights.items()}
+    save_file(weights | {f"ema.{name}": tensor for name, tensor in average.items()}, tmp_path / "w.safetensors")
+    read = read_published_state_dict(tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"unexpected: \['ema.H_init'"):
+        convert_state_dict(read, config_from_published(golden_settings("A")["arch"], read, 16))
+    save_file(weights | average, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="holds several models"):
         read_published_state_dict(tmp_path / "w.safetensors")
 
 
@@ -282,8 +286,8 @@ def test_all_problems_of_the_tensors_are_named_at_once():
     with pytest.raises(CheckpointError) as caught:
         convert_state_dict(state_dict, config)
     message = str(caught.value)
-    assert "missing: H_init, lm_head.weight" in message
-    assert "unexpected: H_level.layers.2.mlp.down_proj.weight" in message
+    assert "missing: ['H_init', 'lm_head.weight']" in message
+    assert "unexpected: ['H_level.layers.2.mlp.down_proj.weight']" in message
     assert "q_head.bias has shape (3,), the configuration gives (2,)" in message
     assert "L_init is torch.int32" in message
 
@@ -328,9 +332,7 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path, capsys, zipped):
         capsys,
         run(tmp_path, path),
         "nothing was read",
-        "a plain dict of tensors",
-        "ask its publisher",
-        "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')",
+        "ask its publisher for a plain dict of tensors or a .safetensors file",
     )
     assert not marker.exists()
 
@@ -357,15 +359,12 @@ def test_truncated_files(tmp_path, capsys, layout, kept):
     ("content", "part"),
     [
         ([torch.zeros(2)], "holds a list"),
-        ({}, "non-empty dict"),
-        ({"embed_tokens.embedding_weight": torch.zeros(11, 64), "step": 7}, "step are not dense tensors"),
+        ({}, "lacks embed_tokens.embedding_weight"),
+        ({"embed_tokens.embedding_weight": torch.zeros(11, 64), "step": 7}, "'step' is no named dense tensor"),
         ({"transformer.wte.weight": torch.zeros(11, 64)}, "transformer.wte.weight"),
-        ({7: torch.zeros(2)}, "7 are not dense tensors"),
-        ({"embed_tokens.embedding_weight": torch.zeros(11, 64).to_sparse()}, "not dense tensors"),
-        (
-            {"inner.embed_tokens.embedding_weight": torch.zeros(11, 64), "lm_head.weight": torch.zeros(11, 64)},
-            "lm_head",
-        ),
+        ({7: torch.zeros(2)}, "7 is no named dense tensor"),
+        ({"embed_tokens.embedding_weight": torch.zeros(11, 64).to_sparse()}, "no named dense tensor"),
+        ({"lm_head.weight": torch.zeros(11, 64), "inner.lm_head.weight": torch.zeros(11, 64)}, "several models"),
         ({"embed_tokens.embedding_weight": torch.zeros(11)}, "two axes"),
     ],
 )
@@ -398,7 +397,7 @@ def test_a_folder_in_place_of_a_file(tmp_path, capsys):
     arguments = [f"--checkpoint={folder}", f"--output-dir={tmp_path / 'again'}"]
     assert main(arguments) == 2
     message = capsys.readouterr().err
-    assert "has several checkpoints: name one with --filename; there are step_1000, step_20" in message
+    assert "has several checkpoints: choose from ['step_1000', 'step_20'] with --filename" in message
     assert main([*arguments, "--filename=step_1000"]) == 0
     (folder / "step_1000").rename(folder / "checkpoint")  # the published name comes first
     assert main([f"--checkpoint={folder}", f"--output-dir={tmp_path / 'third'}"]) == 0
@@ -420,18 +419,19 @@ def test_yaml_that_is_no_all_config(tmp_path, text):
     ("name", "value", "part"),
     [
         ("num_heads", None, "arch lacks num_heads"),
-        ("H_cycles", "two", "arch.H_cycles is 'two'; expected a number"),
-        ("H_cycles", True, "arch.H_cycles is True"),
-        ("expansion", float("inf"), "arch.expansion is inf"),
-        ("L_layers", 2.5, "arch.L_layers is 2.5; expected a whole number"),
+        ("H_cycles", "two", "'H_cycles' expected int, got str (value: 'two')"),
+        ("H_cycles", True, "'H_cycles' expected int, got bool"),
+        ("expansion", float("inf"), "expansion is inf"),
+        ("rms_norm_eps", "tiny", "could not convert string to float: 'tiny'"),
+        ("L_layers", 2.5, "'L_layers' expected int, got float (value: 2.5)"),
         ("num_heads", 7, "num_attention_heads 7"),
         ("pos_encodings", "alibi", "'alibi'"),
         ("forward_dtype", "float16", "'float16'"),
         ("loss", {"name": "losses@ACTLossHead"}, "stablemax_cross_entropy, softmax_cross_entropy"),
         ("mlp_t", True, "mlp_t"),
-        ("H_layers", 3, "missing: H_level.layers.2.self_attn.qkv_proj.weight"),
+        ("H_layers", 3, "missing: ['H_level.layers.2.self_attn.qkv_proj.weight'"),
         ("hidden_size", 32, "lm_head.weight has shape (11, 64), the configuration gives (11, 32)"),
-        ("puzzle_emb_ndim", 64, "lacks puzzle_emb.weights"),
+        ("puzzle_emb_ndim", 64, "missing: ['puzzle_emb.weights']"),
     ],
 )
 def test_wrong_arch_entries(tmp_path, capsys, name, value, part):

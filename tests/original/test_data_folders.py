@@ -154,7 +154,7 @@ def test_variants_with_unequal_numbers_of_examples_are_refused(tmp_path):
     arrays["puzzle_identifiers"] = np.zeros(15, np.int32)
     arrays["group_indices"] = np.array([0, 7, 15], np.int32)
     folder = write_split(tmp_path / "in", "train", arrays, CONFIG["maze"]["dataset_json"])
-    with pytest.raises(DataError, match="puzzles 0 and 2 are variants of one puzzle.*have 1 and 2 examples"):
+    with pytest.raises(DataError, match="puzzle 2 has another number of examples than the first of its group"):
         convert_published_folder(folder, tmp_path / "out", "maze")
     assert not list((tmp_path / "out").glob("*"))
 
@@ -256,24 +256,36 @@ def renamed(number: int, name: str) -> list[str]:
     ("changes", "part"),
     [
         ({"train": altered(2, "inputs", {(0, 0): 5})}, "row 2, example 0 of 'eval0000_t6_0926183754'"),
-        ({"train": altered(3, "labels", {(2, 0): 0})}, "not those of the original's grids"),  # EOS is gone
-        ({"train": altered(3, "labels", {(2, 0): 7})}, "do not have the sizes that its name"),
-        ({"train": altered(4, "labels", offset=1)}, "different offsets"),
-        ({"train": altered(0, "inputs", {(1, 1): 1})}, "row 0, example 0 of 'eval0000': its grid has holes"),
+        (
+            {"train": altered(3, "labels", {(2, 0): 0})},
+            "do not show the original's grids as its name says",
+        ),  # EOS is gone
+        (
+            {"train": altered(3, "labels", {(2, 0): 7})},
+            "row 3, example 1 of 'eval0000_t6_0926183754': its frames do not show",
+        ),
+        ({"train": altered(4, "labels", offset=1)}, "row 4, example 0 of"),
+        ({"train": altered(0, "inputs", {(1, 1): 1})}, "row 0, example 0 of 'eval0000': its frames do not show"),
         (
             {"train": altered(5, "labels", {(r, c): 1 for r in range(2) for c in range(2)})},
-            "a frame without a grid",
+            "row 5, example 1 of",
         ),
-        ({"train": fewer_examples}, "'eval0000_t4_0531796482' has another number of examples than 'eval0000'"),
-        ({"train": without_original}, "'eval0000_t6_0926183754' does not begin with its original"),
-        ({"train": two_groups_of_one_task}, "groups 0 and 1 are both of task 'eval0000'"),
-        ({"names": renamed(2, "other_t6_0926183754")}, "'other_t6_0926183754' is in the group of 'eval0000'"),
+        ({"train": fewer_examples}, "puzzle 3 has another number of examples"),
+        (
+            {"train": without_original},
+            "'eval0000_t6_0926183754' is no variant of 'eval0000_t6_0926183754', the first of its group",
+        ),
+        ({"train": two_groups_of_one_task}, "row 11, example 0 of 'eval0000_t6_0926183754'"),
+        ({"names": renamed(2, "other_t6_0926183754")}, "'other_t6_0926183754' is no variant of 'eval0000'"),
         ({"names": renamed(2, "eval0000_t5_0926183754")}, "eval0000_t5_0926183754"),  # another transform
-        ({"names": renamed(2, "eval0000_t6_0926183745")}, "not those of the original's grids"),  # other colours
+        (
+            {"names": renamed(2, "eval0000_t6_0926183745")},
+            "0 of 'eval0000_t6_0926183745': its frames do not show",
+        ),  # other colours
         ({"names": renamed(2, "eval0000_t9_0926183754")}, "is no augmentation of a task"),
-        ({"names": renamed(2, "eval0000 und Gefolge")}, "of which it is no variant"),
+        ({"names": renamed(2, "eval0000 und Gefolge")}, "'eval0000 und Gefolge' is no variant of 'eval0000'"),
         ({"names": renamed(1, "über")}, "'über'"),
-        ({"names": CONFIG["arc_identifiers"][:-1]}, "has 8 names for 9 puzzle identifiers"),
+        ({"names": CONFIG["arc_identifiers"][:-1]}, "have [8, 9] puzzle identifiers"),
     ],
 )
 def test_arc_that_cannot_be_stored_is_refused(tmp_path, changes, part):
@@ -337,32 +349,41 @@ def changed(index, value):
         (with_array("inputs", changed((3, 5), 6)), "holds 6 in row 3, cell 5; allowed are 0 to 5"),
         (with_array("labels", changed((3, 5), -100)), "holds -100 in row 3, cell 5"),
         (with_array("labels", changed((9, 5), 2**33)), "holds 8589934592 in row 9"),
-        (with_array("puzzle_identifiers", changed(4, 1)), "holds 1 for puzzle 4, allowed are 0 to 0"),
-        (with_array("puzzle_identifiers", changed(4, -1)), "holds -1 for puzzle 4"),
-        (with_array("puzzle_identifiers", lambda a: a[:-1]), "is for 16 puzzles, all__puzzle_identifiers.npy for 15"),
-        (with_array("puzzle_indices", changed(0, 1)), "goes from 1 to 16, expected from 0 to 16"),
-        (with_array("puzzle_indices", changed(-1, 17)), "goes from 0 to 17"),
-        (with_array("puzzle_indices", changed(5, 4)), "does not rise at 4: 4 is followed by 4"),
-        (with_array("group_indices", changed(1, 16)), "does not rise at 1"),
-        (with_array("group_indices", lambda a: a[[0, 2]]), "says 2 groups, all__group_indices.npy has 1"),
-        (with_array("puzzle_indices", lambda a: a[[0, 2, *range(3, 17)]]), "is for 15 puzzles"),
+        (with_array("puzzle_identifiers", changed(4, 1)), "must hold 16 numbers from 0 to 0"),
+        (with_array("puzzle_identifiers", changed(4, -1)), "must hold 16 numbers from 0 to 0"),
+        (with_array("puzzle_identifiers", lambda a: a[:-1]), "must hold 16 numbers from 0 to 0"),
+        (with_array("puzzle_indices", changed(0, 1)), "all__puzzle_indices.npy must rise from 0 to 16"),
+        (with_array("puzzle_indices", changed(-1, 17)), "all__puzzle_indices.npy must rise from 0 to 16"),
+        (with_array("puzzle_indices", changed(5, 4)), "all__puzzle_indices.npy must rise from 0 to 16"),
+        (with_array("group_indices", changed(1, 16)), "all__group_indices.npy must rise from 0 to 16"),
+        (with_array("group_indices", lambda a: a[[0, 2]]), "total_groups is 2, maze arrays of this shape need 1"),
+        (
+            with_array("puzzle_indices", lambda a: a[[0, 2, *range(3, 17)]]),
+            "all__group_indices.npy must rise from 0 to 15",
+        ),
         (with_bytes("all__inputs.npy", lambda b: b[:-1]), "all__inputs.npy is damaged"),
         (with_bytes("all__inputs.npy", lambda b: b[:9]), "all__inputs.npy is damaged"),
         (with_bytes("all__inputs.npy", lambda b: b""), "all__inputs.npy is damaged"),
-        (with_bytes("all__inputs.npy", lambda b: pickle.dumps([1, 2])), "is pickled"),
+        (
+            with_bytes("all__inputs.npy", lambda b: pickle.dumps([1, 2])),
+            "all__inputs.npy is damaged (cut short?) or no .npy file",
+        ),
         (with_bytes("all__inputs.npy", lambda b: b.replace(b"'shape'", b"'shabe'")), "all__inputs.npy is damaged"),
-        (with_bytes("all__inputs.npy", lambda b: (GOLDEN / "maze.npz").read_bytes()), "is an archive"),
+        (
+            with_bytes("all__inputs.npy", lambda b: (GOLDEN / "maze.npz").read_bytes()),
+            "all__inputs.npy is damaged (cut short?) or no .npy file",
+        ),
         (with_bytes("dataset.json", lambda b: b[:-3]), "dataset.json is not valid JSON"),
         (with_bytes("dataset.json", lambda b: b"[" * 100_000), "dataset.json is not valid JSON"),
         (with_bytes("dataset.json", lambda b: b"[1]"), "holds a JSON list, expected a dict"),
         (with_fact(sets=["all", "more"]), "sets is ['all', 'more']"),
-        (with_fact(vocab_size=11), "vocab_size is 11, maze of 6x6 cells has 6: is it another task?"),
-        (with_fact(seq_len=35), "dataset.json says 35 cells a row"),
+        (with_fact(vocab_size=11), "vocab_size is 11, maze arrays of this shape need 6"),
+        (with_fact(seq_len=35), "seq_len is 35, maze arrays of this shape need 36"),
         (with_fact(seq_len="36"), "seq_len is '36'"),
         (with_fact(pad_id=True), "pad_id is True"),
         (with_fact(ignore_label_id=1), "ignore_label_id is 1"),
-        (with_fact(total_groups=3), "says 3 groups"),
-        (with_fact(num_puzzle_identifiers=2), "the splits have 1 and 2 puzzle identifiers"),
+        (with_fact(total_groups=3), "total_groups is 3"),
+        (with_fact(num_puzzle_identifiers=2), "the splits and identifiers.json have [1, 2] puzzle identifiers"),
         (with_fact(blank_identifier_id=1), "blank_identifier_id is 1"),
         (lambda folder: (folder / "train" / "all__labels.npy").unlink(), "all__labels.npy: there is no such file"),
         (
@@ -406,7 +427,7 @@ def test_pickled_objects_are_not_run(tmp_path, capsys, form):
     assert main([f"--input-dir={folder}", f"--output-dir={tmp_path / 'out'}", "--task=maze"]) == 2
     message = capsys.readouterr().err
     assert not marker.exists()
-    assert "nothing was read" in message and "save it there as an array of integers" in message
+    assert "all__inputs.npy is damaged (cut short?) or no .npy file of numbers" in message
 
 
 def test_folders_that_are_none_and_another_task(tmp_path):
@@ -418,7 +439,7 @@ def test_folders_that_are_none_and_another_task(tmp_path):
         convert_published_folder(tmp_path, tmp_path / "out", "chess")
     folder = full_frames(tmp_path / "in", "maze")
     for task in ("sudoku", "arc"):
-        with pytest.raises(DataError, match=f"vocab_size is 6, {task} of 6x6 cells has"):
+        with pytest.raises(DataError, match=f"vocab_size is 6, {task} arrays of this shape need"):
             convert_published_folder(folder, tmp_path / "out", task)
     assert not list((tmp_path / "out").glob("*"))
 

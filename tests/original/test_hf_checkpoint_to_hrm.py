@@ -216,7 +216,8 @@ def test_settings_there_and_back(task):
 
 
 @pytest.mark.parametrize(
-    ("seq_len", "part"), [(0, "seq_len of the settings is 0"), ("16", "is '16'"), (True, "is True")]
+    ("seq_len", "part"),
+    [(0, "seq_len is 0"), ("16", "'seq_len' expected int, got str"), (True, "'seq_len' expected int, got bool")],
 )
 def test_a_stated_number_of_cells_that_is_none(tmp_path, capsys, seq_len, part):
     write_published(tmp_path / "original", "A")
@@ -229,7 +230,7 @@ def test_a_stated_number_of_cells_that_contradicts_the_positions(tmp_path, capsy
     write_published(tmp_path / "original", "B")
     rewrite(tmp_path / "original" / "all_config.yaml", seq_len=16)
     assert to_hf([f"--checkpoint={tmp_path / 'original'}", f"--output-dir={tmp_path / 'ours'}"]) == 2
-    assert "seq_len of the settings is 16, the learned positions give 25" in capsys.readouterr().err
+    assert "embed_pos.embedding_weight has shape (27, 64), the configuration gives (18, 64)" in capsys.readouterr().err
 
 
 def rewrite(path: Path, **changes) -> None:
@@ -372,9 +373,8 @@ def test_repositories_of_the_hub_in_place_of_files(tmp_path):
     for message, part in zip(
         errors,
         (
-            "user/steps on the Hub has several checkpoints: name one with --filename; there are step_20, step_7",
-            "user/other on the Hub has no file checkpoint or step_<number>: name one with --filename; there are "
-            "all_config.yaml, weights.bin",
+            "user/steps has several checkpoints: choose from ['step_20', 'step_7'] with --filename",
+            "user/other has no file checkpoint or step_<number>: choose from ['all_config.yaml', 'weights.bin'] with",
             "the model user/nothing: Repository not found; check the name",
             "the model user/nothing: Repository not found; check the name",
         ),
