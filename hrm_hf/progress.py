@@ -43,12 +43,10 @@ def progress(
     how: dict[str, Any] = {"leave": leave, "dynamic_ncols": True, "file": _STDERR}
     if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
         interval = SECONDS_BETWEEN_LINES
-        form = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} so far, {remaining} left{postfix}"
+        form = "{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {elapsed} so far, {remaining} left{postfix}"
         how = {"leave": False, "file": _Lines(), "bar_format": form}
         how |= {"mininterval": interval, "maxinterval": interval, "delay": interval, "miniters": 0}
-    return tqdm(
-        work, description, total=total, initial=initial, unit=f" {unit}", disable=not _is_first_process(), **how
-    )
+    return tqdm(work, description, total=total, initial=initial, unit=unit, disable=not _is_first_process(), **how)
 
 
 def get_logger(name: str) -> logging.Logger:

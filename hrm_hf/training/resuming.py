@@ -16,21 +16,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 from ..files import mend_folders, partial_folder
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..progress import get_logger
+from . import states
 from .processes import on_main_process
 from .run_folder import choose_run_dir
-from .states import (
-    FileRecord,
-    check_state,
-    is_state_name,
-    newest_state,
-    prune_states,
-    read_json_tree,
-    read_tree,
-    seal_state,
-    start_state,
-    state_name,
-    write_tree,
-)
 
 SHARED = "state"  # name of the tree of what all processes share
 logger = get_logger(__name__)
@@ -56,33 +44,33 @@ def save_state(
         OSError: it could not be written, on every process; older states are untouched.
         ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
     """
-    on_main_process(accelerator, lambda: start_state(run_dir, step))
-    folder, records, failure = partial_folder(run_dir / state_name(step)), [], None
+    on_main_process(accelerator, lambda: states.start_state(run_dir, step))
+    folder, records, failure = partial_folder(run_dir / states.state_name(step)), [], None
     try:
-        records = write_tree(folder, _process_name(accelerator.process_index, accelerator.num_processes), own)
+        records = states.write_tree(folder, _process_name(accelerator.process_index, accelerator.num_processes), own)
         if accelerator.is_main_process:
-            records += write_tree(folder, SHARED, shared)
+            records += states.write_tree(folder, SHARED, shared)
     except (OSError, ArgumentError) as error:
         failure = OSError(str(error)) if isinstance(error, OSError) else error
-    outcomes: list[tuple[list[FileRecord], Exception | None]] = gather_object([(records, failure)])
+    outcomes: list[tuple[list[states.FileRecord], Exception | None]] = gather_object([(records, failure)])
 
     def finish() -> None:
         failures = [failure for _, failure in outcomes if failure is not None]
         if not failures:
             try:
-                seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
+                states.seal_state(run_dir, step, [record for records, _ in outcomes for record in records])
             except CheckpointError as error:  # what the processes wrote is not what the main one sees
                 failures = [OSError(str(error))]
         if failures:
             mend_folders(run_dir)
             raise failures[0]
         try:
-            prune_states(run_dir, keep, also=[best_step])
+            states.prune_states(run_dir, keep, also=[best_step])
         except OSError as error:
             logger.warning(f"the state of step {step} is saved, but older ones could not be removed: {error}")
 
     on_main_process(accelerator, finish)
-    return run_dir / state_name(step)
+    return run_dir / states.state_name(step)
 
 
 def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict[str, Any], keep: int) -> Path | None:
@@ -100,8 +88,8 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
 
     def choose() -> Path | None:
         choose_run_dir(resume, str(run_dir), "")  # refuses another folder's states
-        if resume == "auto" or not is_state_name(Path(resume).name):
-            state, passed_over = newest_state(run_dir)
+        if resume == "auto" or not states.is_state_name(Path(resume).name):
+            state, passed_over = states.newest_state(run_dir)
             for line in passed_over:
                 logger.warning(f"skipped: {line}")
             if state is None and (resume != "auto" or (run_dir / "metrics.jsonl").exists()):
@@ -113,10 +101,10 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
         else:
             state, why = Path(resume), "as asked for"
             try:
-                check_state(state)
+                states.check_state(state)
             except CheckpointError as error:
                 raise CheckpointError(f"{error}. --resume {run_dir} resumes from the newest complete state") from error
-        shared = read_json_tree(state, SHARED)
+        shared = states.read_json_tree(state, SHARED)
         _check_facts(state, shared["facts"], facts)
         _clear_away(run_dir, state, keep, shared["best"]["step"])
         logger.info(f"resuming from {state} ({why}), step {shared['step']}")
@@ -138,7 +126,7 @@ def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) ->
             left = next(path for path in map(newer.with_name, names) if not path.exists())
             logger.warning(f"{newer.name} is newer and kept as {left.name}")
             newer.rename(left)
-    prune_states(run_dir, keep, also=[best_step])
+    states.prune_states(run_dir, keep, also=[best_step])
 
 
 def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -163,10 +151,10 @@ def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
     Raises:
         CheckpointError: the processes that saved stand at different places of their batches.
     """
-    saved = read_json_tree(state, SHARED)["num_processes"]
+    saved = states.read_json_tree(state, SHARED)["num_processes"]
     if saved == num_processes:
-        return read_tree(state, _process_name(rank, saved))
-    trees = [read_tree(state, _process_name(each, saved)) for each in range(saved)]
+        return states.read_tree(state, _process_name(rank, saved))
+    trees = [states.read_tree(state, _process_name(each, saved)) for each in range(saved)]
     places = [{**tree["batches"], "generator": None} for tree in trees]
     if any(place != places[0] for place in places):
         raise CheckpointError(

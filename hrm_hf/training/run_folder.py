@@ -94,6 +94,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         weakref.finalize(self, os.close, _lock(self.path))
         mend_folders(self.path)
+        self._log_file = self.path / "metrics.jsonl"
         self.last_export: Path | None = None
         self._unwritten = ""  # log lines for which there was no room yet
 
@@ -175,10 +176,6 @@ class RunFolder:
         shutil.copytree(self.path / source, start_folder(self.path / name), dirs_exist_ok=True)
         return self._put(name)
 
-    @property
-    def _log_file(self) -> Path:
-        return self.path / "metrics.jsonl"
-
     def _put(self, name: str) -> Path:
         finish_folder(self.path / name)
         self.last_export = self.path / name
@@ -188,10 +185,8 @@ class RunFolder:
 def _lock(folder: Path) -> int:
     """Holds the folder for this process, for two runs in one folder would remove each other's files.
 
-    Returns:
-        The descriptor that holds it, until it is closed or the process ends.
-    Raises:
-        ArgumentError: another process holds it.
+    The descriptor that it returns holds it, until it is closed or the process ends. Raises ArgumentError if another
+    process holds it.
     """
     file = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
     if fcntl is not None:
@@ -220,14 +215,9 @@ def check_run_dir(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
-    found = (
-        sorted(
-            entry.name
-            for entry in path.iterdir()
-            if entry.name not in ("data", LOCK) and not entry.match(".run.json.*.partial")
-        )
-        if path.is_dir()
-        else []
+    entries = path.iterdir() if path.is_dir() else []
+    found = sorted(
+        entry.name for entry in entries if entry.name not in ("data", LOCK) and not entry.match(".*.partial")
     )
     if "run.json" in found:
         raise ArgumentError(

@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_model
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ..hrm.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -134,8 +133,7 @@ class HrmTrainer(TrainingSteps):
         the step, breaks off an evaluation, and saves; a second SIGINT leaves at once. With `early_stopping_patience`
         the run ends with the best weights that an evaluation found.
 
-        Trackers stay open, as everywhere with Accelerate: call `close()` and `accelerator.end_training()` when all is
-        done.
+        Trackers stay open: call `close()` and `accelerator.end_training()` when all is done.
 
         Returns:
             the last evaluation (`eval/...`), with early stopping the best one; empty without an eval_dataset.
@@ -226,10 +224,11 @@ class HrmTrainer(TrainingSteps):
         # evaluation, which may export the best weights, and the export. The state comes last, so that a run resumed
         # there repeats none of them, but for what a signal has broken off: the state says that it is still due.
         stop, lost = StopRequests(self.accelerator, self.where), naming_lost_processes(self.accelerator, self.where)
-        with self._progress_bar() as bar, stop as self.stop, lost:
+        how_far = {"total": self.args.max_steps, "initial": self.step, "leave": True}
+        with progress(description="training", unit="steps", **how_far) as bar, stop as self.stop, lost:
             while True:
                 try:
-                    if self.control.should_log:
+                    if self.control.should_log and self.window.steps:
                         bar.set_postfix(self._log_means(), refresh=False)
                     if self.control.should_evaluate:
                         self._evaluate_and_keep_best()
@@ -277,10 +276,6 @@ class HrmTrainer(TrainingSteps):
 
     def _is_over(self) -> bool:
         return self.step >= self.args.max_steps or self.best.give_up or self.control.should_training_stop
-
-    def _progress_bar(self) -> tqdm:
-        how = {"total": self.args.max_steps, "initial": self.step, "leave": True}
-        return progress(description="training", unit="steps", **how)
 
     def _call(self, event: str, **what: Any) -> None:
         """Calls the callbacks as transformers' Trainer does."""
@@ -425,8 +420,7 @@ class HrmTrainer(TrainingSteps):
 
     def _own_parts(self) -> dict[str, Any]:
         """What only this process knows."""
-        parts = {"slots": self.slots, "window": self.window, "batches": self.batches}
-        return {**parts, "exploration": self.exploration}
+        return {name: getattr(self, name) for name in ("slots", "window", "batches", "exploration")}
 
     def _shared_state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._shared_parts().items()} | {

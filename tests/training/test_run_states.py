@@ -406,7 +406,7 @@ def test_flipped_bytes_are_always_noticed(kept_state, data):
 
 
 def test_a_tree_that_is_not_there_is_named(run_dir):
-    with pytest.raises(CheckpointError, match="other.json cannot be read: No such file"):
+    with pytest.raises(CheckpointError, match="other.json: there is no such file"):
         read_tree(run_dir / "state-00000002", "other")
 
 
