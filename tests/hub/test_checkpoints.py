@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 from hub_server import HubServer
 from paths import ROOT
 from safetensors.torch import load_file, save_file
@@ -166,8 +165,7 @@ def test_from_the_hub_and_then_from_its_cache(folder, tmp_path):
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
         for offline in ("0", "1"):
             environment["HF_HUB_OFFLINE"] = offline
-            command = [sys.executable, "-c", LOADS]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+            done = warm_processes.run(["-c", LOADS], environment)
             assert done.returncode == 0, done.stderr
             said.append(done.stdout.splitlines())
         fetched = {path.rsplit("/", 1)[1] for method, path in hub.requests if "/resolve/" in path}

@@ -5,12 +5,11 @@ huggingface_hub reads its settings at import, so what talks to the server (hub_s
 
 import json
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_processes
 from hub_server import HubServer
 from paths import ROOT
 
@@ -205,8 +204,7 @@ print(json.dumps({"uncached": message(load_puzzles, "user/nothing")}))
 def run_client(script: str, job: dict, environment: dict) -> list[str]:
     """The lines that a client process printed."""
     environment = environment | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script, json.dumps(job)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = warm_processes.run(["-c", script, json.dumps(job)], environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout.splitlines()
 

@@ -1,16 +1,13 @@
 """The server that plays the Hub answers as the Hub does: what is sent comes back, and errors have names."""
 
-import subprocess
-import sys
-
 import pytest
+import warm_processes
 from hub_server import HubServer
 
 
 def client(hub: HubServer, home, script: str, token: str | None = "hf_test") -> list[str]:
     """The lines that a script prints in a process of its own."""
-    command = [sys.executable, "-c", "from huggingface_hub import *\n" + script]
-    done = subprocess.run(command, env=hub.environment(home, token), capture_output=True, text=True, timeout=60)
+    done = warm_processes.run(["-c", "from huggingface_hub import *\n" + script], hub.environment(home, token))
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.splitlines()
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 from hub_server import HubServer
 from huggingface_hub import ModelCard
 from paths import ROOT
+from processes import free_port
 from safetensors.torch import load_file
 from tiny_models import perturbed, tiny_model
 from transformers import pipeline
@@ -101,9 +103,9 @@ def collect(checkpoint: Path, made: Path, location: str, **options) -> dict[str,
     return {path.name: path for path in files}
 
 
-def run(command: list[str], cwd: Path, environment: dict[str, str]) -> list[str]:
-    """The lines that a command in a process of its own prints."""
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+def run(command: list, cwd: Path, environment: dict[str, str], processes: int = 1) -> list[str]:
+    """The lines that a script in processes of its own prints."""
+    done = warm_processes.run(command, environment, cwd, processes, port=free_port())
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout.splitlines()
 
@@ -431,7 +433,8 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        said = run(["bash", "-c", COMMAND], tmp_path, environment)
+        said = subprocess.run(["bash", "-c", COMMAND], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        said = said.stdout.splitlines()
         assert said[-1].startswith("7 files") and said[-1].endswith("are in you/hrm-sudoku-4x4")
         repo = hub.repos["model", "you/hrm-sudoku-4x4"]
         assert len(repo.files) == 7 and not repo.private and len(repo.commits) == 1
@@ -458,7 +461,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
             (folder, "you/public", {"private": True}),
             (folder, "you/odd", {}),
         ]
-        script = [sys.executable, "-c", PUSHES_AND_LOADS, json.dumps(pushes)]
+        script = ["-c", PUSHES_AND_LOADS, json.dumps(pushes)]
         sharded, cut, bare, *broken, public, odd, solved, names, none, bert, no_id = run(script, tmp_path, environment)
         assert {*json.loads(sharded), "notes.txt"} == set(hub.repos["model", "you/sharded"].files)
         assert {FILE_NAME, "model.safetensors"} <= set(json.loads(cut))
@@ -489,7 +492,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
 
 
 def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
-    command = [sys.executable, str(ROOT / "examples" / "push_to_hub.py"), "--checkpoint", str(checkpoint)]
+    command = [ROOT / "examples" / "push_to_hub.py", "--checkpoint", checkpoint]
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home", token=None) | {"PYTHONPATH": str(ROOT)}
         said = run([*command, "--repo-id", "you/name", "--dry-run", "--with-code"], tmp_path, environment)
@@ -511,10 +514,10 @@ for token in json.loads(sys.argv[2]):
 
 def test_a_token_appears_nowhere(checkpoint, tmp_path):
     tokens = ["hf_wrong_and_secret\n", "hf_secret with\nlines", "hf_test\n"]
-    command = [sys.executable, "-c", PUSHES_WITH_TOKENS, str(checkpoint), json.dumps(tokens)]
+    command = ["-c", PUSHES_WITH_TOKENS, checkpoint, json.dumps(tokens)]
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home", token=None) | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = warm_processes.run(command, environment)
         files = hub.repos["model", "you/name"].files
     assert done.returncode == 0, done.stderr
     wrong, lines = done.stdout.splitlines()
@@ -542,12 +545,11 @@ def test_two_processes_train_on_a_data_set_of_the_hub_and_push(tmp_path):
     with HubServer() as hub:
         files = {f"{split}.h5": (run_dir / "data" / f"{split}.h5").read_bytes() for split in ("train", "test")}
         hub.add("dataset", "me/puzzles", files)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command += [str(ROOT / "examples" / "train_sudoku.py"), *SMALL.split()]
+        command = [ROOT / "examples" / "train_sudoku.py", *SMALL.split()]
         command += ["--data-dir", "me/puzzles", "--output-dir", str(tmp_path / "second")]
         command += ["--push-to-hub", "you/name", "--hub-private"]
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-        assert run(command, tmp_path, environment)[-1] == "pushed to you/name"
+        assert run(command, tmp_path, environment, processes=2)[-1] == "pushed to you/name"
         repo = hub.repos["model", "you/name"]
     checkpoint = tmp_path / "second" / "checkpoint-final"
     assert repo.commits == ["Push a checkpoint of hrm_hf"]  # one process pushes, the other waits
@@ -564,18 +566,10 @@ def test_two_processes_train_on_a_data_set_of_the_hub_and_push(tmp_path):
 def test_failed_push_of_two_processes_ends(tmp_path):
     with HubServer() as hub:
         hub.failures += [("POST", "/you/name/commit/", 403)]
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command += [
-            str(ROOT / "examples" / "train_sudoku.py"),
-            *SMALL.split(),
-            "--num_train",
-            "40",
-            "--num_test",
-            "10",
-        ]
+        command = [ROOT / "examples" / "train_sudoku.py", *SMALL.split(), "--num_train", "40", "--num_test", "10"]
         command += ["--num_aug", "5", "--output-dir", str(tmp_path / "run"), "--push-to-hub", "you/name"]
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        done = warm_processes.run(command, environment, tmp_path, processes=2, port=free_port())
         assert hub.failures == [] and hub.repos["model", "you/name"].files == {}
     assert done.returncode != 0
     assert "the model you/name: asked for by the test; log in" in done.stderr
@@ -613,9 +607,8 @@ accelerator.end_training()
 
 
 def test_an_error_of_the_system_fails_all_processes(tmp_path):
-    (tmp_path / "fails.py").write_text(FAILS_ON_ONE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "fails.py"]
-    said = run(command, tmp_path, os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"})
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    said = run(["-c", FAILS_ON_ONE], tmp_path, environment, processes=2)
     words = "[Errno 13] refused: 'a file', waits 1 day, 0:00:00"  # long enough for an upload
     assert sorted(said) == [f"process {index}: {words}" for index in (0, 1)]
 

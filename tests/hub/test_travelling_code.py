@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 from bare_environment import make_bare_environment
 from hub_server import HubServer
 from load_without_package import NAMES, PUZZLE
@@ -67,9 +67,10 @@ def without_package(plain, checkpoint, tmp_path_factory) -> dict[str, dict]:
     """What load_without_package found: {"folder": ..., "http": ...}; the repository is private, with cut weights."""
     work = tmp_path_factory.mktemp("without_package")
     python = make_bare_environment(work / "environment")
-    push = [sys.executable, PUSH, "--checkpoint", plain, "--repo-id", REPO, "--with-code", "--private"]
+    push = [PUSH, "--checkpoint", plain, "--repo-id", REPO, "--with-code", "--private", "--max-shard-size", "100KB"]
     with HubServer() as hub:
-        run([*push, "--max-shard-size", "100KB"], env=hub.environment(work / "author"))
+        done = warm_processes.run(push, hub.environment(work / "author"))
+        assert done.returncode == 0, done.stderr[-3000:]
         assert "model.safetensors.index.json" in hub.repos["model", REPO].files
         load = [python, "-I", SCRIPT, work / "answers.json", work, checkpoint, REPO]
         run(load, env=hub.environment(work / "stranger"), cwd=work)

@@ -7,12 +7,11 @@ published code saves them; the tests write the all_config.yaml that would lie be
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 import yaml
 from paths import GOLDEN, ROOT
 from safetensors.torch import load_file, save_file
@@ -453,12 +452,8 @@ def test_an_output_folder_in_use_stays_as_it_is(tmp_path, capsys):
 def test_command_line_without_the_number_of_cells(tmp_path):
     config = write_settings(tmp_path / "all_config.yaml", golden_settings("C"))
     weights = GOLDEN / "C" / "weights.safetensors"
-    finished = subprocess.run(
-        [sys.executable, COMMAND, "--checkpoint", weights, "--config", config, "--output-dir", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    command = [COMMAND, "--checkpoint", weights, "--config", config, "--output-dir", tmp_path / "out"]
+    finished = warm_processes.run(command, os.environ | {"PYTHONPATH": str(ROOT)})
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: the number of cells") and finished.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -4,13 +4,12 @@ import importlib.util
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import paths
 import pytest
+import warm_processes
 from hub_server import HubServer
 from paths import ROOT
 
@@ -467,12 +466,8 @@ def test_a_hub_data_set_in_place_of_a_folder(tmp_path):
     )
     with HubServer() as hub:
         hub.add("dataset", "user/arc", files | {"notes/large.bin": b"not wanted"})
-        finished = subprocess.run(
-            [sys.executable, "-c", script, COMMAND, tmp_path / "out"],
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)},
-        )
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        finished = warm_processes.run(["-c", script, COMMAND, tmp_path / "out"], environment)
         assert finished.returncode == 0, finished.stderr
         assert not any("large.bin" in path for _, path in hub.requests)
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]

@@ -2,12 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 import yaml
 from hub_server import HubServer
 from paths import GOLDEN, ROOT
@@ -362,12 +361,8 @@ def test_repositories_of_the_hub_in_place_of_files(tmp_path):
         hub.add("model", "user/steps", {"step_7": b"", "step_20": checkpoint, "all_config.yaml": settings})
         hub.add("model", "user/other", {"weights.bin": checkpoint, "all_config.yaml": settings})
         hub.add("model", "user/ours", {path.name: path.read_bytes() for path in (tmp_path / "own").iterdir()})
-        finished = subprocess.run(
-            [sys.executable, "-c", HUB_CLIENT, ROOT, tmp_path],
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)},
-        )
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        finished = warm_processes.run(["-c", HUB_CLIENT, ROOT, tmp_path], environment)
     assert finished.returncode == 0, finished.stderr
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     for message, part in zip(
