@@ -160,8 +160,8 @@ def build_split(
 
     def variants(grids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         symmetries = SudokuSymmetries.draw(rows.box_shape, num_aug, generator)
-        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.to_codes()])  # 0 = identity
-        return np.concatenate([grids[None], symmetries.apply_to_each(grids)]), {"symmetry": codes}
+        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.codes])  # 0 = identity
+        return np.concatenate([grids[None], symmetries.apply(grids)]), {"symmetry": codes}
 
     with PuzzleWriter(path, info, overwrite) as writer:
         write_rows(writer, rows, encode, variants if num_aug else None)
