@@ -1,7 +1,7 @@
 """Reads a puzzle file (layout: schema.py): opens and checks it, keeps an index in memory, fetches rows from the mapped
 file.
 
-Rows of a random batch lie scattered over the file. Arrays are contiguous, so each has a byte offset, and a batch is one
+Rows of a random batch lie scattered over the file. Arrays are contiguous and so have a byte offset: a batch is one
 gather from the memory map (millions of rows a second; the file is never copied). Native grids are put into frames on
 the way.
 """
