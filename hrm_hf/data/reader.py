@@ -77,7 +77,6 @@ class PuzzleFile:
 
     @contextmanager
     def _opened(self) -> Iterator[h5py.File]:
-        """The file open in h5py; what is wrong with it comes out as DataError that names it."""
         try:
             with h5py.File(self.path, "r") as file:
                 yield file
@@ -100,6 +99,11 @@ class PuzzleFile:
         self.puzzle_ids = list(parent)
         if not self.puzzle_ids:
             raise DataError("the file holds no puzzle")
+
+        def row_array(name: str) -> np.ndarray:
+            array = self._array(metadata, name)
+            return schema.read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
+
         puzzles, stores, transforms, identifiers = [], [], [], []
         num_cells = 0
         for puzzle_id in self.puzzle_ids:
@@ -118,11 +122,11 @@ class PuzzleFile:
             if num_cells > self.stamp[0]:  # one array has many names
                 raise DataError(f"its puzzles have more cells than the file bytes, {self.stamp[0]}")
             if self.info.eos_id is not None:
-                transforms.append(self._row_array(metadata, schema.TRANSFORM, rows))
+                transforms.append(row_array(schema.TRANSFORM))
             has_names = schema.IDENTIFIER in metadata or schema.NAME in metadata
             if has_names:
-                self._row_array(metadata, schema.NAME, rows)
-                identifiers.append(self._row_array(metadata, schema.IDENTIFIER, rows))
+                row_array(schema.NAME)
+                identifiers.append(row_array(schema.IDENTIFIER))
             else:
                 identifiers.append(np.full(rows, self.info.blank_identifier_id, dtype=np.int32))
             for array in arrays:
@@ -168,11 +172,6 @@ class PuzzleFile:
         if offset + array.nbytes > self.stamp[0]:
             raise DataError(f"{array.name} ends past the end of the file: the file is truncated")
         return array
-
-    def _row_array(self, metadata: h5py.Group, name: str, rows: int) -> np.ndarray:
-        """A checked metadata array with one entry per row."""
-        array = self._array(metadata, name)
-        return schema.read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
 
     @property
     def has_names(self) -> bool:
@@ -251,13 +250,9 @@ class PuzzleFile:
 
     def row_names(self, numbers: np.ndarray) -> list[str]:
         """Names of the identifiers of rows (row numbers in stored order, (B,)); BLANK_NAME where there is none."""
-        puzzle, rows, _ = self.row_places(np.asarray(numbers, dtype=np.int64))
-        names = np.full(len(puzzle), BLANK_NAME, dtype=object)
-        with self._opened() as file:
-            for p in np.unique(puzzle[self.puzzles["has_names"][puzzle]]):
-                wanted = np.flatnonzero(puzzle == p)
-                names[wanted] = self._metadata(file, p)[schema.NAME][:].astype(str)[rows[wanted]]
-        return names.tolist()
+        names = self.identifier_names()
+        identifiers = self.puzzle_identifiers(*self.locate_rows(np.asarray(numbers, dtype=np.int64)))
+        return [names[identifier] for identifier in identifiers.tolist()]
 
     def identifier_names(self) -> list[str]:
         """What each row of the puzzle table stands for, num_puzzle_identifiers names: "" where no row of this file
@@ -269,7 +264,8 @@ class PuzzleFile:
             for p in np.flatnonzero(self.puzzles["has_names"]):
                 first = self.puzzles["first_variant"][p]
                 identifiers = self._identifiers[first : first + self.puzzles["rows"][p]].tolist()
-                for identifier, name in zip(identifiers, self._metadata(file, p)[schema.NAME][:].astype(str).tolist()):
+                metadata = file[schema.PUZZLES][self.puzzle_ids[p]][schema.METADATA]
+                for identifier, name in zip(identifiers, metadata[schema.NAME][:].astype(str).tolist()):
                     if names[identifier] not in ("", name):
                         raise DataError(
                             f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
@@ -278,17 +274,10 @@ class PuzzleFile:
                     names[identifier] = name
         return names
 
-    def _metadata(self, file: h5py.File, puzzle: int) -> h5py.Group:
-        return file[schema.PUZZLES][self.puzzle_ids[puzzle]][schema.METADATA]
-
     def check_fits(self, config: "HrmConfig", task: str) -> None:
         """Raise DataError unless a model of this configuration, made for this task, can work on the file."""
-        for name, own, models in (
-            ("task", self.info.task, task),
-            ("vocab_size", self.info.vocab_size, config.vocab_size),
-            ("cells per puzzle (seq_len)", self.info.seq_len, config.seq_len),
-        ):
-            if own != models:
+        for name, models in (("task", task), ("vocab_size", config.vocab_size), ("seq_len", config.seq_len)):
+            if (own := getattr(self.info, name)) != models:
                 raise DataError(f"{self.path}: {name} is {own!r}, the model's is {models!r}")
         if self.info.num_puzzle_identifiers > config.num_puzzle_identifiers:
             raise DataError(

@@ -312,7 +312,7 @@ def test_codes_outside_the_vocabulary_are_found(path):
     [
         ({}, "maze", "task is 'toy', the model's is 'maze'"),
         ({"vocab_size": 8}, "toy", "vocab_size is 7, the model's is 8"),
-        ({"seq_len": 9}, "toy", "seq_len. is 6, the model's is 9"),
+        ({"seq_len": 9}, "toy", "seq_len is 6, the model's is 9"),
         ({"num_puzzle_identifiers": 0}, "toy", "the model's table has 0 rows"),
     ],
 )
