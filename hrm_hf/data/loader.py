@@ -111,23 +111,19 @@ class PuzzleBatches(datasets.IterableDataset):
         self.puzzle_info: PuzzleSetInfo = batches.file.info
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue where `state_dict` was taken. Raises ArgumentError if it belongs to another seed, batch size or
-        data set.
-        """
+        """Continue where `state_dict` was taken. Raises ArgumentError for another seed, batch size or data set."""
         self._batches.sampler().load_state_dict(state_dict["examples_iterable"])
         self.set_epoch(state_dict["epoch"])
         super().load_state_dict(state_dict)
 
 
 class _BatchIterable(_BaseExamplesIterable):
-    """What datasets iterates over: (number of the batch, batch); its state dict is that of the sampler, updated in
-    place.
-    """
+    """What datasets iterates over: (number of the batch, batch). The state dict is the sampler's, updated in place."""
 
     num_shards = 1  # datasets asks worker 0 alone
 
     def __init__(self, file: PuzzleFile, sampling: tuple[int, int, int | None], local_rows: slice) -> None:
-        """sampling: global_batch_size, seed, epochs_per_pass; local_rows: those of a global batch for this rank."""
+        """sampling: global_batch_size, seed, epochs_per_pass; local_rows: this rank's of a global batch."""
         super().__init__()
         self.file, self.sampling, self.local_rows, self.pass_index = file, sampling, local_rows, 0
         self.sampler()  # raises now, not at the first batch, if the arguments cannot work
@@ -145,23 +141,16 @@ class _BatchIterable(_BaseExamplesIterable):
         if self._state_dict:
             sampler.load_state_dict(self._state_dict)
         for number, draw in enumerate(sampler):
-            shifts = self._draw_shifts(draw, sampler.generator)
+            shifts = None  # of the pairs of the global batch, so that they do not depend on the number of processes
+            if self.file.info.eos_id is not None:
+                shifts = sampler.generator.random((len(draw.first), 2))
+                shifts[draw.first] = 0.0
             local = BatchDraw(*(part[self.local_rows] for part in draw))
             places = self.file.locate(local.groups, local.variants, local.examples)
             batch = to_batch(self.file, *places, None if shifts is None else shifts[self.local_rows])
             if self._state_dict:
                 self._state_dict.update(sampler.state_dict())
             yield number, batch
-
-    def _draw_shifts(self, draw: BatchDraw, generator: np.random.Generator) -> np.ndarray | None:
-        """Shifts of the pairs of a global batch, float64 (global B, 2); None where puzzles fill their frames. They
-        are drawn for the global batch, so that they do not depend on the number of processes.
-        """
-        if self.file.info.eos_id is None:
-            return None
-        shifts = generator.random((len(draw.first), 2))
-        shifts[draw.first] = 0.0
-        return shifts
 
     def shuffle_data_sources(self, *args: object, **kwargs: object) -> "_BatchIterable":
         return self  # the sampler shuffles, and there is one shard
@@ -187,7 +176,5 @@ def to_batch(
 
 
 def total_steps(epochs: int, info: PuzzleSetInfo, global_batch_size: int) -> int:
-    """Steps that the published code trains for: int(epochs * groups * mean examples per puzzle / global batch
-    size).
-    """
+    """Steps that the published code trains for."""
     return int(epochs * info.num_groups * info.mean_examples / global_batch_size)

@@ -1,16 +1,15 @@
 """Reads a puzzle file (layout: schema.py): opens and checks it, keeps an index in memory, fetches rows from the mapped
 file.
 
-Rows of a random batch lie scattered over the file. Contiguous arrays have a byte offset, so a batch is one gather from
-the memory map (millions of rows a second; the file is never copied). Arrays without an offset (chunked or compressed
-by a repacking tool) are read through h5py, slowly but correctly. Native grids are put into frames on the way.
+Rows of a random batch lie scattered over the file. Arrays are contiguous and so have a byte offset: a batch is one
+gather from the memory map (millions of rows a second; the file is never copied). Native grids are put into frames on
+the way.
 """
 
 import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
     from ..hrm.configuration_hrm import HrmConfig
 
 _SCAN_BYTES = 1 << 24  # rows are checked in pieces of this size
-
-# A file of few bytes may declare any size; these bounds keep memory and time in proportion to what it holds.
-_MAX_RATIO = 100  # bytes that arrays declare, to bytes of the file: deflated puzzles reach a fraction of that
-_MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
-
 
 # The index of a puzzle file: an entry for each puzzle_id, and one for each of its examples, an array called a "store".
 # Take fields before rows, index["rows"][stores]: it is 20 times as fast as index[stores]["rows"].
@@ -53,7 +46,7 @@ _STORE = np.dtype(
     [
         ("puzzle", np.int64),
         ("rows", np.int64),
-        ("offset", np.int64),  # of its first byte in the file; -1: to be read through h5py
+        ("offset", np.int64),  # of its first byte in the file
         ("row_bytes", np.int64),
         ("shapes", np.int64, (2, 2)),  # (height, width) of input and label under transform 0
     ]
@@ -67,8 +60,8 @@ class PuzzleFile:
     index, structured arrays of _PUZZLE and _STORE in stored order.
 
     Raises DataError, naming the file and what is wrong with it: missing, truncated, not HDF5, of another format or
-    version, attributes, types or shapes that contradict the layout or that the file is much too small for, links that
-    lead out of the file or elsewhere in it, compression other than gzip or lzf. So do the methods that read from it.
+    version, attributes, types or shapes that contradict the layout or that the file is too small for, links, arrays
+    that are not contiguous (`h5repack -l CONTI -f NONE` makes them so). So do the methods that read from it.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -84,7 +77,6 @@ class PuzzleFile:
 
     @contextmanager
     def _opened(self) -> Iterator[h5py.File]:
-        """The file open in h5py; what is wrong with it comes out as DataError that names it."""
         try:
             with h5py.File(self.path, "r") as file:
                 yield file
@@ -107,8 +99,13 @@ class PuzzleFile:
         self.puzzle_ids = list(parent)
         if not self.puzzle_ids:
             raise DataError("the file holds no puzzle")
+
+        def row_array(name: str) -> np.ndarray:
+            array = self._array(metadata, name)
+            return schema.read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
+
         puzzles, stores, transforms, identifiers = [], [], [], []
-        num_rows = num_cells = 0
+        num_cells = 0
         for puzzle_id in self.puzzle_ids:
             schema.check_puzzle_id(puzzle_id)
             group = _child(parent, puzzle_id, h5py.Group)
@@ -121,24 +118,23 @@ class PuzzleFile:
             if not arrays or not arrays[0].shape or not arrays[0].shape[0]:
                 raise DataError(f"{examples.name} has no examples or no rows")
             rows = arrays[0].shape[0]
-            num_rows += rows * len(arrays)
             num_cells += sum(array.size for array in arrays)
-            if num_rows > self.stamp[0] or num_cells > _MAX_RATIO * self.stamp[0]:
-                raise DataError(
-                    f"up to puzzle {puzzle_id!r} it declares {num_rows} rows of {num_cells} cells, much more "
-                    f"than {self.stamp[0]} bytes can hold"
-                )
+            if num_cells > self.stamp[0]:  # one array has many names
+                raise DataError(f"its puzzles have more cells than the file bytes, {self.stamp[0]}")
             if self.info.eos_id is not None:
-                transforms.append(self._row_array(metadata, schema.TRANSFORM, rows))
+                transforms.append(row_array(schema.TRANSFORM))
             has_names = schema.IDENTIFIER in metadata or schema.NAME in metadata
             if has_names:
-                self._row_array(metadata, schema.NAME, rows)
-                identifiers.append(self._row_array(metadata, schema.IDENTIFIER, rows))
+                row_array(schema.NAME)
+                identifiers.append(row_array(schema.IDENTIFIER))
             else:
                 identifiers.append(np.full(rows, self.info.blank_identifier_id, dtype=np.int32))
             for array in arrays:
-                offset, shapes = self._check_store(array, rows, transforms[-1] if transforms else None)
-                stores.append((len(puzzles), rows, offset, shapes.prod(axis=1).sum(), shapes))
+                shapes = self._shapes(array)
+                schema.check_example(
+                    self.info, array.name, array, shapes, rows, transforms[-1] if transforms else None
+                )
+                stores.append((len(puzzles), rows, array.id.get_offset(), shapes.prod(axis=1).sum(), shapes))
             puzzles.append((rows, len(arrays), rows_are == schema.ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
         self.puzzles, self.stores = np.array(puzzles, dtype=_PUZZLE), np.array(stores, dtype=_STORE)
         counts = {
@@ -148,7 +144,7 @@ class PuzzleFile:
             "row": self.puzzles["rows"] * self.puzzles["examples"],
         }
         for name, count in counts.items():
-            self.puzzles[f"first_{name}"] = _starts(count)
+            self.puzzles[f"first_{name}"] = np.cumsum(count) - count
         for name, count in (("num_groups", "group"), ("num_puzzles", "variant"), ("num_rows", "row")):
             if (found := int(counts[count].sum())) != getattr(self.info, name):
                 raise DataError(f"root attribute {name!r} is {getattr(self.info, name)}, the file holds {found}")
@@ -156,40 +152,26 @@ class PuzzleFile:
         self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
         self._identifiers = np.concatenate(identifiers) if self.has_names else None  # int32 (num_puzzles,)
 
-    def _check_store(self, array: h5py.Dataset, rows: int, transforms: np.ndarray | None) -> tuple[int, np.ndarray]:
-        """(offset, shapes) of an example as the index has them. Raises DataError unless the array fits the layout."""
+    def _shapes(self, array: h5py.Dataset) -> np.ndarray:
+        """(height, width) of an example's input and label, int64 (2, 2)."""
         if self.info.eos_id is None:
-            shapes = np.array([self.info.grid_shape, self.info.grid_shape])
-        else:
-            names = (schema.INPUT_SHAPE, schema.LABEL_SHAPE)
-            pairs = [schema.read_attribute(array.name, array.attrs, name, tuple[int, int]) for name in names]
-            shapes = np.array(pairs, dtype=np.int64)
-        schema.check_example(self.info, array.name, array, shapes, rows, transforms)
-        offset = array.id.get_offset()
-        if offset is not None and offset + array.size > self.stamp[0]:
-            raise DataError(f"{array.name} ends past the end of the file: the file is truncated")
-        return -1 if offset is None else offset, shapes
+            return np.array([self.info.grid_shape, self.info.grid_shape])
+        names = (schema.INPUT_SHAPE, schema.LABEL_SHAPE)
+        pairs = [schema.read_attribute(array.name, array.attrs, name, tuple[int, int]) for name in names]
+        return np.array(pairs, dtype=np.int64)
 
     def _array(self, parent: h5py.Group, name: str) -> h5py.Dataset:
-        """An array whose data lies in this file, of a size that the file may have."""
+        """An array whose data lies in one piece in this file, so that memory and time stay in proportion to it."""
         array = _child(parent, name, h5py.Dataset)
-        if array.external is not None or array.is_virtual:
-            raise DataError(f"{array.name} stores its data elsewhere: links and external storage are refused")
-        if array.shape is None:
-            raise DataError(f"{array.name} is an array without a shape")
-        if prod(array.shape) * array.dtype.itemsize > _MAX_RATIO * self.stamp[0]:
+        offset = array.id.get_offset()
+        if offset is None:
             raise DataError(
-                f"{array.name} is declared as {array.dtype} {array.shape}, much more than {self.stamp[0]} "
-                "bytes can hold"
+                f"{array.name} is not contiguous (empty, chunked, compressed or external): to repack the file, "
+                "h5repack -l CONTI -f NONE"
             )
-        if array.chunks is not None:
-            _check_chunks(array)
+        if offset + array.nbytes > self.stamp[0]:
+            raise DataError(f"{array.name} ends past the end of the file: the file is truncated")
         return array
-
-    def _row_array(self, metadata: h5py.Group, name: str, rows: int) -> np.ndarray:
-        """A checked metadata array with one entry per row."""
-        array = self._array(metadata, name)
-        return schema.read_row_array(metadata.name, name, array, rows, self.info.num_puzzle_identifiers)
 
     @property
     def has_names(self) -> bool:
@@ -218,9 +200,7 @@ class PuzzleFile:
         return self.puzzles["first_store"][puzzle] + examples, rows
 
     def locate_rows(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers in stored order (0 to num_rows - 1), (B,) -> (number of the store, row inside it), int64
-        (B,).
-        """
+        """Row numbers in stored order, (B,) -> (number of the store, row inside it), int64 (B,)."""
         puzzle, rows, examples = self.row_places(numbers)
         return self.puzzles["first_store"][puzzle] + examples, rows
 
@@ -231,9 +211,7 @@ class PuzzleFile:
         return self.puzzles["first_group"][puzzle] + np.where(is_block, rows, 0), np.where(is_block, 0, rows)
 
     def row_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Row numbers in stored order, (B,) -> (puzzle, row of its arrays, example), int64 (B,): puzzle is a place in
-        `puzzle_ids`.
-        """
+        """Row numbers in stored order, (B,) -> (place in `puzzle_ids`, row of its arrays, example), int64 (B,)."""
         first_row = self.puzzles["first_row"]
         puzzle = np.searchsorted(first_row, numbers, side="right") - 1
         rows, examples = np.divmod(numbers - first_row[puzzle], self.puzzles["examples"][puzzle])
@@ -251,11 +229,7 @@ class PuzzleFile:
             raise IndexError(f"{self.path}: a row lies outside its array")
         if shifts is not None and (info.eos_id is None or not ((shifts >= 0) & (shifts < 1)).all()):
             raise ArgumentError(f"{self.path}: shifts are for native grids (eos_id), allowed is 0 <= shift < 1")
-        cells, starts = self._bytes, index["offset"][stores]
-        if len(rows) and starts.min() < 0:
-            cells, starts = self._read_through_h5py(stores, rows)
-        else:
-            starts += rows * index["row_bytes"][stores]
+        cells, starts = self._bytes, index["offset"][stores] + rows * index["row_bytes"][stores]
         if info.eos_id is None:
             return runs(cells, 2 * info.seq_len)[starts].view(np.uint8).reshape(len(rows), 2, info.seq_len)
         shapes = index["shapes"][stores]  # (B, 2, 2)
@@ -268,38 +242,17 @@ class PuzzleFile:
         """Number of each row's variant among those of all puzzles, int64 (B,)."""
         return self.puzzles["first_variant"][self.stores["puzzle"][stores]] + rows
 
-    def _read_through_h5py(self, stores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(the cells of all rows one after the other, where each row starts in them)."""
-        row_bytes = self.stores["row_bytes"][stores]
-        starts = _starts(row_bytes)
-        cells = np.empty(int(row_bytes.sum()), dtype=np.uint8)
-        with self._opened() as file:
-            for store in np.unique(stores):
-                wanted = np.flatnonzero(stores == store)
-                unique, where = np.unique(rows[wanted], return_inverse=True)  # h5py wants ascending indices
-                found = file[self.store_name(store)][unique].reshape(len(unique), -1)
-                cells[starts[wanted][:, None] + np.arange(found.shape[1])] = found[where]
-        return cells, starts
-
     def puzzle_identifiers(self, stores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rows of the puzzle table, int64 (B,), for rows as `locate` and `locate_rows` name them; the blank one where
-        the file gives none.
-        """
+        """Rows of the puzzle table, int64 (B,), for rows as `locate` names them; the blank one where there is none."""
         if self._identifiers is None:
             return np.full(len(rows), self.info.blank_identifier_id, dtype=np.int64)
         return self._identifiers[self._variant_numbers(stores, rows)].astype(np.int64)
 
     def row_names(self, numbers: np.ndarray) -> list[str]:
-        """Names of the identifiers of rows (row numbers in stored order, (B,)); BLANK_NAME where the file gives
-        none.
-        """
-        puzzle, rows, _ = self.row_places(np.asarray(numbers, dtype=np.int64))
-        names = np.full(len(puzzle), BLANK_NAME, dtype=object)
-        with self._opened() as file:
-            for p in np.unique(puzzle[self.puzzles["has_names"][puzzle]]):
-                wanted = np.flatnonzero(puzzle == p)
-                names[wanted] = self._metadata(file, p)[schema.NAME][:].astype(str)[rows[wanted]]
-        return names.tolist()
+        """Names of the identifiers of rows (row numbers in stored order, (B,)); BLANK_NAME where there is none."""
+        names = self.identifier_names()
+        identifiers = self.puzzle_identifiers(*self.locate_rows(np.asarray(numbers, dtype=np.int64)))
+        return [names[identifier] for identifier in identifiers.tolist()]
 
     def identifier_names(self) -> list[str]:
         """What each row of the puzzle table stands for, num_puzzle_identifiers names: "" where no row of this file
@@ -311,7 +264,8 @@ class PuzzleFile:
             for p in np.flatnonzero(self.puzzles["has_names"]):
                 first = self.puzzles["first_variant"][p]
                 identifiers = self._identifiers[first : first + self.puzzles["rows"][p]].tolist()
-                for identifier, name in zip(identifiers, self._metadata(file, p)[schema.NAME][:].astype(str).tolist()):
+                metadata = file[schema.PUZZLES][self.puzzle_ids[p]][schema.METADATA]
+                for identifier, name in zip(identifiers, metadata[schema.NAME][:].astype(str).tolist()):
                     if names[identifier] not in ("", name):
                         raise DataError(
                             f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
@@ -320,26 +274,10 @@ class PuzzleFile:
                     names[identifier] = name
         return names
 
-    def puzzle_attributes(self, puzzle: int) -> dict[str, object]:
-        """What the builder noted about a puzzle_id (its place in `puzzle_ids`), as h5py gives it, without
-        `rows_are`.
-        """
-        with self._opened() as file:
-            attributes = dict(self._metadata(file, puzzle).attrs)
-        del attributes["rows_are"]
-        return attributes
-
-    def _metadata(self, file: h5py.File, puzzle: int) -> h5py.Group:
-        return file[schema.PUZZLES][self.puzzle_ids[puzzle]][schema.METADATA]
-
     def check_fits(self, config: "HrmConfig", task: str) -> None:
         """Raise DataError unless a model of this configuration, made for this task, can work on the file."""
-        for name, own, models in (
-            ("task", self.info.task, task),
-            ("vocab_size", self.info.vocab_size, config.vocab_size),
-            ("cells per puzzle (seq_len)", self.info.seq_len, config.seq_len),
-        ):
-            if own != models:
+        for name, models in (("task", task), ("vocab_size", config.vocab_size), ("seq_len", config.seq_len)):
+            if (own := getattr(self.info, name)) != models:
                 raise DataError(f"{self.path}: {name} is {own!r}, the model's is {models!r}")
         if self.info.num_puzzle_identifiers > config.num_puzzle_identifiers:
             raise DataError(
@@ -349,9 +287,7 @@ class PuzzleFile:
             )
 
     def check_cells(self) -> None:
-        """Read every cell once and raise DataError that names the first array with a code that is not allowed: any
-        outside the vocabulary, and inside a native grid PAD and EOS.
-        """
+        """Raises DataError that names the first cell whose code is not allowed: see PuzzleSetInfo.first_code."""
         first, last = self.info.first_code, self.info.vocab_size - 1
         if first == 0 and last == 255:
             return  # every uint8 is allowed
@@ -360,10 +296,7 @@ class PuzzleFile:
             step = max(_SCAN_BYTES // row_bytes, 1)
             for start in range(0, int(store["rows"]), step):
                 stop = min(start + step, int(store["rows"]))
-                if offset < 0:
-                    cells, _ = self._read_through_h5py(np.full(stop - start, number), np.arange(start, stop))
-                else:
-                    cells = self._bytes[offset + start * row_bytes : offset + stop * row_bytes]
+                cells = self._bytes[offset + start * row_bytes : offset + stop * row_bytes]
                 if cells.max() > last or (first and cells.min() < first):
                     row, cell = divmod(int(np.argmax((cells < first) | (cells > last))), row_bytes)
                     inputs = int(store["shapes"][0].prod())
@@ -372,10 +305,6 @@ class PuzzleFile:
                         f"{self.path}: {self.store_name(number)} row {start + row} holds the code "
                         f"{cells[row * row_bytes + cell]} in {side}, allowed are {first} to {last}"
                     )
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-    return np.cumsum(counts) - counts
 
 
 def _child(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
@@ -389,14 +318,3 @@ def _child(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Datas
     if not isinstance(child, kind):
         raise DataError(f"{child.name} is not a {kind.__name__.lower()}")
     return child
-
-
-def _check_chunks(array: h5py.Dataset) -> None:
-    """Raise DataError for chunks that are too large to unpack, or that other code than h5py's own would unpack."""
-    size = prod(array.chunks) * array.dtype.itemsize
-    if size > _MAX_CHUNK_BYTES:
-        raise DataError(f"{array.name} has chunks of {size} bytes, allowed are {_MAX_CHUNK_BYTES}")
-    properties = array.id.get_create_plist()
-    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
-    if not filters <= _FILTERS:
-        raise DataError(f"{array.name} has HDF5 filters {sorted(filters)}, allowed are those of gzip and lzf")

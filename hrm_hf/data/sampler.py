@@ -73,8 +73,7 @@ class GroupSampler:
         if self._one_variant:
             self._variants = np.broadcast_to(np.int64(0), num_groups)
         else:
-            # (num_groups,), in visiting order
-            self._variants = self.generator.integers(0, self.num_variants[self._order])
+            self._variants = self.generator.integers(0, self.num_variants[self._order])  # in visiting order
 
     def __iter__(self) -> Iterator[BatchDraw]:
         return self
@@ -123,9 +122,7 @@ class GroupSampler:
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Continue right after the batch at which `state` was taken. Raises ArgumentError if the state is of
-        another sequence.
-        """
+        """Continue right after the batch at which `state` was taken. Raises ArgumentError for another sequence."""
         own = self.state_dict()
         for name in ("seed", "num_groups", "global_batch_size"):
             if state.get(name) != own[name]:

@@ -80,7 +80,14 @@ class PuzzleWriter:
         if not rows:
             raise DataError(f"{puzzle} has no examples or no rows")
         self._check_arrays(puzzle, arrays, rows)
-        self._check_examples(puzzle, examples, arrays, rows)
+        lowest, highest = self.info.first_code, self.info.vocab_size - 1
+        for index, example in enumerate(examples):
+            name, cells = f"example {index} of {puzzle}", example.cells
+            shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
+            schema.check_example(self.info, name, cells, shapes, rows, arrays.get(schema.TRANSFORM))
+            for code in (cells.min(), cells.max()):
+                if not lowest <= code <= highest:
+                    raise DataError(f"{name} holds the code {code}, allowed are {lowest} to {highest}")
         group = self._puzzles.create_group(puzzle_id)
         metadata = group.create_group(schema.METADATA)
         metadata.attrs["rows_are"] = rows_are
@@ -112,23 +119,13 @@ class PuzzleWriter:
                 raise DataError(f"{puzzle}: metadata {name!r} has {len(array)} entries for {rows} rows")
         if (schema.IDENTIFIER in arrays) != (schema.NAME in arrays):
             raise DataError(f"{puzzle} must have both arrays {schema.IDENTIFIER!r} and {schema.NAME!r} or neither")
-        if self.info.eos_id is not None and schema.TRANSFORM not in arrays:
-            raise DataError(f"{puzzle} lacks the array {schema.TRANSFORM!r}, which a file of native grids needs")
-        for name in (schema.IDENTIFIER, schema.NAME, *([] if self.info.eos_id is None else [schema.TRANSFORM])):
-            if name in arrays:
-                schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
-
-    def _check_examples(
-        self, puzzle: str, examples: Sequence[GridExample], arrays: Mapping[str, np.ndarray], rows: int
-    ) -> None:
-        lowest, highest = self.info.first_code, self.info.vocab_size - 1
-        for index, example in enumerate(examples):
-            name, cells = f"example {index} of {puzzle}", example.cells
-            shapes = np.array([example.input_shape, example.label_shape], dtype=np.int64)
-            schema.check_example(self.info, name, cells, shapes, rows, arrays.get(schema.TRANSFORM))
-            for code in (cells.min(), cells.max()):
-                if not lowest <= code <= highest:
-                    raise DataError(f"{name} holds the code {code}, allowed are {lowest} to {highest}")
+        used = {schema.IDENTIFIER, schema.NAME} & arrays.keys()
+        if self.info.eos_id is not None:
+            used.add(schema.TRANSFORM)
+            if schema.TRANSFORM not in arrays:
+                raise DataError(f"{puzzle} lacks the array {schema.TRANSFORM!r}, which a file of native grids needs")
+        for name in sorted(used):
+            schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hrm.errors import ArgumentError, PuzzleError
-from ..hrm.grids import check_grids
-from ..hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS
+from ..hrm.errors import ArgumentError
+from ..hrm.sudoku import SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,16 +39,16 @@ def save_picture(
 
     Args:
         path: of the file; an existing one is replaced.
-        grids: (rows, columns) integers each, in the game's own cell numbers: question, prediction and, if it is known,
+        grids: (rows, columns) uint8 each, in the game's own cell numbers: question, prediction and, if it is known,
             the answer. More grids than titles go into further lines: a multiple of the number of titles. With three
             titles the digits of a Sudoku's second grid that differ from its third are red.
         titles: one for each grid of a line.
         task: "sudoku", "maze" or "arc".
-        box_shape: rows and columns of a Sudoku's boxes; None = the usual ones of its size.
+        box_shape: rows and columns of a Sudoku's boxes; None for other tasks.
 
     Raises:
         ImportError: matplotlib is missing.
-        ArgumentError: another task, grids that do not fit the titles, or cells that the task does not have.
+        ArgumentError: another task.
         OSError: the file cannot be written.
     """
     try:
@@ -60,9 +59,6 @@ def save_picture(
     if task not in CHARACTERS_OR_COLOURS:
         allowed = ", ".join(map(repr, CHARACTERS_OR_COLOURS))
         raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {allowed}")
-    if not len(titles) or not len(grids) or len(grids) % len(titles):
-        raise ArgumentError(f"{len(grids)} grids and {len(titles)} titles: give as many grids, or a multiple of it")
-    grids = [_checked(grid, index, task) for index, grid in enumerate(grids)]
     columns, lines = len(titles), len(grids) // len(titles)
     figure = Figure(figsize=(columns * PANEL_INCHES, lines * (PANEL_INCHES + TITLE_INCHES)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -83,9 +79,8 @@ def save_picture(
     figure.savefig(path, format="png")
 
 
-def _draw_digits(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int] | None) -> None:
-    size = len(grid)
-    box_rows, box_columns = box_shape or BOX_SHAPE_OF_SIZE.get(size, (size, size))  # other sizes: no inner boxes
+def _draw_digits(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_shape: tuple[int, int]) -> None:
+    size, (box_rows, box_columns) = len(grid), box_shape
     axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
     for line in range(size + 1):
         axes.axhline(line, color="black", linewidth=0.5 if line % box_rows else 2, clip_on=False)
@@ -93,7 +88,7 @@ def _draw_digits(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_
     points = 0.6 * 72 * PANEL_INCHES / size  # height of a digit
     for row, column in np.ndindex(grid.shape):
         digit = grid[row, column]
-        wrong = answer is not None and answer.shape == grid.shape and digit != answer[row, column]
+        wrong = answer is not None and digit != answer[row, column]
         if digit or wrong:  # a cell left blank shows as a red dot where the answer has a digit
             axes.text(
                 *(column + 0.5, row + 0.5, SYMBOLS[digit]),
@@ -111,15 +106,3 @@ def _draw_colours(axes: "Axes", grid: np.ndarray, hex_colours: Sequence[str], li
         rows, columns = grid.shape
         axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="#555555", linewidth=0.5)
         axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="#555555", linewidth=0.5)
-
-
-def _checked(grid: np.ndarray, index: int, task: str) -> np.ndarray:
-    grid = np.asarray(grid)
-    if not grid.size:
-        return np.zeros((0, 0), np.uint8)
-    if grid.ndim != 2:
-        raise ArgumentError(f"grid {index} has the shape {grid.shape}; expected (rows, columns)")
-    try:
-        return check_grids(grid, len(CHARACTERS_OR_COLOURS[task]) - 1)
-    except PuzzleError as error:
-        raise ArgumentError(f"grid {index} is none of the task {task!r}: {error}") from error

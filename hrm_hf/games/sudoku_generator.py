@@ -24,13 +24,12 @@ def generate(
     box_shape: tuple[int, int],
     generator: np.random.Generator,
     max_givens: int | None = None,
-    min_givens: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(questions, answers), both (num, n, n) uint8, 0 = blank; the same generator state gives the same puzzles.
 
-    Each puzzle aims at a number of givens from min_givens to max_givens (defaults: n * n // 4 and n * n // 2, so 4 to
-    8 for 4x4 and 20 to 40 for 9x9) and ends there, or with the next larger number from which nothing more can be taken
-    away (if that is above max_givens the puzzle is thrown away). Aims that stop giving new classes become rarer.
+    Each puzzle aims at a number of givens from n * n // 4 to max_givens (default: n * n // 2, so 4 to 8 for 4x4 and 20
+    to 40 for 9x9) and ends there, or with the next larger number from which nothing more can be taken away (if that is
+    above max_givens the puzzle is thrown away). Aims that stop giving new classes become rarer.
 
     Raises PuzzleError for impossible arguments, and, saying how many it found, when many tries in a row give no new
     class: there are 2,236 classes of 4x4 puzzles with at most 8 givens and 4,710 in all.
@@ -38,14 +37,12 @@ def generate(
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
     fewest = _FEWEST_GIVENS.get((rows, cols), n - 1)  # two digits that are not given could be swapped
-    most = max(n * n // 2, min_givens or 0) if max_givens is None else max_givens
-    least = min(n * n // 4, most) if min_givens is None else min_givens
+    most = n * n // 2 if max_givens is None else max_givens
+    least = min(n * n // 4, most)
     if num < 1:
         raise PuzzleError(f"the number of puzzles must be at least 1, not {num}")
     if not fewest <= most <= n * n:
         raise PuzzleError(f"max_givens {most}: a {n}x{n} puzzle with one solution has {fewest} to {n * n} givens")
-    if not 0 <= least <= most:
-        raise PuzzleError(f"min_givens {least} is not allowed: expected 0 to max_givens, {most}")
     board = Board((rows, cols))
     aims = np.arange(least, most + 1)
     tried, new = np.ones(len(aims)), np.ones(len(aims))

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..hrm.errors import PuzzleError
 from ..hrm.grids import check_grids
 from ..hrm.sudoku import check_box_shape, units
 
@@ -18,13 +17,11 @@ def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple
     """(number of solutions, at most `limit`; the first one found (n, n) uint8, or None).
 
     grid: (n, n) integers 0..n, 0 = blank. (1, answer) with the default limit means exactly one solution; equal givens
-    in a unit mean none. Raises PuzzleError for another shape, other values or a limit below 1.
+    in a unit mean none. Raises PuzzleError for another shape or other values.
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
     (grid,) = check_grids(np.asarray(grid)[None], n, (n, n))
-    if limit < 1:
-        raise PuzzleError(f"limit is the number of solutions to look for, at least 1, not {limit}")
     board = Board((rows, cols))
     position = board.position(grid.ravel().tolist())
     found: list[list[int]] = []

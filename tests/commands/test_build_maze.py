@@ -55,7 +55,7 @@ def test_bad_rows_are_refused_or_skipped_and_listed(tmp_path, capsys):
     source = write_csv(tmp_path / "a.csv", 4, extra=bad)
     arguments = ["--output-dir", str(tmp_path / "out"), "--train-source", source, "--test-source", source]
     assert main(arguments) == 2
-    assert "a.csv line 6: the question" in capsys.readouterr().err
+    assert "a.csv line 6: the answer does not solve the question: the maze has 25 S" in capsys.readouterr().err
     assert main([*arguments, "--skip-bad"]) == 0
     ending = capsys.readouterr().out.split("bad rows left out")
     assert ending[0].endswith("\n4 ")  # two in each split

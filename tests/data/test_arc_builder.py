@@ -268,7 +268,6 @@ def test_an_interrupt_leaves_no_partial_file_and_no_worker(tmp_path, monkeypatch
         ({"num_aug": -1}, "num_aug is -1"),
         ({"seed": -1}, "seed -1"),
         ({"num_workers": 0}, "num_workers 0"),
-        ({"frame_shape": (0, 30)}, r"frame_shape \(0, 30\)"),
         ({"tasks": []}, "no task to build from"),
         ({"tasks": some_tasks() + some_tasks()[:1]}, "task b1 is given twice: made up: b1.json, made up: b1.json"),
     ],

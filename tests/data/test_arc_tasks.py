@@ -165,12 +165,11 @@ def test_names_that_cannot_stand_in_a_puzzle_file(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "member", ["../data/training/x.json", "data/training/../../x.json", "/data/x.json", "C:/x.json", "..\\x.json"]
+    "member", ["../data/training/x.json", "data/training/../../x.json", "/data/x.json", "C:/x.json"]
 )
-def test_a_zip_with_paths_that_leave_its_folder(member, tmp_path):
-    members = original_layout({"a": TASKS["a"]}) | {member: GOOD}
-    with pytest.raises(DataError, match="leaves the folder of the zip"):
-        read_as("zip", tmp_path, members, skip_bad=True)
+def test_members_of_a_zip_outside_of_its_folders_are_left_alone(member, tmp_path):
+    collection = read_as("zip", tmp_path, original_layout({"a": TASKS["a"]}) | {member: GOOD})
+    assert [task.name for task in collection.tasks] == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["some.zip"]
 
 
@@ -181,12 +180,11 @@ def test_a_zip_that_unpacks_to_far_more_than_it_should(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"'data/training/a.json' has \d+ bytes, allowed are 16000000"):
         read_collection(path, skip_bad=True)
     monkeypatch.setattr(arc_tasks, "MAX_TOTAL_BYTES", 2 * len(GOOD))
-    for kind in ("folder", "zip"):
-        with pytest.raises(DataError, match="bytes together"):
-            read_as(kind, tmp_path, original_layout({name: TASKS["a"] for name in "abc"}))
+    with pytest.raises(DataError, match="bytes together"):
+        read_as("zip", tmp_path, original_layout({name: TASKS["a"] for name in "abc"}))
 
 
-def test_zips_that_are_encrypted_twice_the_same_oddly_packed_or_damaged(tmp_path):
+def test_zips_that_are_encrypted_oddly_packed_or_damaged(tmp_path):
     path = tmp_path / "some.zip"
     member = "data/training/a.json"
     write_zip(path, {member: GOOD})
@@ -206,11 +204,6 @@ def test_zips_that_are_encrypted_twice_the_same_oddly_packed_or_damaged(tmp_path
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr(member, GOOD)
     with pytest.raises(DataError, match="neither stored nor deflated"):
-        read_collection(path)
-    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr(member, GOOD)
-        archive.writestr(member, GOOD)
-    with pytest.raises(DataError, match="occurs twice"):
         read_collection(path)
 
 

@@ -46,8 +46,6 @@ def read_everything(path):
     names = file.identifier_names()
     assert len(names) == file.info.num_puzzle_identifiers
     assert len(file.row_names(np.arange(min(file.info.num_rows, 50)))) == min(file.info.num_rows, 50)
-    for puzzle in range(min(len(file.puzzle_ids), 3)):
-        file.puzzle_attributes(puzzle)
     rows = load_puzzles(path)
     some = rows[: min(len(rows), 50)]
     check(some, file.info)
@@ -271,27 +269,17 @@ def test_an_array_much_larger_than_the_file_is_refused(tmp_path):
         del file["puzzles/b/examples/0"]
         file.create_dataset("puzzles/b/examples/0", (10**12, 2, 6), "u1", chunks=(1000, 2, 6), compression="gzip")
         file.attrs["num_rows"] = 10**12 + 6
-    with pytest.raises(DataError, match=r"puzzles/b/examples/0 is declared as uint8 .*much more than \d+ bytes can"):
+    with pytest.raises(DataError, match="puzzles/b/examples/0 is not contiguous"):
         PuzzleFile(path)
 
 
-def test_an_unpacking_bomb_of_one_chunk_is_refused(tmp_path):
-    path = write_seed(tmp_path / "x.h5", "full")
+def test_one_array_under_many_names_is_refused_once_it_outgrows_the_file(tmp_path):
+    path = tmp_path / "x.h5"
+    with PuzzleWriter(path, FULL) as writer:
+        writer.add_puzzle("a", [np.zeros((5000, 2, 6), np.uint8)], "puzzles", {}, {})
     with h5py.File(path, "r+") as file:
-        del file["puzzles/b/examples/0"]
-        file.create_dataset("puzzles/b/examples/0", (4, 2, 6), "u1", chunks=(2**29, 2, 6), maxshape=(None, 2, 6))
-    with pytest.raises(DataError, match=f"has chunks of {2**29 * 12} bytes, allowed are"):
-        PuzzleFile(path)
-
-
-def test_a_foreign_filter_is_refused_before_its_plugin_is_looked_for(tmp_path):
-    path = write_seed(tmp_path / "x.h5", "full")
-    with h5py.File(path, "r+") as file:
-        del file["puzzles/b/examples/0"]
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_chunk((4, 2, 6))
-        properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())
-        space = h5py.h5s.create_simple((4, 2, 6))
-        h5py.h5d.create(file["puzzles/b/examples"].id, b"0", h5py.h5t.STD_U8LE, space, properties)
-    with pytest.raises(DataError, match=r"has HDF5 filters \[32015\], allowed are those of gzip and lzf"):
+        for number in range(1, 10):
+            file[f"puzzles/a/examples/{number}"] = file["puzzles/a/examples/0"]
+        file.attrs["num_rows"] = 50_000
+    with pytest.raises(DataError, match="more cells than the file bytes"):
         PuzzleFile(path)

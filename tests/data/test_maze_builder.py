@@ -8,7 +8,7 @@ import numpy as np
 import paths
 import pytest
 
-from hrm_hf.data.build.maze_builder import MazeRows, build_maze, build_split, count_labels, generate_rows, read_csv
+from hrm_hf.data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
 from hrm_hf.data.reader import PuzzleFile
 from hrm_hf.games.maze_answers import follow_rule
 from hrm_hf.games.maze_generator import class_keys
@@ -49,7 +49,7 @@ def test_views_equal_the_published_builders(tmp_path):
     zeros = np.zeros(2, np.int32)
     rows = MazeRows(questions, answers, zeros, ("t",), zeros, zeros)
     recorded = np.load(GOLDEN / "maze.npz")
-    info = build_split(tmp_path / "train.h5", rows, "train", augment=True)
+    info = build_maze(tmp_path, rows, rows, augment=True)[0]
     file = PuzzleFile(tmp_path / "train.h5")
     cells = file.read(*file.locate_rows(np.arange(16)))
     np.testing.assert_array_equal(cells[:, 0], recorded["inputs"])
@@ -93,11 +93,14 @@ BAD_ROWS = [
     (row(QUESTION.replace("S ", "Sx")), "'x' at row 1, column 2 of the question, allowed are the characters '# SGo'"),
     (row(QUESTION.replace("S ", "SΩ")), "'ÿ' at row 1, column 2 of the question"),
     (row(answer=BY_RULE.replace("G", "g")), "'g' at row 4, column 4 of the answer"),
-    (row(QUESTION.replace("S ", "SS")), "the question .*2 S, at row 1, column 1 and at row 1, column 2"),
-    (row(QUESTION.replace("G", " ")), "the question .*no G"),
-    (row(QUESTION.replace("  G", "G G")), "the question .*2 G, at row 4, column 2"),
-    (row(QUESTION.replace("S ", "So")), "the question .*row 1, column 2 is marked as path"),
-    (row("S#  #   " + "       G"), "the question .*no way leads from S at row 1, column 1 to G at row 4, column 4"),
+    (
+        row(QUESTION.replace("S ", "SS")),
+        "the answer does not solve the question: the maze has 2 S, at row 1, column 1 and at row 1, column 2",
+    ),
+    (row(QUESTION.replace("G", " ")), "the answer does not solve the question: the maze has no G"),
+    (row(QUESTION.replace("  G", "G G")), "the answer .*2 G, at row 4, column 2"),
+    (row(QUESTION.replace("S ", "So")), "the answer .*: row 1, column 2 is marked as path"),
+    (row("S#  #   " + "       G"), "the answer .*: no way leads from S at row 1, column 1 to G at row 4, column 4"),
     (row(answer=QUESTION), "the answer .*breaks off at row 1, column 1"),
     (row(answer=BY_RULE.replace("##", "# ")), "the answer .*row 2, column 3 is a wall in the question, free here"),
     (row(answer=OTHER[:4] + BY_RULE[4:]), "the answer .*branches or touches itself at row 1, column 1"),
@@ -131,24 +134,24 @@ def test_labels_are_told_apart(tmp_path):
 def test_blocks_and_their_metadata(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{OTHER},9")
-    info = build_split(tmp_path / "rows.h5", read_csv(csv), "train")
+    info = build_maze(tmp_path, read_csv(csv), read_csv(csv))[0]
     assert (info.num_groups, info.num_puzzles, info.num_rows, info.num_aug) == (10, 10, 10, 0)
     assert (info.task, info.split, info.grid_shape, info.box_shape) == ("maze", "train", (4, 4), None)
-    with h5py.File(tmp_path / "rows.h5") as file:
+    with h5py.File(tmp_path / "train.h5") as file:
         blocks = list(file["puzzles"].values())
         assert [len(block["examples/0"]) for block in blocks] == [4, 4, 2]
         metadata = blocks[2]["metadata"]
         assert metadata.attrs["rows_are"] == "puzzles"
         assert metadata["rating"][:].tolist() == [7, 9] and metadata["line"][:].tolist() == [10, 11]
         assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["toy", "other"]
-    questions, answers = cells_of(tmp_path / "rows.h5")
+    questions, answers = cells_of(tmp_path / "train.h5")
     np.testing.assert_array_equal(questions, np.stack([parse(QUESTION)] * 10))
     np.testing.assert_array_equal(answers, np.stack([parse(BY_RULE)] * 9 + [parse(OTHER)]))
 
 
 def test_views_are_stored_in_order_and_are_paths(tmp_path):
     rows = generated(4)
-    info = build_split(tmp_path / "train.h5", rows, "train", augment=True)
+    info = build_maze(tmp_path, rows, rows, augment=True)[0]
     assert (info.num_groups, info.num_puzzles, info.num_rows, info.num_aug) == (4, 32, 32, 7)
     questions, answers = cells_of(tmp_path / "train.h5")
     for index in range(32):
@@ -197,7 +200,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
         with pytest.raises(ArgumentError, match=message):
             build_maze(**({"output_dir": tmp_path / "new", "train": rows, "test": rows} | change))
     assert not (tmp_path / "new").exists()
-    build_split(tmp_path / "test.h5", rows, "test")
+    (tmp_path / "test.h5").touch()
     with pytest.raises(ArgumentError, match="test.h5 already exists"):
         build_maze(tmp_path, rows, rows)
     assert not (tmp_path / "train.h5").exists()
@@ -228,13 +231,3 @@ def test_a_set_like_the_published_one_is_confirmed_from_its_text(tmp_path):
     again = read_csv(write_csv(tmp_path / "rows.csv", *lines))
     np.testing.assert_array_equal(again.answers, rows.answers)
     assert count_labels(again) == (20, 20)
-
-
-def test_grids_with_wrong_answers_are_refused():
-    rows = generated(3)
-    with pytest.raises(DataError, match="maze 1 of 'mine': the answer is not a path"):
-        MazeRows.from_grids(rows.questions, rows.answers[[0, 0, 2]], source="mine")
-    questions = rows.questions.copy()
-    questions[2][questions[2] == maze.GOAL] = maze.FREE
-    with pytest.raises(DataError, match="maze 2 of 'generated': the question .*no G"):
-        MazeRows.from_grids(questions, rows.answers)

@@ -69,19 +69,8 @@ def test_more_grids_make_more_lines_and_empty_ones_are_drawn(tmp_path):
     assert heights[1] == 2 * heights[0]
 
 
-@pytest.mark.parametrize(
-    ("grids", "titles", "task", "named"),
-    [
-        ([QUESTION], ["input"], "chess", "'chess'.*'sudoku', 'maze', 'arc'"),
-        ([QUESTION] * 3, ["input", "prediction"], "sudoku", "3 grids and 2 titles"),
-        ([], [], "sudoku", "0 grids"),
-        ([MAZE, MAZE + 1], ["a", "b"], "maze", "grid 1 is none of the task 'maze': .*0 to 4, got 5"),
-        ([ARC_GRID.astype(float)], ["a"], "arc", "grid 0 .*float64"),
-        ([ARC_GRID[0]], ["a"], "arc", r"shape \(5,\)"),
-    ],
-)
-def test_bad_arguments_are_named(tmp_path, grids, titles, task, named):
+def test_another_task_is_refused(tmp_path):
     pytest.importorskip("matplotlib")
-    with pytest.raises(ArgumentError, match=named):
-        save_picture(tmp_path / "out.png", grids, titles, task)
+    with pytest.raises(ArgumentError, match="'chess'.*'sudoku', 'maze', 'arc'"):
+        save_picture(tmp_path / "out.png", [QUESTION], ["input"], "chess")
     assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,8 @@ import pytest
 from sudoku_grids import all_4x4
 
 from hrm_hf.games.sudoku_answers import are_solutions
-from hrm_hf.games.sudoku_generator import generate
-from hrm_hf.games.sudoku_solver import solve
+from hrm_hf.games.sudoku_generator import _dig, generate
+from hrm_hf.games.sudoku_solver import Board, solve
 from hrm_hf.games.sudoku_symmetry import class_keys
 from hrm_hf.hrm.errors import PuzzleError
 
@@ -40,17 +40,16 @@ def test_generated_4x4_puzzles_are_unique_by_the_list_of_all_grids(grids_4x4):
 
 
 def test_generator_keeps_the_number_of_givens():
-    questions, _ = generate(5, (3, 3), np.random.default_rng(13), max_givens=32, min_givens=32)
-    assert np.count_nonzero(questions, axis=(1, 2)).tolist() == [32] * 5
+    questions, _ = generate(5, (3, 3), np.random.default_rng(13), max_givens=32)
+    assert all(20 <= givens <= 32 for givens in np.count_nonzero(questions, axis=(1, 2)))
     questions, _ = generate(20, (2, 2), np.random.default_rng(13), max_givens=5)
     assert np.count_nonzero(questions, axis=(1, 2)).max() == 5
-    questions, _ = generate(3, (2, 2), np.random.default_rng(13), min_givens=12)
-    assert np.count_nonzero(questions, axis=(1, 2)).tolist() == [12] * 3
 
 
 def test_generator_takes_away_all_it_can():
-    questions, _ = generate(3, (3, 3), np.random.default_rng(14), max_givens=28, min_givens=0)
-    for question in questions:
+    generator = np.random.default_rng(14)
+    for _ in range(3):
+        question, _ = _dig(Board((3, 3)), 0, generator)
         for cell in np.flatnonzero(question):
             fewer = question.copy()
             fewer.flat[cell] = 0
@@ -71,8 +70,6 @@ def test_generator_says_how_many_classes_it_found():
         ((2, 2), 1, {"max_givens": 3}, "max_givens 3.*4 to 16"),
         ((3, 3), 1, {"max_givens": 16}, "max_givens 16.*17 to 81"),
         ((3, 3), 1, {"max_givens": 82}, "max_givens 82"),
-        ((2, 2), 1, {"max_givens": 8, "min_givens": 9}, "min_givens 9"),
-        ((2, 2), 1, {"min_givens": -1}, "min_givens -1"),
     ],
 )
 def test_generator_refuses_impossible_wishes(box_shape, num, limits, message):

@@ -49,9 +49,7 @@ def test_solver_sees_several_and_no_solutions():
     assert solve(none, (3, 3)) == (0, None)
 
 
-@pytest.mark.parametrize("grid, limit", [(np.zeros((9, 9)), 2), (np.full((9, 9), 10), 2), (np.zeros((4, 4), int), 2)])
-def test_solver_refuses_other_grids(grid, limit):
+@pytest.mark.parametrize("grid", [np.zeros((9, 9)), np.full((9, 9), 10), np.zeros((4, 4), int)])
+def test_solver_refuses_other_grids(grid):
     with pytest.raises(PuzzleError, match=r"shape \(M, 9, 9\)|integers from 0 to 9"):
-        solve(grid, (3, 3), limit)
-    with pytest.raises(PuzzleError, match="not 0"):
-        solve(np.zeros((9, 9), int), (3, 3), 0)
+        solve(grid, (3, 3))

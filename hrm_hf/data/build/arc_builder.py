@@ -20,11 +20,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from ...files import refuse_existing
 from ...games.arc_task import ArcTask, draw_augmentations
 from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, vocabulary
 from ...hrm.errors import ArgumentError, PuzzleError
@@ -71,7 +71,19 @@ def build_arc(
     tasks = sorted(tasks, key=lambda task: task.name)
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    _check_arguments(tasks, num_aug, seed, num_workers, frame_shape)
+    if not tasks:
+        raise ArgumentError("no task to build from: give at least one")
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1:
+        raise ArgumentError(
+            f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}: allowed are num_aug from 0 to "
+            f"{MAX_VARIANTS}, seed from 0 and num_workers from 1"
+        )
+    for first, second in pairwise(tasks):
+        if first.name == second.name:
+            raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
+    for task in tasks:
+        if any(answer is None for _, answer in task.task.train + task.task.test):
+            raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
     info = PuzzleSetInfo(
         task="arc",
         split="train",
@@ -83,15 +95,16 @@ def build_arc(
         pad_id=PAD_ID,
         eos_id=EOS_ID,
     )
-    paths = {split: Path(output_dir) / f"{split}.h5" for split in ("train", "test")}
-    if not overwrite:
-        refuse_existing(*paths.values())
+    files = {
+        split: PuzzleWriter(Path(output_dir) / f"{split}.h5", replace(info, split=split), overwrite)
+        for split in ("train", "test")
+    }
     with ExitStack() as stack:
         # The workers start before anything else does: a process with threads or open files is no good one to fork.
         drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))
         writers = {
-            split: stack.enter_context(PuzzleWriter(path, replace(info, split=split), overwrite))
-            for split, path in paths.items()
+            split: stack.enter_context(writer)
+            for split, writer in files.items()
             if any(_pairs_of(task, split) for task in tasks)
         }
         num_identifiers = 1  # the blank one
@@ -115,7 +128,7 @@ def build_arc(
         for writer in writers.values():
             writer.set_num_puzzle_identifiers(num_identifiers)
     if "test" not in writers:
-        paths["test"].unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
+        files["test"].path.unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
     return writers["train"].info, writers["test"].info if "test" in writers else None
 
 
@@ -187,33 +200,14 @@ def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) ->
     return [tuple(sorted(pairs)) for pairs in zip(*columns, strict=True)]
 
 
-def _check_arguments(
-    tasks: Sequence[CollectedTask], num_aug: int, seed: int, num_workers: int, frame_shape: tuple[int, int]
-) -> None:
-    if not tasks:
-        raise ArgumentError("no task to build from: give at least one")
-    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1 or min(frame_shape) < 1:
-        raise ArgumentError(
-            f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}, frame_shape {tuple(frame_shape)}: "
-            f"allowed are num_aug from 0 to {MAX_VARIANTS}, seed from 0, num_workers and the sides of the frame from 1"
-        )
-    for first, second in zip(tasks, tasks[1:], strict=False):
-        if first.name == second.name:
-            raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
-    for task in tasks:
-        if any(answer is None for _, answer in task.task.train + task.task.test):
-            raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
-
-
 @contextmanager
 def _drawn_variants(
     tasks: Sequence[ArcTask], num_aug: int, seed: int, num_workers: int
 ) -> Iterator[Iterator[_Variants]]:
     """`draw_variants` of each task, in order, by this process or by others.
 
-    On Linux workers are forked, since one started anew would load this package, and with it torch, once more (about
-    350 MB each). Elsewhere forking is not safe, and the platform's own way is used. The pool is gone after the block,
-    whatever ended it.
+    On Linux workers are forked: one started anew would load this package, and with it torch, once more (about 350 MB
+    each). Elsewhere forking is not safe. The pool is gone after the block, whatever ended it.
     """
     draw = partial(draw_variants, num_aug=num_aug, seed=seed)
     if num_workers == 1:

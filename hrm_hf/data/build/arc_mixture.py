@@ -21,9 +21,7 @@ LEAK_CHOICES = ("refuse", "drop", "allow")
 
 @dataclass(frozen=True)
 class ArcMixture:
-    """Tasks in the order of their names, each name once; one line for each task that was left out, of the collections
-    too; and notes.
-    """
+    """Tasks in the order of their names, each name once; a line for each task that was left out; and notes."""
 
     tasks: tuple[CollectedTask, ...]
     left_out: tuple[str, ...]
@@ -107,21 +105,18 @@ def find_leaks(collections: Sequence[ArcCollection]) -> list[Leak]:
     found = []
     for number, collection in enumerate(collections):
         for task in collection.tasks:
-            asking = evaluation_of_name.get(task.name) if task.split == TRAINING else None
-            asking = asking or _asks_for_pair(number, task, tested)
-            if asking is not None:
-                found.append(Leak(asking, task, number))
+            is_named = task.split == TRAINING and task.name in evaluation_of_name
+            asking = [evaluation_of_name[task.name]] if is_named else []
+            asking += [
+                evaluation
+                for key in _training_keys(task)
+                for its_number, evaluation in tested.get(key, ())
+                if its_number != number
+                and not (task.split == EVALUATION and _content(task.task) == _content(evaluation.task))
+            ]
+            if asking:
+                found.append(Leak(asking[0], task, number))
     return found
-
-
-def _asks_for_pair(number: int, task: CollectedTask, tested: dict) -> CollectedTask | None:
-    """The first evaluation task of another collection that asks for a pair which this task trains on."""
-    for key in _training_keys(task):
-        for its_number, evaluation in tested.get(key, ()):
-            equal_copies = task.split == EVALUATION and _content(task.task) == _content(evaluation.task)
-            if its_number != number and not equal_copies:
-                return evaluation
-    return None
 
 
 def _leaks_as_published(collections: Sequence[ArcCollection]) -> list[str]:
@@ -129,13 +124,13 @@ def _leaks_as_published(collections: Sequence[ArcCollection]) -> list[str]:
     notes = []
     for collection in collections:
         trained = {key: task for task in collection.tasks for key in _training_keys(task)}
-        for task in collection.tasks:
-            copies = [trained.get(key) for key in _pair_keys(task.task.test)] if task.split == EVALUATION else []
-            notes += [
-                f"kept as published: {copy.source} trains on a test pair of {task.source}"
-                for copy in copies
-                if copy is not None and copy.name != task.name
-            ]
+        notes += [
+            f"kept as published: {trained[key].source} trains on a test pair of {task.source}"
+            for task in collection.tasks
+            if task.split == EVALUATION
+            for key in _pair_keys(task.task.test)
+            if key in trained and trained[key].name != task.name
+        ]
     return notes
 
 
@@ -160,6 +155,5 @@ def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
 
 def _leaks_in_words(found: Sequence[Leak]) -> str:
     names = sorted({leak.evaluation.name for leak in found})
-    return (
-        f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)} (first: {found[0]})"
-    )
+    start = f"the test pairs of {len(names)} evaluation tasks would be trained on"
+    return f"{start}: {', '.join(names)} (first: {found[0]})"

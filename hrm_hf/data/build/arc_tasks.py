@@ -11,10 +11,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
 
-from ...files import parse_json
+from ...files import parse_json, read_within
 from ...games.arc_task import ArcTask, parse_task
 from ...hrm.arc import FRAME_SHAPE
 from ...hrm.errors import DataError, PuzzleError
@@ -22,12 +21,14 @@ from ...hrm.puzzle_identifiers import BLANK_NAME
 
 TRAINING, EVALUATION = "training", "evaluation"
 MAX_FILE_BYTES = 16_000_000  # of one JSON file, once unpacked: the largest of the published collections has about 6 MB
-MAX_TOTAL_BYTES = 200_000_000  # of all JSON files of a collection
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that zipfile unpacks in bounded steps
+MAX_TOTAL_BYTES = 200_000_000  # of all JSON files of a zip, once unpacked
 _CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
 _LAYOUTS = (
     "data/training/*.json, data/evaluation/*.json, corpus/<Concept>/*.json, or *_challenges.json with *_solutions.json"
 )
+
+
+_Candidate = tuple[str, str, str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,12 @@ class CollectedTask:
 
 @dataclass(frozen=True)
 class ArcCollection:
-    """What one folder or zip holds: tasks in the order of their names; one line per bad task that was left out; and
-    notes on what was left alone.
-    """
+    """What a folder or zip holds: tasks in the order of their names, a line per bad task left out, and notes."""
 
     name: str
     tasks: tuple[CollectedTask, ...]
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-class _Candidate(NamedTuple):
-    """A task before it is read; `load` gives its JSON value or raises DataError."""
-
-    name: str
-    split: str
-    member: str
-    load: Callable[[], object]
 
 
 def read_collection(
@@ -79,31 +69,31 @@ def read_collection(
     """Read and check every task of a folder or a zip.
 
     frame_shape: the largest grid. Raises DataError naming the file, and for a bad task also the task, the pair and the
-    cell: a path that is neither folder nor zip; in a folder, anything but a regular file, or a link that leads out of
-    it; a zip that is damaged or holds an encrypted member or one whose name is absolute or leaves its folder; a file
-    above MAX_FILE_BYTES or all above MAX_TOTAL_BYTES; a challenges file without its solutions or the reverse; no task
-    at all; a task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs,
-    or with a name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other
-    errors remain.
+    cell: a path that is neither folder nor zip; a pipe, a device or a link that leads out of the folder; a damaged or
+    encrypted zip; files above the limits; a challenges file without its solutions or the reverse; no task at all; a
+    task that `parse_task` refuses, with other numbers of solutions than of test inputs, without train pairs, or with a
+    name that cannot stand in a puzzle file. With `skip_bad` such tasks are left out and listed; all other errors stay.
     """
     path = Path(path)
+    above: Sequence[str] = ()
     if path.is_dir():
-        files, name = _read_folder(path), path.resolve().name
+        above = path.resolve().parts[-2:]  # so that data/training itself, or corpus, may be given too
+        files, name = _read_folder(path, above), path.resolve().name
     elif path.is_file():
         files, name = _read_zip(path), path.stem
     else:
         raise DataError(f"{path}: there is no such file or folder")
     tasks, left_out, notes = [], [], []
-    for candidate in _candidates(path, files, notes):
+    for task_name, split, member, load in _candidates(path, above, files, notes):
         try:
-            task = parse_task(candidate.name, candidate.load(), max_shape=frame_shape)
+            task = parse_task(task_name, load(), max_shape=frame_shape)
             if not task.train:
                 raise DataError(f"task {task.name} has no train pairs")
             if "/" in task.name or task.name in (".", BLANK_NAME):
                 raise DataError(f"task {task.name}: a name must not hold '/' nor be '.' or {BLANK_NAME!r}")
-            tasks.append(CollectedTask(task, candidate.split, name, candidate.member))
+            tasks.append(CollectedTask(task, split, name, member))
         except (DataError, PuzzleError) as error:
-            message = f"{path}: {candidate.member!r}: {error}"
+            message = f"{path}: {member!r}: {error}"
             if not skip_bad:
                 raise DataError(message) from None
             left_out.append(message)
@@ -113,70 +103,41 @@ def read_collection(
     return ArcCollection(name, tuple(tasks), tuple(left_out), tuple(notes))
 
 
-def _read_folder(path: Path) -> dict[str, bytes]:
-    """Member -> content of each file of a known layout, in the order of the members."""
-    root = path.resolve()
-    above = root.parts[-2:]  # so that data/training itself, or corpus, may be given too
+def _read_folder(path: Path, above: Sequence[str]) -> dict[str, bytes]:
+    """Member -> content of each file of a known layout."""
     files = {}
     for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder, name)
+        for file in (Path(folder, name) for name in names):
             member = file.relative_to(path).as_posix()
             if _is_known(above, member):
-                files[member] = _file_inside(root, path, file, member)
-    _check_sizes(path, {member: file.stat().st_size for member, file in files.items()})
-    return {member: files[member].read_bytes() for member in sorted(files)}
-
-
-def _file_inside(root: Path, path: Path, file: Path, member: str) -> Path:
-    """The file itself, where a link stands for it. Reading from a pipe or a device might never end."""
-    try:
-        target = file.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # links that lead nowhere or in a circle
-        raise DataError(f"{path}: {member!r} is a link that cannot be followed: {error}") from error
-    if not target.is_relative_to(root):
-        raise DataError(f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place")
-    if not target.is_file():
-        raise DataError(f"{path}: {member!r} is not a regular file")
-    return target
+                if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path)):
+                    raise DataError(
+                        f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place"
+                    )
+                files[member] = read_within(file, DataError, MAX_FILE_BYTES)
+    return files
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
-    """As `_read_folder`, from the members of a zip."""
+    """As `_read_folder`; nothing is unpacked to disk."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {}
-            for info in archive.infolist():
-                _check_member(path, info)
-                if _is_known((), info.filename):
-                    if info.filename in members:
-                        raise DataError(f"{path}: the member {info.filename!r} occurs twice")
-                    members[info.filename] = info
-            _check_sizes(path, {member: info.file_size for member, info in members.items()})
-            return {member: archive.read(members[member]) for member in sorted(members)}
+            members = [info for info in archive.infolist() if _is_known((), info.filename)]
+            for info in members:
+                # zipfile unpacks other methods without a bound on memory.
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise DataError(f"{path}: the member {info.filename!r} is neither stored nor deflated")
+                if info.file_size > MAX_FILE_BYTES:
+                    raise DataError(
+                        f"{path}: {info.filename!r} has {info.file_size} bytes, allowed are {MAX_FILE_BYTES}"
+                    )
+            if (total := sum(info.file_size for info in members)) > MAX_TOTAL_BYTES:
+                raise DataError(f"{path}: the tasks have {total} bytes together, allowed are {MAX_TOTAL_BYTES}")
+            return {info.filename: archive.read(info) for info in members}
     except DataError:
         raise
     except Exception as error:  # what zipfile raises for a damaged archive depends on the damage
         raise DataError(f"{path} is not a folder, and cannot be read as a zip: {error}") from error
-
-
-def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
-    """Nothing is unpacked to disk; but a zip with such members is not what it claims to be."""
-    name = info.filename.replace("\\", "/")
-    if name.startswith("/") or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts:
-        raise DataError(f"{path}: the member {info.filename!r} leaves the folder of the zip")
-    if info.flag_bits & 1:
-        raise DataError(f"{path}: the member {info.filename!r} is encrypted")
-    if info.compress_type not in _COMPRESSIONS and name.endswith(".json"):
-        raise DataError(f"{path}: the member {info.filename!r} is neither stored nor deflated")
-
-
-def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
-    for member, size in sizes.items():
-        if size > MAX_FILE_BYTES:
-            raise DataError(f"{path}: {member!r} has {size} bytes, allowed are {MAX_FILE_BYTES}")
-    if (total := sum(sizes.values())) > MAX_TOTAL_BYTES:
-        raise DataError(f"{path}: the tasks have {total} bytes together, allowed are {MAX_TOTAL_BYTES}")
 
 
 def _is_known(above: Sequence[str], member: str) -> bool:
@@ -194,9 +155,9 @@ def _split_of_folder(folders: Sequence[str]) -> str | None:
     return TRAINING if len(folders) >= 2 and folders[-2] == "corpus" else None
 
 
-def _candidates(path: Path, files: dict[str, bytes], notes: list[str]) -> Iterator[_Candidate]:
-    above = path.resolve().parts[-2:] if path.is_dir() else ()
-    for member, content in files.items():
+def _candidates(path: Path, above: Sequence[str], files: dict[str, bytes], notes: list[str]) -> Iterator[_Candidate]:
+    """Tasks before they are read: (name, split, member, function that gives the JSON value or raises DataError)."""
+    for member, content in sorted(files.items()):
         if member.endswith(_CHALLENGES):
             yield from _kaggle_candidates(path, files, member, notes)
         elif member.endswith(_SOLUTIONS):
@@ -206,7 +167,7 @@ def _candidates(path: Path, files: dict[str, bytes], notes: list[str]) -> Iterat
         else:
             pure = PurePosixPath(member)
             split = _split_of_folder((*above, *pure.parts[:-1]))
-            yield _Candidate(pure.stem, split, member, partial(parse_json, content, "the file", DataError, object))
+            yield pure.stem, split, member, partial(parse_json, content, "the file", DataError, object)
 
 
 def _kaggle_candidates(path: Path, files: dict[str, bytes], member: str, notes: list[str]) -> Iterator[_Candidate]:
@@ -224,7 +185,7 @@ def _kaggle_candidates(path: Path, files: dict[str, bytes], member: str, notes: 
     split = EVALUATION if EVALUATION in words or "test" in words else TRAINING
     for name in sorted(challenges):
         load = partial(_with_answers, name, challenges[name], solutions.get(name), answers)
-        yield _Candidate(name, split, f"{member}: {name}", load)
+        yield name, split, f"{member}: {name}", load
 
 
 def _with_answers(name: str, challenge: object, answers: object, solutions_member: str) -> object:

@@ -8,42 +8,22 @@ default. Flips and rotations do not keep the rule, so the labels of the views co
 
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 
-from ...files import refuse_existing
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, check_question, encode, path_checks, vocabulary
+from ...hrm.errors import ArgumentError, DataError
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, path_checks, vocabulary
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
-from ..writer import PuzzleWriter
-from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
+from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
 
 NUM_VIEWS = 8
-# One stream of random numbers per purpose, so that an option of one does not change the draws of another.
-_SUBSAMPLE, _GENERATE = range(2)
 
 
 class MazeRows(PuzzleRows):
     """Mazes, grids (rows, cols) of cell numbers; answers are known to be paths."""
-
-    @classmethod
-    def from_grids(cls, questions: np.ndarray, answers: np.ndarray, source: str = "generated") -> "MazeRows":
-        """Rows from grids (M, rows, cols) of cell numbers; the rating is the number of steps of the answer.
-
-        Raises DataError naming the first maze that is wrong.
-        """
-        right = _are_right(questions, answers)
-        if not right.all():
-            row = int(np.argmin(right))
-            raise DataError(f"maze {row} of {source!r}: {_what_is_wrong(questions[row], answers[row])}")
-        questions, answers = (np.asarray(grids).astype(np.uint8) for grids in (questions, answers))
-        steps = ((answers == PATH).sum(axis=(1, 2)) + 1).astype(np.int32)
-        zeros = np.zeros(len(questions), dtype=np.int32)
-        return cls(questions, answers, steps, (source,), zeros, zeros)
 
 
 def read_csv(
@@ -67,7 +47,10 @@ def read_csv(
             raise DataError(f"the question has {num_cells} characters, which do not form {form}")
         return shape, {character: cell for cell, character in enumerate(CHARACTERS)}
 
-    rows = MazeRows(**read_rows(path, layout, _are_right, _what_is_wrong, skipped))
+    def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        return are_questions(questions) & path_checks(questions, answers)[0]
+
+    rows = MazeRows(**read_rows(path, layout, are_right, check_answer, skipped))
     if not len(rows):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     return rows
@@ -82,17 +65,20 @@ def generate_rows(
     seed: int,
     max_wall_share: float = 0.45,
 ) -> tuple[MazeRows, MazeRows]:
-    """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry."""
+    """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry; the
+    rating is the number of steps of the answer.
+    """
     check_numbers(num_train, num_test, seed)
-    mazes = generate_mazes(
+    questions, answers = generate_mazes(
         num_train + num_test,
         grid_shape,
-        np.random.default_rng([seed, _GENERATE]),
+        np.random.default_rng([seed, GENERATE_MAZES]),
         min_wall_share=min_wall_share,
         max_wall_share=max_wall_share,
         min_steps=min_steps,
     )
-    return MazeRows.from_grids(*mazes).split(num_train)
+    steps = ((answers == PATH).sum(axis=(1, 2)) + 1).astype(np.int32)
+    return MazeRows.generated(questions, answers, steps).split(num_train)
 
 
 def count_labels(rows: MazeRows) -> tuple[int, int]:
@@ -117,64 +103,22 @@ def build_maze(
     mazes only, as a quarter turn swaps the sides). The same rows, options and seed give the same bytes. Raises
     ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is not set.
     """
-    paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
-    if not overwrite:
-        refuse_existing(*paths)
     if train.grid_shape != test.grid_shape:
         raise ArgumentError(f"training mazes have {train.grid_shape} cells, test mazes {test.grid_shape}")
     if augment and train.grid_shape[0] != train.grid_shape[1]:
         raise ArgumentError(f"only square mazes can be augmented, as quarter turns swap the sides: {train.grid_shape}")
-    if seed < 0:
-        raise ArgumentError(f"seed is {seed}: allowed are 0 and above")
-    train = train.subsample(subsample_size, np.random.default_rng([seed, _SUBSAMPLE]))
-    return (
-        build_split(paths[0], train, "train", augment, seed, overwrite),
-        build_split(paths[1], test, "test", False, seed, overwrite),
-    )
-
-
-def build_split(
-    path: str | os.PathLike,
-    rows: MazeRows,
-    split: str,
-    augment: bool = False,
-    seed: int = 0,
-    overwrite: bool = False,
-) -> PuzzleSetInfo:
-    """Write one puzzle file: with `augment` one puzzle_id per maze and its views, else blocks of mazes. Returns its
-    facts.
-    """
     info = PuzzleSetInfo(
         task="maze",
-        split=split,
+        split="train",
         vocab_size=len(vocabulary()),
         vocabulary=tuple(vocabulary()),
-        grid_shape=rows.grid_shape,
+        grid_shape=train.grid_shape,
         num_aug=NUM_VIEWS - 1 if augment else 0,
         seed=seed,
     )
 
-    def views(grids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        views = np.stack([dihedral(grids, k) for k in range(NUM_VIEWS)])
-        return views, {"transform": np.arange(NUM_VIEWS, dtype=np.uint8)}
+    def views(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        all_views = np.stack([dihedral(grids, k) for k in range(NUM_VIEWS)])
+        return all_views, {"transform": np.arange(NUM_VIEWS, dtype=np.uint8)}
 
-    with PuzzleWriter(path, info, overwrite) as writer:
-        write_rows(writer, rows, encode, views if augment else None)
-    return writer.info
-
-
-def _are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    return are_questions(questions) & path_checks(questions, answers)[0]
-
-
-def _what_is_wrong(question: np.ndarray, answer: np.ndarray) -> str:
-    """question, answer: (rows, cols) cell numbers, of which one is wrong."""
-    try:
-        check_question(question)
-    except PuzzleError as error:
-        return f"the question cannot be solved as it is: {error}"
-    try:
-        check_answer(question, answer)
-    except PuzzleError as error:
-        return f"the answer is not a path through the question: {error}"
-    raise AssertionError("the checks of many mazes and of one disagree")
+    return build_files(output_dir, train, test, info, encode, views, subsample_size, overwrite)

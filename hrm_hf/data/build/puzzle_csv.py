@@ -1,5 +1,4 @@
-"""Reads puzzle CSV files with the columns source, question, answer, rating (plain or .gz), as published data sets
-have.
+"""Reads puzzle CSV files with the columns source, question, answer, rating (plain or .gz), as published.
 
 It knows lines and columns, not games: questions and answers come as arrays of characters. Files are read in pieces, so
 that memory stays small for millions of rows, and every error names file and line.
@@ -51,15 +50,13 @@ def csv_file(source: str, split: str) -> Path:
 
 @dataclass(frozen=True)
 class CsvPiece:
-    """m successive rows. questions, answers: uint8 (m, S), character codes (255: not Latin-1); lines: int32 (m,),
-    from 1.
-    """
+    """m successive rows. questions, answers: uint8 (m, S), character codes (255: not Latin-1); lines count from 1."""
 
     questions: np.ndarray
     answers: np.ndarray
     ratings: np.ndarray  # (m,) int32
     sources: tuple[str, ...]  # m names
-    lines: np.ndarray
+    lines: np.ndarray  # (m,) int32
 
 
 def read_pieces(path: str | os.PathLike) -> Iterator[CsvPiece]:

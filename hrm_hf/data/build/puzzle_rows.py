@@ -1,21 +1,26 @@
 """Puzzles of one grid each, with their answers and where each is from: what Sudokus and mazes share on their way from
-CSV files to puzzle files.
+CSV files or a generator to puzzle files.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...progress import progress
-from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS
+from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, MAX_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
 from ..writer import PuzzleWriter
 from .puzzle_csv import read_pieces
 
 _NO_CELL = 255
+# Streams of random numbers, one per purpose, so that an option of one does not change the draws of another.
+SUBSAMPLE, AUGMENT, HOLD_OUT, GENERATE_SUDOKU = range(4)
+GENERATE_MAZES = 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,12 @@ class PuzzleRows:
     def __len__(self) -> int:
         return len(self.questions)
 
+    @classmethod
+    def generated(cls, questions: np.ndarray, answers: np.ndarray, ratings: np.ndarray, **fields: Any) -> Self:
+        """Puzzles of a generator, which are right as they are."""
+        zeros = np.zeros(len(questions), dtype=np.int32)
+        return cls(questions, answers, ratings, ("generated",), zeros, zeros, **fields)
+
     @property
     def grid_shape(self) -> tuple[int, int]:
         """(rows, columns) of each puzzle."""
@@ -50,26 +61,18 @@ class PuzzleRows:
         """The first rows, and the others."""
         return self.select(np.arange(num_first)), self.select(np.arange(num_first, len(self)))
 
-    def subsample(self, size: int | None, generator: np.random.Generator) -> Self:
-        """That many rows, drawn at random, in their order; None: all. Raises ArgumentError if there are fewer."""
-        if size is None:
-            return self
-        if not 1 <= size <= len(self):
-            raise ArgumentError(f"subsample_size is {size}, allowed are 1 to {len(self)}, the puzzles there are")
-        return self.select(np.sort(generator.choice(len(self), size, replace=False)))
-
 
 def read_rows(
     path: str | os.PathLike,
     layout: Callable[[int], tuple[tuple[int, int], Mapping[str, int]]],
     are_right: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    what_is_wrong: Callable[[np.ndarray, np.ndarray], str],
+    check: Callable[[np.ndarray, np.ndarray], None],
     skipped: list[str] | None = None,
 ) -> dict[str, Any]:
     """The rows of a CSV file as arguments of PuzzleRows.
 
     layout: number of characters of a text -> ((rows, cols), what a cell with each character is), DataError for one
-    that is not allowed; are_right: questions, answers (m, rows, cols) -> bool (m,); what_is_wrong: in words, for a
+    that is not allowed; are_right: questions, answers (m, rows, cols) -> bool (m,); check: raises PuzzleError for a
     question and an answer, (rows, cols) each, that are not. Raises DataError naming file and line for such a row, for
     another character, and as `read_pieces` does. With a list for `skipped` such rows are left out and what is wrong
     with each is appended there.
@@ -94,7 +97,10 @@ def read_rows(
                 reason = f"{chr(texts[side, row, i, j])!r} at row {i + 1}, column {j + 1} of the "
                 reason += f"{('question', 'answer')[side]}, allowed are the characters {''.join(cells)!r}"
             else:
-                reason = what_is_wrong(*grids[:, row])
+                try:
+                    check(*grids[:, row])
+                except PuzzleError as error:
+                    reason = f"the answer does not solve the question: {error}"
             if skipped is None:
                 raise DataError(f"{path} line {piece.lines[row]}: {reason}")
             skipped.append(f"{path} line {piece.lines[row]}: {reason}")
@@ -115,17 +121,46 @@ def check_numbers(num_train: int, num_test: int, seed: int) -> None:
         )
 
 
-def write_rows(
-    writer: PuzzleWriter,
-    rows: PuzzleRows,
+def build_files(
+    output_dir: str | os.PathLike,
+    train: PuzzleRows,
+    test: PuzzleRows,
+    info: PuzzleSetInfo,
     encode: Callable[[np.ndarray], np.ndarray],
-    variants: Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]] | None = None,
-) -> None:
-    """Adds all rows to a puzzle file, in blocks, or with their variants one puzzle_id each.
+    variants: Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]],
+    subsample_size: int | None,
+    overwrite: bool,
+) -> tuple[PuzzleSetInfo, PuzzleSetInfo]:
+    """Write train.h5, with subsample_size training puzzles (None: all) in info.num_aug variants beside each original,
+    and test.h5. Returns their facts.
 
-    encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols) -> (all variants of the
-    two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
+    encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols), and `generator` ->
+    (all variants of the two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
     """
+    if not 0 <= info.num_aug <= MAX_VARIANTS or info.seed < 0:
+        raise ArgumentError(
+            f"num_aug is {info.num_aug}, seed is {info.seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0"
+        )
+    if subsample_size is not None:
+        if not 1 <= subsample_size <= len(train):
+            raise ArgumentError(
+                f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, the puzzles there are"
+            )
+        generator = np.random.default_rng([info.seed, SUBSAMPLE])
+        train = train.select(np.sort(generator.choice(len(train), subsample_size, replace=False)))
+    writers = [
+        PuzzleWriter(Path(output_dir) / f"{split}.h5", replace(info, split=split, num_aug=num_aug), overwrite)
+        for split, num_aug in (("train", info.num_aug), ("test", 0))
+    ]
+    draw_variants = partial(variants, generator=np.random.default_rng([info.seed, AUGMENT]))
+    for writer, rows in zip(writers, (train, test), strict=True):
+        with writer:
+            _write_rows(writer, rows, encode, draw_variants if writer.info.num_aug else None)
+    return writers[0].info, writers[1].info
+
+
+def _write_rows(writer: PuzzleWriter, rows: PuzzleRows, encode: Callable, variants: Callable | None) -> None:
+    """Adds all rows in blocks, or with their variants one puzzle_id each."""
     step = BLOCK_ROWS if variants is None else 1
     with progress(description=f"writing {writer.path.name}", unit="puzzles", total=len(rows)) as bar:
         for start in range(0, len(rows), step):

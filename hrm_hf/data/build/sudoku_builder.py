@@ -10,22 +10,16 @@ be undone.
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ...files import refuse_existing
 from ...games.sudoku_answers import are_solutions, check_answer
 from ...games.sudoku_generator import generate
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
-from ...hrm.errors import ArgumentError, DataError, PuzzleError
+from ...hrm.errors import ArgumentError, DataError
 from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode, vocabulary
-from ..schema import MAX_VARIANTS, PuzzleSetInfo
-from ..writer import PuzzleWriter
-from .puzzle_rows import PuzzleRows, check_numbers, read_rows, write_rows
-
-# One stream of random numbers per purpose, so that an option of one does not change the draws of another.
-_SUBSAMPLE, _AUGMENT, _HOLD_OUT, _GENERATE = range(4)
+from ..schema import PuzzleSetInfo
+from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 
 
 @dataclass(frozen=True)
@@ -33,19 +27,6 @@ class SudokuRows(PuzzleRows):
     """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box."""
 
     box_shape: tuple[int, int]
-
-    @classmethod
-    def from_grids(
-        cls, questions: np.ndarray, answers: np.ndarray, box_shape: tuple[int, int], source: str = "generated"
-    ) -> "SudokuRows":
-        """Rows from grids (M, n, n), 0 = blank, rating 0. Raises DataError naming the first answer that is wrong."""
-        right = are_solutions(questions, answers, box_shape)
-        if not right.all():
-            row = int(np.argmin(right))
-            raise DataError(f"grid {row} of {source!r}: {_what_is_wrong(questions[row], answers[row], box_shape)}")
-        zeros = np.zeros(len(questions), dtype=np.int32)
-        digits = (np.asarray(grids).astype(np.uint8) for grids in (questions, answers))
-        return cls(*digits, zeros, (source,), zeros, zeros, tuple(box_shape))
 
 
 def read_csv(path: str | os.PathLike) -> SudokuRows:
@@ -67,7 +48,7 @@ def read_csv(path: str | os.PathLike) -> SudokuRows:
         path,
         layout,
         lambda questions, answers: are_solutions(questions, answers, BOX_SHAPE_OF_SIZE[questions.shape[1]]),
-        lambda question, answer: _what_is_wrong(question, answer, BOX_SHAPE_OF_SIZE[len(question)]),
+        lambda question, answer: check_answer(question, answer, BOX_SHAPE_OF_SIZE[len(question)]),
     )
     return SudokuRows(**columns, box_shape=BOX_SHAPE_OF_SIZE[columns["questions"].shape[1]])
 
@@ -77,10 +58,10 @@ def generate_rows(
 ) -> tuple[SudokuRows, SudokuRows]:
     """(train, test) of new puzzles, each with exactly one solution, no two of all of them equal under a symmetry."""
     check_numbers(num_train, num_test, seed)
-    generator = np.random.default_rng([seed, _GENERATE])
-    return SudokuRows.from_grids(*generate(num_train + num_test, box_shape, generator, max_givens), box_shape).split(
-        num_train
-    )
+    generator = np.random.default_rng([seed, GENERATE_SUDOKU])
+    questions, answers = generate(num_train + num_test, box_shape, generator, max_givens)
+    ratings = np.zeros(len(questions), dtype=np.int32)
+    return SudokuRows.generated(questions, answers, ratings, box_shape=tuple(box_shape)).split(num_train)
 
 
 def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, SudokuRows]:
@@ -94,7 +75,7 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
         )
     _, classes, sizes = np.unique(class_keys(rows.questions, rows.box_shape), return_inverse=True, return_counts=True)
     missing, is_test_class = num_test, np.zeros(len(sizes), dtype=bool)
-    for number in np.random.default_rng([seed, _HOLD_OUT]).permutation(len(sizes)):
+    for number in np.random.default_rng([seed, HOLD_OUT]).permutation(len(sizes)):
         if sizes[number] <= missing:
             is_test_class[number] = True
             missing -= sizes[number]
@@ -124,48 +105,27 @@ def build_sudoku(
     bytes. Raises ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is
     not set.
     """
-    paths = [Path(output_dir) / name for name in ("train.h5", "test.h5")]
-    if not overwrite:
-        refuse_existing(*paths)
     if train.box_shape != test.box_shape:
         raise ArgumentError(f"training puzzles have boxes {train.box_shape}, test puzzles {test.box_shape}")
-    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0:
-        raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0")
     train, test = (_at_least(rows, min_difficulty, split) for rows, split in ((train, "training"), (test, "test")))
-    train = train.subsample(subsample_size, np.random.default_rng([seed, _SUBSAMPLE]))
-    return (
-        build_split(paths[0], train, "train", num_aug, seed, overwrite),
-        build_split(paths[1], test, "test", 0, seed, overwrite),
-    )
-
-
-def build_split(
-    path: str | os.PathLike, rows: SudokuRows, split: str, num_aug: int = 0, seed: int = 0, overwrite: bool = False
-) -> PuzzleSetInfo:
-    """Write one puzzle file: with num_aug > 0 one puzzle_id per row and its variants, else blocks of rows. Returns
-    its facts.
-    """
-    n = rows.box_shape[0] * rows.box_shape[1]
+    n = train.box_shape[0] * train.box_shape[1]
     info = PuzzleSetInfo(
         task="sudoku",
-        split=split,
+        split="train",
         vocab_size=n + 2,
         vocabulary=tuple(vocabulary(n)),
         grid_shape=(n, n),
         num_aug=num_aug,
         seed=seed,
-        box_shape=rows.box_shape,
+        box_shape=train.box_shape,
     )
-    generator = np.random.default_rng([seed, _AUGMENT])
 
-    def variants(grids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        symmetries = SudokuSymmetries.draw(rows.box_shape, num_aug, generator)
-        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.to_codes()])  # 0 = identity
-        return np.concatenate([grids[None], symmetries.apply_to_each(grids)]), {"symmetry": codes}
+    def variants(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        symmetries = SudokuSymmetries.draw(train.box_shape, num_aug, generator)
+        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.codes])  # 0 = identity
+        return np.concatenate([grids[None], symmetries.apply(grids)]), {"symmetry": codes}
 
-    with PuzzleWriter(path, info, overwrite) as writer:
-        write_rows(writer, rows, encode, variants if num_aug else None)
-    return writer.info
+    return build_files(output_dir, train, test, info, encode, variants, subsample_size, overwrite)
 
 
 def _at_least(rows: SudokuRows, min_difficulty: int, split: str) -> SudokuRows:
@@ -177,11 +137,3 @@ def _at_least(rows: SudokuRows, min_difficulty: int, split: str) -> SudokuRows:
             f"min_difficulty {min_difficulty} leaves no {split} puzzle: the highest rating is {rows.ratings.max()}"
         )
     return rows.select(hard)
-
-
-def _what_is_wrong(question: np.ndarray, answer: np.ndarray, box_shape: tuple[int, int]) -> str:
-    try:
-        check_answer(question, answer, box_shape)
-    except PuzzleError as error:
-        return f"the answer does not solve the question: {error}"
-    raise AssertionError("are_solutions and check_answer disagree")
