@@ -49,5 +49,5 @@ def test_the_proof_sees_every_difference(proof, tmp_path, monkeypatch):
     assert "checkpoint-35 is in 1-process-seed-1-unbroken only" in found
     assert "the last state is state-00000035, not state-00000042" in found
     found = compare_states(run / "state-00000035", unbroken / "state-00000042")
-    names = {"the tensors of moments.safetensors", "step of state.json", "batches of process-00000-of-00001.json"}
+    names = {"the tensors of state.safetensors", "step of state", "batches of process-00000-of-00001"}
     assert names <= set(found)

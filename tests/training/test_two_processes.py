@@ -24,6 +24,7 @@ from run_records import broken_at, log_of
 from safetensors.torch import load_file
 
 from hrm_hf.training import HrmTrainer
+from hrm_hf.training.states import read_tree
 
 TABLE = "model.puzzle_embeddings.weight"
 
@@ -169,7 +170,7 @@ def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
         return load_file(run_dir / "checkpoint-final" / "model.safetensors")
 
     unbroken = train(tmp_path / "run", 2)
-    start = load_file(tmp_path / "run" / "state-00000000" / "weights.safetensors")
+    start = read_tree(tmp_path / "run" / "state-00000000", "state")["model"]
     last = tmp_path / "run"
     for processes, step in ((1, 3), (2, 5)):
         last = broken_at(last, step, tmp_path / f"from-{step}")
