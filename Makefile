@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MODEL_FILES = $(wildcard hrm_hf/hrm/configuration_*.py hrm_hf/hrm/modeling_*.py hrm_hf/hrm/processing_*.py)
+# Tests run on all cores, those of a file on the same one, where they share what is slow to make.
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
 .PHONY: demo test hostile checks docs bench
@@ -15,11 +17,11 @@ demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Ten times as many damaged inputs as `make test`; the last lines say how many.
 hostile: $(VENV)/.installed-test
-	HRM_HOSTILE_FACTOR=10 HRM_HOSTILE_AT_LEAST=10000 $(BIN)/python -m pytest -k hostile
+	HRM_HOSTILE_FACTOR=10 HRM_HOSTILE_AT_LEAST=10000 $(BIN)/python -m pytest $(WORKERS) -k hostile
 
 checks: $(VENV)/.installed-test
 	$(BIN)/ruff check .

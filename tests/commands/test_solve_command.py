@@ -3,14 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_processes
 from hub_server import HubServer
-from paths import ROOT
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.solve import main
@@ -148,9 +146,7 @@ for name in json.loads(sys.argv[1]):
 
 def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
     def run(environment: dict, *names: str, before: str = "") -> list[str]:
-        command = [sys.executable, "-c", before + SOLVES, json.dumps(names)]
-        environment = environment | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = warm_processes.run(["-c", before + SOLVES, json.dumps(names)], environment)
         assert done.returncode == 0, done.stderr
         assert not names[0].endswith("sudoku") or done.stdout.startswith("1 . | . .")
         return [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -1,10 +1,7 @@
 """Two real gloo processes: the recorded steps, and the example's steps beside one process and beside accumulation."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +19,10 @@ from plain_runs import check_plain_run
 from processes import launch, run
 from run_records import broken_at, log_of
 from safetensors.torch import load_file
+from scripts import run_here
 
-from hrm_hf.training import HrmTrainer
-from hrm_hf.training.states import read_tree
+from hrm_hf import HrmConfig
+from hrm_hf.training import HrmTrainer, seeded_model
 
 TABLE = "model.puzzle_embeddings.weight"
 
@@ -105,10 +103,8 @@ def test_recorded_two_process_steps(two_processes):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "sudoku"
-    command = [sys.executable, str(ROOT / "convert" / "build_sudoku.py"), "--output-dir", str(folder)]
-    command += ["--train-source", "generate", "--num-puzzles", "60", "--num-test", "8", "--num-aug", "20"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    arguments = "--train-source generate --num-puzzles 60 --num-test 8 --num-aug 20"
+    run_here("convert/build_sudoku.py", "--output-dir", str(folder), *arguments.split())
     return folder
 
 
@@ -170,7 +166,8 @@ def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
         return load_file(run_dir / "checkpoint-final" / "model.safetensors")
 
     unbroken = train(tmp_path / "run", 2)
-    start = read_tree(tmp_path / "run" / "state-00000000", "state")["model"]
+    config = HrmConfig.from_pretrained(tmp_path / "run" / "checkpoint-final")
+    start = seeded_model(config, seed=0).state_dict()
     last = tmp_path / "run"
     for processes, step in ((1, 3), (2, 5)):
         last = broken_at(last, step, tmp_path / f"from-{step}")
