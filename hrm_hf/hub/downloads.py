@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..hrm.errors import ArgumentError, DataError
 from .hub_errors import clear_hub_errors, is_hub_id
@@ -21,10 +20,7 @@ def fetch_dataset_file(repo_id: str, filename: str) -> Path:
         DataError: it cannot be fetched, and it is not in the cache.
     """
     with clear_hub_errors(repo_id, DataError, "dataset"):
-        try:
-            return Path(hf_hub_download(repo_id, filename, repo_type="dataset"))
-        except RemoteEntryNotFoundError as error:
-            raise DataError(f"the data set {repo_id} has no file {filename}") from error
+        return Path(hf_hub_download(repo_id, filename, repo_type="dataset"))
 
 
 def puzzle_file_path(name: str | os.PathLike, split: str = "train") -> Path:
