@@ -104,10 +104,7 @@ def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
 
 def read_config(folder: Path) -> HrmConfig:
     """The fields of HrmConfig in a config.json, without what transformers follows beside them: attention kernels and
-    other code on the Hub, other files, other kinds of weights.
-
-    Raises:
-        CheckpointError: a field of another type, or sizes that do not fit each other.
+    other code on the Hub, other files, other kinds of weights. Raises CheckpointError for values that do not fit.
     """
     settings = read_json(folder / CONFIG_NAME, CheckpointError)
     try:
@@ -117,7 +114,6 @@ def read_config(folder: Path) -> HrmConfig:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """model.safetensors, or all shards and their index."""
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if (folder / SAFE_WEIGHTS_NAME).is_file():
         return [folder / SAFE_WEIGHTS_NAME]

@@ -23,12 +23,10 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
     """The text of README.md, with the metadata that the Hub reads at its head.
 
     Args:
-        files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s; what they share (task, cells, layout)
-            is read from the first.
+        files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s.
         repo_id: owner/name, under which the card says how to load them.
         license: identifier of the licence in the Hub's spelling.
         source: where the puzzles are from, in words.
-
     Raises:
         ArgumentError: an empty license or source.
     """
@@ -46,13 +44,8 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
         card_data,
         template_path=str(TEMPLATE),
         repo_id=repo_id,
-        info=info,
-        splits=[
-            {"info": file.info, "filename": file.path.name, "num_bytes": file.path.stat().st_size} for file in files
-        ],
+        files=files,
         vocabulary=[json.dumps(name, ensure_ascii=False).replace("|", "\\|") for name in info.vocabulary],
-        named=any(file.has_names for file in files),
-        num_puzzle_identifiers=max(file.info.num_puzzle_identifiers for file in files),
         license=license,
         source=source.strip(),
     )

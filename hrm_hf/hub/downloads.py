@@ -14,11 +14,7 @@ from .hub_errors import clear_hub_errors, is_hub_id
 
 
 def fetch_dataset_file(repo_id: str, filename: str) -> Path:
-    """The local path of a file of a Hub data set, downloaded if it is not cached yet.
-
-    Raises:
-        DataError: it cannot be fetched, and it is not in the cache.
-    """
+    """The local path of a file of a Hub data set, downloaded if it is not cached yet; DataError if that fails."""
     with clear_hub_errors(repo_id, DataError, "dataset"):
         return Path(hf_hub_download(repo_id, filename, repo_type="dataset"))
 
@@ -29,10 +25,10 @@ def puzzle_file_path(name: str | os.PathLike, split: str = "train") -> Path:
     Args:
         name: a file; or a folder with train.h5 and test.h5; or, as a str, the id of a Hub data set with these files,
             owner/name. What exists here wins over the Hub.
-        split: "train" or "test": which file of a folder or data set. A single file is what it is.
+        split: "train" or "test": which file of a folder or data set.
     Raises:
         ArgumentError: another split.
-        DataError: neither is there; the Hub is asked for owner/name alone.
+        DataError: neither is there.
     """
     if split not in ("train", "test"):
         raise ArgumentError(f"split is {split!r}, allowed are 'train' and 'test'")

@@ -65,13 +65,8 @@ def check_repo_id(repo_id: str) -> None:
 def check_can_push(
     repo_id: str, token: str | None = None, kind: type[HrmError] = CheckpointError, repo_type: str = "model"
 ) -> str:
-    """Refuses, without any network, what no push could succeed with: a bad id, no token, or offline mode.
+    """The token to push with, without white space around it; None = the one that is logged in. No network.
 
-    Args:
-        token: of the Hub; None = the one that is logged in.
-        repo_type: "model" or "dataset".
-    Returns:
-        The token to push with, without white space around it.
     Raises:
         ArgumentError: a bad id, or a token with characters that no token has; the message does not show it.
         HrmError: of that kind: there is no token, or HF_HUB_OFFLINE is set.

@@ -30,7 +30,7 @@ from .travelling_code import add_code
 REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
 REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py")  # version 0.1.0 sent them with the code
 
-# Arguments of a run that say where it ran or what became of it, not how it was trained.
+# Arguments of a run that do not say how it was trained.
 NOT_SENT = ("output_dir", "push_to_hub", "hub_private", "report_to")
 
 
@@ -136,11 +136,7 @@ def collect(
     max_shard_size: str = "5GB",
     run_dir: str | Path | None = None,
 ) -> list[Path]:
-    """Puts everything that the repository `location` shall hold into `made`, an empty folder; see `push_checkpoint`.
-
-    Returns:
-        The files in `made`, by name.
-    """
+    """Puts all files of the repository `location` into `made`, an empty folder, and gives them by name."""
     try:
         limit = convert_file_size_to_int(max_shard_size)
     except ValueError:
@@ -197,9 +193,7 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str], num_r
 
 
 def _write_card(folder: Path, made: Path, location: str, limitations: list[str], with_code: bool) -> None:
-    """Writes the card for this repository from the values of the run; a card that was changed by hand stays as it is,
-    except for the repository's name and the limitations that are added.
-    """
+    """Fills the card again; one that was changed by hand stays but for the location and the added limitations."""
     path, card = folder / VALUES_NAME, folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else None
     if path.is_file():
@@ -214,9 +208,7 @@ def _write_card(folder: Path, made: Path, location: str, limitations: list[str],
             return
         text = text.replace(json.dumps(values.get("location") or location), json.dumps(location))
     elif text is None:
-        raise CheckpointError(
-            f"{folder} has no model card: write one with hrm_hf.hub.model_card.write_model_card, or a README.md by hand"
-        )
+        raise CheckpointError(f"{folder} has no README.md: write one with hrm_hf.hub.model_card.write_model_card")
     text = "\n\n".join([text.rstrip(), *limitations]) + "\n" if limitations else text
     (made / card.name).write_text(text, encoding="utf-8")
 

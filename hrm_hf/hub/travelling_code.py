@@ -36,15 +36,10 @@ def add_code(folder: str | os.PathLike) -> list[Path]:
     Writes the package's code, flat, beside the weights and names it in config.json and, where there is one, in
     processor_config.json. Code of another version that lies there is replaced; a second call changes nothing.
 
-    Args:
-        folder: where `save_pretrained` of a model, and usually of a processor, has written.
-
     Returns:
         The code files in the folder.
-
     Raises:
-        CheckpointError: no config.json of this package's models, or a JSON file that cannot be read. Nothing has been
-            written then.
+        CheckpointError: no config.json of this package's models, or a damaged JSON file; nothing is written then.
     """
     folder = Path(folder)
     names = [name for name in AUTO_MAPS if name == "config.json" or (folder / name).exists()]

@@ -53,40 +53,30 @@ def puzzle_scores(
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if labels.ndim != 2:
         raise ArgumentError(f"labels have shape {labels.shape}; allowed: (rows, cells)")
-    _check_shape("predictions", predictions, labels.shape)
     if (inputs is None) != (blank_id is None):
         raise ArgumentError("inputs and blank_id score the blank cells together: give both or neither")
+    of_rows = {"q_halt_logits": q_halt_logits, "segments": segments} | dict(row_scores or {})
+    for name, array in ({"predictions": predictions, "inputs": inputs} | of_rows).items():
+        asked = labels.shape[: 1 if name in of_rows else 2]
+        if array is not None and np.shape(array) != asked:
+            raise ArgumentError(f"{name} have shape {np.shape(array)}; the labels ask for {asked}")
 
     labelled = labels != IGNORE_INDEX  # (B, S)
     right = (predictions == labels) & labelled  # (B, S)
     cells = labelled.sum(axis=1)  # (B,)
     counted = cells > 0  # (B,)
-    row_right = counted & (right.sum(axis=1) == cells)  # (B,)
-    shares = right.sum(axis=1) / np.maximum(cells, 1)  # (B,), 0 in rows without labels
-
-    sums = {
-        "count": float(counted.sum()),
-        "exact_accuracy": float(row_right.sum()),
-        "accuracy": float(shares.sum()),
-    }
+    row_right = right.sum(axis=1) == cells  # (B,)
+    scores = {"exact_accuracy": row_right, "accuracy": right.sum(axis=1) / np.maximum(cells, 1)}  # (B,) each
     if q_halt_logits is not None:
-        q_halt_logits = np.asarray(q_halt_logits)
-        _check_shape("q_halt_logits", q_halt_logits, counted.shape)
-        sums["q_halt_accuracy"] = float((((q_halt_logits >= 0) == row_right) & counted).sum())
+        scores["q_halt_accuracy"] = (np.asarray(q_halt_logits) >= 0) == row_right
     if segments is not None:
-        segments = np.asarray(segments)
-        _check_shape("segments", segments, counted.shape)
-        sums["segments"] = float(segments[counted].sum())
+        scores["segments"] = segments
+    scores |= row_scores or {}
+    sums = {"count": float(counted.sum())}
+    sums |= {name: float(np.asarray(values)[counted].sum()) for name, values in scores.items()}
     if inputs is not None:
-        inputs = np.asarray(inputs)
-        _check_shape("inputs", inputs, labels.shape)
-        blank = (inputs == blank_id) & labelled  # (B, S)
-        sums["blank_right"] = float((right & blank).sum())
-        sums["blank_cells"] = float(blank.sum())
-    for name, scores in (row_scores or {}).items():
-        scores = np.asarray(scores)
-        _check_shape(name, scores, counted.shape)
-        sums[name] = float(scores[counted].sum())
+        blank = (np.asarray(inputs) == blank_id) & labelled  # (B, S)
+        sums |= {"blank_right": float((right & blank).sum()), "blank_cells": float(blank.sum())}
     return sums
 
 
@@ -154,8 +144,3 @@ def submission(ranked: Mapping[AnswerKey, Sequence[RankedAnswer]]) -> dict[str, 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
-
-
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ArgumentError(f"{name} have shape {array.shape}; the labels ask for {shape}")

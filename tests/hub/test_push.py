@@ -285,7 +285,7 @@ def test_card_written_by_hand_is_sent_as_it_is(arc_checkpoint, tmp_path):
     cut = collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table="none")["README.md"].read_text()
     assert cut.startswith("# mine\n") and "cut from 6 rows to 1" in cut
     (arc_checkpoint / "README.md").unlink()
-    with pytest.raises(CheckpointError, match="no model card: write one with .*write_model_card"):
+    with pytest.raises(CheckpointError, match="no README.md: write one with .*write_model_card"):
         collect(arc_checkpoint, made(tmp_path), "you/name")
 
 
@@ -627,7 +627,7 @@ def test_trainer_pushes_its_last_export(tmp_path):
         trainer.push_to_hub("you/name", dry_run=True)
     trainer.export("checkpoint-1")
     trainer.export("checkpoint-final")
-    with pytest.raises(CheckpointError, match="checkpoint-final has no model card"):
+    with pytest.raises(CheckpointError, match="checkpoint-final has no README.md"):
         trainer.push_to_hub("you/name", dry_run=True)
     write_model_card(tmp_path / "run" / "checkpoint-final", **CARD)
     assert "README.md" in dict(trainer.push_to_hub("you/name", dry_run=True))
