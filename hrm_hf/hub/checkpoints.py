@@ -39,7 +39,7 @@ def load_checkpoint(
         dtype: of the weights; None = as they are stored.
         hub_arguments: revision, token, cache_dir and so on, as `hf_hub_download` takes them.
     Returns:
-        The model on the CPU, ready to answer.
+        The model on the CPU.
     Raises:
         CheckpointError: there is none, it is no puzzle model, its weights are missing, damaged or only there as files
             that can run code, they do not fit config.json, or a tensor holds NaN or infinity.
@@ -69,8 +69,7 @@ def load_checkpoint(
 def check_checkpoint(folder: str | Path) -> list[Path]:
     """The weight files of a checkpoint in order, and their index where there are several.
 
-    Raises:
-        CheckpointError: config.json, weights and processor_config.json are not whole or do not fit each other.
+    Raises CheckpointError where config.json, weights and processor_config.json are not whole or do not fit.
     """
     if not os.path.isdir(folder):
         raise CheckpointError(f"there is no folder {one_line(folder)}")
@@ -82,9 +81,7 @@ def check_checkpoint(folder: str | Path) -> list[Path]:
 def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
     """The folder of a Hierarchical Reasoning Model, for one on the Hub that of its config.json in the cache.
 
-    Args: as of `load_checkpoint`.
-    Raises:
-        CheckpointError: there is none, it has no readable config.json, or it is a model of another type.
+    Raises CheckpointError if there is none, if it has no readable config.json, or if it is a model of another type.
     """
     name = str(name)
     if os.path.isdir(name):

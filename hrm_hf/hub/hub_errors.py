@@ -1,8 +1,4 @@
-"""One line for what can go wrong between this machine and the Hub, and what counts as an id of the Hub.
-
-huggingface_hub and transformers say what went wrong; `clear_hub_errors` adds which repository it was about and what to
-do next.
-"""
+"""One line for what can go wrong between this machine and the Hub, and what counts as an id of the Hub."""
 
 import os
 import re
@@ -29,8 +25,8 @@ from ..hrm.shown_value import one_line, shown
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
-# What to do after an error. The first entry that fits counts: several classes derive from others, and an entry that is
-# not in the cache hides why it could not be fetched.
+# What to do after an error. The first entry that fits counts: several classes derive from others, and that a file is
+# not in the cache does not say why it could not be fetched.
 _NEXT_STEPS = {
     HFValidationError: "expected owner/name",
     LocalTokenNotFoundError: LOG_IN,
@@ -99,11 +95,9 @@ def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_
 
 def _message(error: Exception, page: str) -> str | None:
     """What went wrong and what to do; None for an error that does not come from the Hub."""
-    chain: list[BaseException] = []  # libraries wrap errors: transformers in OSError, uploads in RuntimeError
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
+    chain: list[BaseException] = [error]  # libraries wrap errors: transformers in OSError, uploads in RuntimeError
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
+        chain.append(inner)
     for kind, next_step in _NEXT_STEPS.items():
         for each in chain:
             if not isinstance(each, kind):

@@ -25,8 +25,7 @@ from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
 from .travelling_code import add_code
 
-# What a push takes out where it sends none: left over from an earlier push, such files would be loaded with the new
-# ones, or tell of another run.
+# Files of an earlier push, which would be loaded with the new ones or tell of another run.
 REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
 REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py")  # version 0.1.0 sent them with the code
 
@@ -48,8 +47,7 @@ def push_checkpoint(
 ) -> list[tuple[str, int]]:
     """Sends a checkpoint with its processor, its model card and the records of its run to a repository on the Hub.
 
-    The card is filled again, from the values measured then, to name the repository; a card that was changed by hand is
-    sent as it is, except for that name.
+    The card is filled again to name the repository; one that was changed by hand is sent as it is but for that name.
 
     Args:
         folder: the checkpoint, as training exports it.
@@ -57,10 +55,8 @@ def push_checkpoint(
         private: make it a private one.
         dry_run: send nothing and ask nobody; say only what would be sent.
         revision: branch to push to, made if there is none; None = main.
-        with_code: send the package's code too, for those who have only transformers (`trust_remote_code=True`); a
-            checkpoint that carries code already is always sent with it, that of this version of the package.
-        puzzle_table: "all" rows, "none" but the blank one, or names of ARC tasks whose rows (all augmentations) are
-            kept beside the blank one.
+        with_code: send this package's code too, for `trust_remote_code=True`; always done where code lies there.
+        puzzle_table: "all" rows, "none" but the blank one, or the ARC tasks whose rows are kept beside the blank one.
         max_shard_size: weights larger than this are cut into several files, for instance "500MB".
         token: of the Hub; None = the one of `hf auth login` or HF_TOKEN.
         run_dir: the folder of the training run; None = the one that the checkpoint lies in, if it is one.
@@ -107,14 +103,8 @@ def upload(
             raise kind(f"{repo_id} exists and is public: nothing was sent; make it private on the Hub first")
         if revision is not None:
             api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            repo_type=repo_type,
-            revision=revision,
-            commit_message=message,
-            delete_patterns=list(replaces),
-        )
+        how = {"repo_type": repo_type, "revision": revision, "commit_message": message}
+        api.upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=list(replaces), **how)
 
 
 def place(path: Path, folder: Path) -> None:
@@ -164,12 +154,8 @@ def collect(
             place(path, made)
     if with_code := with_code or "auto_map" in read_json(folder / "config.json", CheckpointError):
         add_code(made)
-    limitations = []
-    if is_cut:
-        limitations = [
-            f"The puzzle table was cut from {num_rows} rows to {len(rows)} after the numbers were measured."
-        ]
-    _write_card(folder, made, location, limitations, with_code)
+    cut = f"The puzzle table was cut from {num_rows} rows to {len(rows)} after the numbers were measured."
+    _write_card(folder, made, location, [cut] if is_cut else [], with_code)
     _copy_records(folder, made, run_dir)
     return sorted(made.iterdir())
 
@@ -215,7 +201,7 @@ def _write_card(folder: Path, made: Path, location: str, limitations: list[str],
 
 def _copy_records(folder: Path, made: Path, run_dir: str | Path | None) -> None:
     """Puts training_arguments.json and metrics.jsonl into `made`, from the run's folder or from an earlier push."""
-    source = folder.absolute().parent if run_dir is None else Path(run_dir)
+    source = Path(run_dir or folder.absolute().parent)
     record = source / "run.json"
     if record.is_file():
         try:

@@ -149,16 +149,16 @@ def score_predictions(
     """
     if len(predictions) != len(dataset):
         raise ArgumentError(f"{len(predictions)} predictions for {len(dataset)} rows: give one for each")
-    codec = None if processor is None else CODECS[processor.task]
+    codec = CODECS[processor.task] if processor else None
     parts = []
     for start in range(0, len(dataset), _SCORED_ROWS):
         rows = slice(start, start + _SCORED_ROWS)
         truth, sequences = dataset[rows], predictions.sequences[rows]  # (B, S)
         inputs = np.asarray(truth["input_ids"])  # (B, S)
         of_task = {}
-        if codec is not None and codec.blank_id is not None:
+        if codec and codec.blank_id is not None:
             of_task |= {"inputs": inputs, "blank_id": codec.blank_id}
-        if codec is not None and codec.row_scores is not None:
+        if codec and codec.row_scores:
             of_task["row_scores"] = codec.row_scores(inputs, sequences, processor.grid_shape)
         labels, q_halt_logits = np.asarray(truth["labels"]), predictions.q_halt_logits[rows]
         parts.append(puzzle_scores(sequences, labels, q_halt_logits, predictions.segments[rows], **of_task))

@@ -38,15 +38,12 @@ def puzzle_scores(
         labels: (B, S) integers, right token ids, -100 where a cell is not scored.
         q_halt_logits: (B,) floats, adds the sum of "(q_halt >= 0) equals (row is right)".
         segments: (B,) integers, segments that each row took, adds their sum.
-        inputs: (B, S) integers, token ids of the questions; with `blank_id` adds the score on blank cells alone.
-        blank_id: token id of a blank cell.
+        inputs, blank_id: (B, S) token ids of the questions, and that of a blank cell; add the score on blank cells.
         row_scores: further scores of the task, (B,) each, by name; adds their sums.
-
     Returns:
         Sums as floats: `count` (rows with labels), `exact_accuracy` (rows with every labelled cell right), `accuracy`
         (sum over rows of the share of right cells), and where asked for `q_halt_accuracy`, `segments`, `blank_right`
         and `blank_cells` (labelled cells whose input is blank), and the names of `row_scores`.
-
     Raises:
         ArgumentError: shapes that do not fit, or only one of `inputs` and `blank_id`.
     """
@@ -109,8 +106,8 @@ def pass_at_k(
 ) -> dict[str, float]:
     """{"pass@1": ..., ...}: the share of tasks, 0 to 1, with the right answer to every test input among the first k.
 
-    ranked: from `voting.vote`; a test input that is not there, or has no answer, is not found. answers: right grids by
-    (task, test input); they say which tasks count. Raises ArgumentError without answers or for a k below 1.
+    ranked: from `voting.vote`. answers: right grids by (task, test input); they say which tasks count. Raises
+    ArgumentError without answers or for a k below 1.
     """
     if not answers:
         raise ArgumentError("pass@k needs at least one right answer")

@@ -55,7 +55,7 @@ class MazePathAccuracy(evaluate.Metric):
     ) -> dict[str, float]:
         rows, cols = check_grid_shape(grid_shape)
         questions, predictions = np.asarray(questions), np.asarray(predictions)
-        for name, array in {"questions": questions, "predictions": predictions}.items():
+        for name, array in {"predictions": predictions, "questions": questions}.items():
             if array.ndim != 2 or array.shape[1] != rows * cols:
                 raise ArgumentError(f"{name} have the shape {array.shape}; expected (mazes, {rows} * {cols} cells)")
         row_scores = CODEC.row_scores(questions, predictions, (rows, cols))
