@@ -1,8 +1,4 @@
-"""Fetches files of data sets on the Hugging Face Hub: a single one, or a puzzle file by the data set's id.
-
-Downloads lie in the Hub's cache, by commit: what is there already is not fetched again, what has changed is, and with
-HF_HUB_OFFLINE=1 (or no network) the cached files serve.
-"""
+"""Fetches files of data sets on the Hugging Face Hub through its cache, which also serves without a network."""
 
 import os
 from pathlib import Path

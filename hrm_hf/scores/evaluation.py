@@ -1,10 +1,7 @@
 """Scores a model on a set of puzzles, with one process or many: first the predictions, then their scores.
 
-`predict_puzzles` gives the answer of every row in stored order, on every process; `score_predictions` scores them in
-pieces of a fixed size, so how rows are shared out changes no score (what batch sizes change is said in `hrm.solving`);
-`arc_votes` counts the votes of ARC's augmented rows.
-
-N rows, S cells.
+How rows are shared out among processes changes no score (what batch sizes change is said in `hrm.solving`). N rows, S
+cells.
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -77,7 +74,7 @@ def predict_puzzles(
     halt; the answers are joined once, at the end.
 
     Args:
-        model: on its device; its mode (train or eval) is kept, HRM has nothing that depends on it.
+        model: on its device; its mode (train or eval) is kept.
         dataset: for instance `hrm_hf.data.load_puzzles(path)`.
         batch_size: rows at work over all processes; divisible by `num_processes`.
         halt: False: every row runs all segments (the published evaluation); True: a row stops when it halts.

@@ -1,9 +1,6 @@
 """Scores over plain arrays: of solved puzzles, as sums that can be added over batches and processes, and ARC's pass@k.
 
-`puzzle_scores` scores one batch, `add_scores` adds batches or processes, `finish` divides at the very end, so the
-result does not depend on how the rows were split.
-
-B rows (puzzles), S cells.
+`finish` divides at the very end, so the result does not depend on how the rows were split. B rows, S cells.
 """
 
 import math
@@ -28,10 +25,9 @@ def puzzle_scores(
     blank_id: int | None = None,
     row_scores: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Scores one batch of predicted token ids against its labels.
+    """Scores one batch of predicted token ids against its labels, as the published implementation does.
 
-    A row without labels (padding of the last batch) counts nowhere. The definitions are those of the published
-    implementation's evaluation; the score on blank cells is an addition.
+    A row without labels (padding of the last batch) counts nowhere. The score on blank cells is an addition.
 
     Args:
         predictions: (B, S) integers, predicted token ids.
