@@ -15,33 +15,23 @@ from ..hrm.errors import ArgumentError
 
 TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
-# The Hub's names of sizes: below so many rows.
-_SIZES = {
-    10**3: "n<1K",
-    10**4: "1K<n<10K",
-    10**5: "10K<n<100K",
-    10**6: "100K<n<1M",
-    10**7: "1M<n<10M",
-    10**8: "10M<n<100M",
-    10**9: "100M<n<1B",
-}
+# The Hub's names of sizes: up to 999 rows, then one for each further digit.
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 
 
 def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: str) -> str:
     """The text of README.md, with the metadata that the Hub reads at its head.
 
     Args:
-        files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s; what they share (task, cells, layout)
-            is read from the first.
+        files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s.
         repo_id: owner/name, under which the card says how to load them.
         license: identifier of the licence in the Hub's spelling.
         source: where the puzzles are from, in words.
-
     Raises:
-        ArgumentError: no files, or an empty repo_id, license or source.
+        ArgumentError: an empty license or source.
     """
-    for name, value in {"files": files, "repo_id": repo_id, "license": license, "source": source}.items():
-        if not value or (isinstance(value, str) and not value.strip()):
+    for name, value in {"license": license, "source": source}.items():
+        if not value.strip():
             raise ArgumentError(f"the data set card's {name} is {value!r}; a card is only written complete")
     info = files[0].info
     card_data = DatasetCardData(
@@ -54,13 +44,8 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
         card_data,
         template_path=str(TEMPLATE),
         repo_id=repo_id,
-        info=info,
-        splits=[
-            {"info": file.info, "filename": file.path.name, "num_bytes": file.path.stat().st_size} for file in files
-        ],
+        files=files,
         vocabulary=[json.dumps(name, ensure_ascii=False).replace("|", "\\|") for name in info.vocabulary],
-        named=any(file.has_names for file in files),
-        num_puzzle_identifiers=max(file.info.num_puzzle_identifiers for file in files),
         license=license,
         source=source.strip(),
     )
@@ -69,4 +54,4 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
 
 def size_category(num_rows: int) -> str:
     """What the Hub calls a data set of so many rows."""
-    return next((name for limit, name in _SIZES.items() if num_rows < limit), "n>1B")
+    return _SIZES[min(max(len(str(num_rows)) - 3, 0), len(_SIZES) - 1)]

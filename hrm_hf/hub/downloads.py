@@ -1,30 +1,18 @@
-"""Fetches files of data sets on the Hugging Face Hub: a single one, or a puzzle file by the data set's id.
-
-Downloads lie in the Hub's cache, by commit: what is there already is not fetched again, what has changed is, and with
-HF_HUB_OFFLINE=1 (or no network) the cached files serve.
-"""
+"""Fetches files of data sets on the Hugging Face Hub through its cache, which also serves without a network."""
 
 import os
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..hrm.errors import ArgumentError, DataError
 from .hub_errors import clear_hub_errors, is_hub_id
 
 
 def fetch_dataset_file(repo_id: str, filename: str) -> Path:
-    """The local path of a file of a Hub data set, downloaded if it is not cached yet.
-
-    Raises:
-        DataError: it cannot be fetched, and it is not in the cache.
-    """
+    """The local path of a file of a Hub data set, downloaded if it is not cached yet; DataError if that fails."""
     with clear_hub_errors(repo_id, DataError, "dataset"):
-        try:
-            return Path(hf_hub_download(repo_id, filename, repo_type="dataset"))
-        except RemoteEntryNotFoundError as error:
-            raise DataError(f"the data set {repo_id} has no file {filename}") from error
+        return Path(hf_hub_download(repo_id, filename, repo_type="dataset"))
 
 
 def puzzle_file_path(name: str | os.PathLike, split: str = "train") -> Path:
@@ -33,10 +21,10 @@ def puzzle_file_path(name: str | os.PathLike, split: str = "train") -> Path:
     Args:
         name: a file; or a folder with train.h5 and test.h5; or, as a str, the id of a Hub data set with these files,
             owner/name. What exists here wins over the Hub.
-        split: "train" or "test": which file of a folder or data set. A single file is what it is.
+        split: "train" or "test": which file of a folder or data set.
     Raises:
         ArgumentError: another split.
-        DataError: neither is there; the Hub is asked for owner/name alone.
+        DataError: neither is there.
     """
     if split not in ("train", "test"):
         raise ArgumentError(f"split is {split!r}, allowed are 'train' and 'test'")

@@ -1,8 +1,4 @@
-"""One line for what can go wrong between this machine and the Hub, and what counts as an id of the Hub.
-
-huggingface_hub and transformers say what went wrong; `clear_hub_errors` puts that on one line and adds what only we
-know: which repository it was about and what to do next.
-"""
+"""One line for what can go wrong between this machine and the Hub, and what counts as an id of the Hub."""
 
 import os
 import re
@@ -11,7 +7,6 @@ from contextlib import contextmanager
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -19,6 +14,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -29,28 +25,20 @@ from ..hrm.shown_value import one_line, shown
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
-# What to do after an error, by its class and, where it matters, the HTTP status; "" where we know nothing to do. The
-# first entry that fits counts: several classes derive from others.
-_NEXT_STEPS = (
-    (HFValidationError, None, "expected owner/name"),
-    (LocalTokenNotFoundError, None, LOG_IN),
-    (OfflineModeIsEnabled, None, "while it is set, only the cache serves"),
-    (LocalEntryNotFoundError, None, "fetch it once with HF_HUB_OFFLINE unset; after that the cache serves"),
-    (GatedRepoError, None, f"ask for access at {{page}}, and {LOG_IN}"),
-    (RepositoryNotFoundError, None, f"check the name; if the repository is private, {LOG_IN}"),
-    (RevisionNotFoundError, None, "see {page} for its branches and tags"),
-    (EntryNotFoundError, None, "see {page} for its files"),
-    (HfHubHTTPError, 401, LOG_IN),
-    (HfHubHTTPError, 403, f"{LOG_IN}, with a token that may write there"),
-    (HfHubHTTPError, None, ""),
-    (
-        (HTTPError, ConnectionError, TimeoutError),
-        None,
-        f"the Hub ({constants.ENDPOINT}) could not be reached; with HF_HUB_OFFLINE=1 the cache serves",
-    ),
-)
-_MAX_REASON = 300  # characters of what a library said
-
+# What to do after an error. The first entry that fits counts: several classes derive from others, and that a file is
+# not in the cache does not say why it could not be fetched.
+_NEXT_STEPS = {
+    HFValidationError: "expected owner/name",
+    LocalTokenNotFoundError: LOG_IN,
+    OfflineModeIsEnabled: "while it is set, only the cache serves",
+    GatedRepoError: f"ask for access at {{page}}, and {LOG_IN}",
+    RepositoryNotFoundError: f"check the name; if the repository is private, {LOG_IN}",
+    RevisionNotFoundError: "see {page} for its branches and tags",
+    RemoteEntryNotFoundError: "there is no {error.response.url}",
+    HfHubHTTPError: "",
+    (HTTPError, ConnectionError, TimeoutError): "the Hub could not be reached; with HF_HUB_OFFLINE=1 the cache serves",
+    LocalEntryNotFoundError: "fetch it once with HF_HUB_OFFLINE unset; after that the cache serves",
+}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _FILE_ENDINGS = (".csv", ".gz", ".h5", ".safetensors")
 
@@ -60,26 +48,21 @@ def is_hub_id(name: str) -> bool:
     return bool(_HUB_ID.fullmatch(name)) and not name.endswith(_FILE_ENDINGS) and not os.path.exists(name)
 
 
-def check_repo_id(repo_id: str, kind: type[HrmError] = ArgumentError) -> None:
-    """Raises an error of that kind unless a name can be the id of a repository on the Hub, owner/name."""
+def check_repo_id(repo_id: str) -> None:
+    """Raises ArgumentError unless a name can be the id of a repository on the Hub, owner/name."""
     try:
         validate_repo_id(repo_id)
         if "/" not in repo_id:
             raise HFValidationError("it names no owner")
     except HFValidationError as error:
-        raise kind(f"{shown(repo_id)} is no repository id, expected owner/name: {one_line(error)}") from error
+        raise ArgumentError(f"{shown(repo_id)} is no repository id, expected owner/name: {one_line(error)}") from error
 
 
 def check_can_push(
     repo_id: str, token: str | None = None, kind: type[HrmError] = CheckpointError, repo_type: str = "model"
 ) -> str:
-    """Refuses, without any network, what no push could succeed with: a bad id, no token, or offline mode.
+    """The token to push with, without white space around it; None = the one that is logged in. No network.
 
-    Args:
-        token: of the Hub; None = the one that is logged in.
-        repo_type: "model" or "dataset".
-    Returns:
-        The token to push with, without white space around it.
     Raises:
         ArgumentError: a bad id, or a token with characters that no token has; the message does not show it.
         HrmError: of that kind: there is no token, or HF_HUB_OFFLINE is set.
@@ -98,49 +81,35 @@ def check_can_push(
 
 @contextmanager
 def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_type: str = "model") -> Iterator[None]:
-    """Raises an error that comes from the Hub as one line, of the given kind; other errors pass unchanged.
-
-    Args:
-        repo_type: "model" or "dataset".
-    """
+    """Raises an error that comes from the Hub as one line, of the given kind; other errors pass unchanged."""
     try:
         yield
     except HrmError:
         raise
     except Exception as error:
-        message = _message(error, repo_id, repo_type)
+        message = _message(error, f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}")
         if message is None:
             raise
-        raise kind(message) from error
+        raise kind(f"{_in_words(repo_id, repo_type)}: {message}") from error
 
 
-def _message(error: Exception, repo_id: str, repo_type: str) -> str | None:
+def _message(error: Exception, page: str) -> str | None:
     """What went wrong and what to do; None for an error that does not come from the Hub."""
-    chain: list[BaseException] = []  # libraries wrap errors: transformers in OSError, uploads in RuntimeError
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    what = _in_words(repo_id, repo_type)
-    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
-    # "not in the cache" comes last: behind it stands why it could not be fetched
-    for each in sorted(chain, key=lambda each: isinstance(each, LocalEntryNotFoundError)):
-        for kind, status, next_step in _NEXT_STEPS:
-            if isinstance(each, kind) and (status is None or each.response.status_code == status):
-                if not next_step:
-                    return f"{what}: {one_line(' '.join(_lines(error))[:_MAX_REASON])}"
-                lines = _lines(each)  # the first may be the status alone, "404 Client Error."
-                reason = next((line for line in lines if not re.match(r"\d{3} ", line)), lines[0])
-                reason = getattr(each, "server_message", None) or reason
-                return f"{what}: {one_line(reason).rstrip('.')}; {next_step.format(page=page)}"
+    chain: list[BaseException] = [error]  # libraries wrap errors: transformers in OSError, uploads in RuntimeError
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
+        chain.append(inner)
+    for kind, next_step in _NEXT_STEPS.items():
+        for each in chain:
+            if not isinstance(each, kind):
+                continue
+            if kind is HfHubHTTPError and each.response.status_code in (401, 403):
+                next_step = f"{LOG_IN}, with a token that may do this"
+            reason = (getattr(each, "server_message", None) or each) if next_step else error
+            # the HTTP library shows the token when it refuses a header
+            reason = one_line(re.sub(r"Bearer [^'\"]*", "Bearer ***", str(reason)))[:300].rstrip(".")
+            return "; ".join(filter(None, (reason, next_step.format(page=page, error=each))))
     return None
 
 
 def _in_words(repo_id: str, repo_type: str) -> str:
     return f"the {'data set' if repo_type == 'dataset' else repo_type} {repo_id}"
-
-
-def _lines(error: BaseException) -> list[str]:
-    """What a library said, without the token that the HTTP library shows when it refuses a header."""
-    text = re.sub(r"Bearer [^'\"]*", "Bearer ***", str(error))
-    return [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]

@@ -15,10 +15,7 @@ from ..hrm.shown_value import shown
 
 ROOM = Path(__file__).parents[1] / "hrm"
 AUTO_MAPS = {  # file of the checkpoint -> its auto_map: Auto class -> module.class
-    "config.json": {
-        "AutoConfig": "configuration_hrm.HrmConfig",
-        "AutoModel": "modeling_hrm.HrmForPuzzleSolving",
-    },
+    "config.json": {"AutoConfig": "configuration_hrm.HrmConfig", "AutoModel": "modeling_hrm.HrmForPuzzleSolving"},
     "processor_config.json": {"AutoProcessor": "processing_hrm.HrmProcessor"},
 }
 # Another name than the task's that hrm_hf registers: transformers wants trust_remote_code from whoever asks for a task
@@ -39,26 +36,17 @@ def add_code(folder: str | os.PathLike) -> list[Path]:
     Writes the package's code, flat, beside the weights and names it in config.json and, where there is one, in
     processor_config.json. Code of another version that lies there is replaced; a second call changes nothing.
 
-    Args:
-        folder: where `save_pretrained` of a model, and usually of a processor, has written.
-
     Returns:
         The code files in the folder.
-
     Raises:
-        CheckpointError: no config.json of this package's models, or a JSON file that cannot be read. Nothing has been
-            written then.
+        CheckpointError: no config.json of this package's models, or a damaged JSON file; nothing is written then.
     """
     folder = Path(folder)
-    settings = {"config.json": read_json(folder / "config.json", CheckpointError)}
+    names = [name for name in AUTO_MAPS if name == "config.json" or (folder / name).exists()]
+    settings = {name: read_json(folder / name, CheckpointError) for name in names}
     found = settings["config.json"].get("model_type")
     if found != "hrm":
-        raise CheckpointError(
-            f"{folder / 'config.json'} has the model_type {shown(found)}; code is added to 'hrm' alone"
-        )
-    if (folder / "processor_config.json").exists():
-        settings["processor_config.json"] = read_json(folder / "processor_config.json", CheckpointError)
-
+        raise CheckpointError(f"{folder}: config.json has the model_type {shown(found)}; code is added to 'hrm' alone")
     written = [folder / file.name for file in code_files()]
     for file in written:
         write_whole(file, (ROOM / file.name).read_bytes())  # never through a link: the Hub's cache shares files

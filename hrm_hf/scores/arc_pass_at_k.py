@@ -16,13 +16,6 @@ from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.voting import vote
 from hrm_hf.scores.formulas import KS, pass_at_k
 
-_DESCRIPTION = """Share of ARC tasks solved within k answers. The predicted grids of all variants of a task vote, after
-their augmentations are undone; a task counts when each of its test inputs has its answer among the k best."""
-
-_CITATION = """@misc{chollet2019measureintelligence,
-  title={On the Measure of Intelligence}, author={Fran{\\c{c}}ois Chollet},
-  year={2019}, eprint={1911.01547}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
-
 
 class ArcPassAtK(evaluate.Metric):
     """ARC tasks solved within k answers; `compute` takes and gives what stands here, `add_batch` takes the first five
@@ -43,26 +36,14 @@ class ArcPassAtK(evaluate.Metric):
     Raises:
         ArgumentError: the references of a test input's variants disagree, or the shapes do not fit.
 
-    Examples:
-        >>> from hrm_hf.scores.arc_pass_at_k import ArcPassAtK
-        >>> metric = ArcPassAtK()
-        >>> metric.compute(
-        ...     predictions=[[4, 5, 1, 0], [6, 7, 1, 0]],
-        ...     references=[[4, 5, 1, 0], [4, 5, 1, 0]],
-        ...     names=["task", "task"],
-        ...     test_indices=[0, 0],
-        ...     confidences=[0.4, 0.9],
-        ...     ks=[1, 2],
-        ...     frame_shape=(2, 2),
-        ... )
-        {'pass@1': 0.0, 'pass@2': 1.0}
+    metric_cards/arc_pass_at_k.md has an example.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
+            description="Share of ARC tasks solved within k answers, which the variants of a task vote for.",
+            citation="arXiv:1911.01547",
             inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features(
                 {

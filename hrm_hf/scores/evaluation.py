@@ -1,10 +1,7 @@
 """Scores a model on a set of puzzles, with one process or many: first the predictions, then their scores.
 
-`predict_puzzles` gives the answer of every row in stored order, on every process; `score_predictions` scores them in
-pieces of a fixed size, so how rows are shared out changes no score (what batch sizes change is said in `hrm.solving`);
-`arc_votes` counts the votes of ARC's augmented rows.
-
-N rows, S cells.
+How rows are shared out among processes changes no score (what batch sizes change is said in `hrm.solving`). N rows, S
+cells.
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -77,7 +74,7 @@ def predict_puzzles(
     halt; the answers are joined once, at the end.
 
     Args:
-        model: on its device; its mode (train or eval) is kept, HRM has nothing that depends on it.
+        model: on its device; its mode (train or eval) is kept.
         dataset: for instance `hrm_hf.data.load_puzzles(path)`.
         batch_size: rows at work over all processes; divisible by `num_processes`.
         halt: False: every row runs all segments (the published evaluation); True: a row stops when it halts.
@@ -149,16 +146,16 @@ def score_predictions(
     """
     if len(predictions) != len(dataset):
         raise ArgumentError(f"{len(predictions)} predictions for {len(dataset)} rows: give one for each")
-    codec = None if processor is None else CODECS[processor.task]
+    codec = CODECS[processor.task] if processor else None
     parts = []
     for start in range(0, len(dataset), _SCORED_ROWS):
         rows = slice(start, start + _SCORED_ROWS)
         truth, sequences = dataset[rows], predictions.sequences[rows]  # (B, S)
         inputs = np.asarray(truth["input_ids"])  # (B, S)
         of_task = {}
-        if codec is not None and codec.blank_id is not None:
+        if codec and codec.blank_id is not None:
             of_task |= {"inputs": inputs, "blank_id": codec.blank_id}
-        if codec is not None and codec.row_scores is not None:
+        if codec and codec.row_scores:
             of_task["row_scores"] = codec.row_scores(inputs, sequences, processor.grid_shape)
         labels, q_halt_logits = np.asarray(truth["labels"]), predictions.q_halt_logits[rows]
         parts.append(puzzle_scores(sequences, labels, q_halt_logits, predictions.segments[rows], **of_task))

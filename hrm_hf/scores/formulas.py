@@ -1,9 +1,6 @@
 """Scores over plain arrays: of solved puzzles, as sums that can be added over batches and processes, and ARC's pass@k.
 
-`puzzle_scores` scores one batch, `add_scores` adds batches or processes, `finish` divides at the very end, so the
-result does not depend on how the rows were split.
-
-B rows (puzzles), S cells.
+`finish` divides at the very end, so the result does not depend on how the rows were split. B rows, S cells.
 """
 
 import math
@@ -28,65 +25,51 @@ def puzzle_scores(
     blank_id: int | None = None,
     row_scores: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Scores one batch of predicted token ids against its labels.
+    """Scores one batch of predicted token ids against its labels, as the published implementation does.
 
-    A row without labels (padding of the last batch) counts nowhere. The definitions are those of the published
-    implementation's evaluation; the score on blank cells is an addition.
+    A row without labels (padding of the last batch) counts nowhere. The score on blank cells is an addition.
 
     Args:
         predictions: (B, S) integers, predicted token ids.
         labels: (B, S) integers, right token ids, -100 where a cell is not scored.
         q_halt_logits: (B,) floats, adds the sum of "(q_halt >= 0) equals (row is right)".
         segments: (B,) integers, segments that each row took, adds their sum.
-        inputs: (B, S) integers, token ids of the questions; with `blank_id` adds the score on blank cells alone.
-        blank_id: token id of a blank cell.
+        inputs, blank_id: (B, S) token ids of the questions, and that of a blank cell; add the score on blank cells.
         row_scores: further scores of the task, (B,) each, by name; adds their sums.
-
     Returns:
         Sums as floats: `count` (rows with labels), `exact_accuracy` (rows with every labelled cell right), `accuracy`
         (sum over rows of the share of right cells), and where asked for `q_halt_accuracy`, `segments`, `blank_right`
         and `blank_cells` (labelled cells whose input is blank), and the names of `row_scores`.
-
     Raises:
         ArgumentError: shapes that do not fit, or only one of `inputs` and `blank_id`.
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if labels.ndim != 2:
         raise ArgumentError(f"labels have shape {labels.shape}; allowed: (rows, cells)")
-    _check_shape("predictions", predictions, labels.shape)
     if (inputs is None) != (blank_id is None):
         raise ArgumentError("inputs and blank_id score the blank cells together: give both or neither")
+    of_rows = {"q_halt_logits": q_halt_logits, "segments": segments} | dict(row_scores or {})
+    for name, array in ({"predictions": predictions, "inputs": inputs} | of_rows).items():
+        asked = labels.shape[: 1 if name in of_rows else 2]
+        if array is not None and np.shape(array) != asked:
+            raise ArgumentError(f"{name} have shape {np.shape(array)}; the labels ask for {asked}")
 
     labelled = labels != IGNORE_INDEX  # (B, S)
     right = (predictions == labels) & labelled  # (B, S)
     cells = labelled.sum(axis=1)  # (B,)
     counted = cells > 0  # (B,)
-    row_right = counted & (right.sum(axis=1) == cells)  # (B,)
-    shares = right.sum(axis=1) / np.maximum(cells, 1)  # (B,), 0 in rows without labels
-
-    sums = {
-        "count": float(counted.sum()),
-        "exact_accuracy": float(row_right.sum()),
-        "accuracy": float(shares.sum()),
-    }
+    row_right = right.sum(axis=1) == cells  # (B,)
+    scores = {"exact_accuracy": row_right, "accuracy": right.sum(axis=1) / np.maximum(cells, 1)}  # (B,) each
     if q_halt_logits is not None:
-        q_halt_logits = np.asarray(q_halt_logits)
-        _check_shape("q_halt_logits", q_halt_logits, counted.shape)
-        sums["q_halt_accuracy"] = float((((q_halt_logits >= 0) == row_right) & counted).sum())
+        scores["q_halt_accuracy"] = (np.asarray(q_halt_logits) >= 0) == row_right
     if segments is not None:
-        segments = np.asarray(segments)
-        _check_shape("segments", segments, counted.shape)
-        sums["segments"] = float(segments[counted].sum())
+        scores["segments"] = segments
+    scores |= row_scores or {}
+    sums = {"count": float(counted.sum())}
+    sums |= {name: float(np.asarray(values)[counted].sum()) for name, values in scores.items()}
     if inputs is not None:
-        inputs = np.asarray(inputs)
-        _check_shape("inputs", inputs, labels.shape)
-        blank = (inputs == blank_id) & labelled  # (B, S)
-        sums["blank_right"] = float((right & blank).sum())
-        sums["blank_cells"] = float(blank.sum())
-    for name, scores in (row_scores or {}).items():
-        scores = np.asarray(scores)
-        _check_shape(name, scores, counted.shape)
-        sums[name] = float(scores[counted].sum())
+        blank = (np.asarray(inputs) == blank_id) & labelled  # (B, S)
+        sums |= {"blank_right": float((right & blank).sum()), "blank_cells": float(blank.sum())}
     return sums
 
 
@@ -119,8 +102,8 @@ def pass_at_k(
 ) -> dict[str, float]:
     """{"pass@1": ..., ...}: the share of tasks, 0 to 1, with the right answer to every test input among the first k.
 
-    ranked: from `voting.vote`; a test input that is not there, or has no answer, is not found. answers: right grids by
-    (task, test input); they say which tasks count. Raises ArgumentError without answers or for a k below 1.
+    ranked: from `voting.vote`. answers: right grids by (task, test input); they say which tasks count. Raises
+    ArgumentError without answers or for a k below 1.
     """
     if not answers:
         raise ArgumentError("pass@k needs at least one right answer")
@@ -154,8 +137,3 @@ def submission(ranked: Mapping[AnswerKey, Sequence[RankedAnswer]]) -> dict[str, 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
-
-
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ArgumentError(f"{name} have shape {array.shape}; the labels ask for {shape}")

@@ -12,11 +12,8 @@ import evaluate
 import numpy as np
 
 from hrm_hf.hrm.errors import ArgumentError
-from hrm_hf.hrm.maze import check_grid_shape, decode, path_checks
-from hrm_hf.scores.puzzle_accuracy import CITATION
-
-_DESCRIPTION = """Share of predicted mazes that show a valid path from S to G, and share that show a shortest one.
-A maze without any labelled cell (all -100: padding of a batch) does not count."""
+from hrm_hf.hrm.maze import CODEC, check_grid_shape
+from hrm_hf.scores.formulas import finish, puzzle_scores
 
 
 class MazePathAccuracy(evaluate.Metric):
@@ -37,21 +34,14 @@ class MazePathAccuracy(evaluate.Metric):
         ArgumentError: shapes that do not fit.
         PuzzleError: a grid_shape that is no size of a maze.
 
-    Examples:
-        >>> from hrm_hf.scores.maze_path_accuracy import MazePathAccuracy
-        >>> metric = MazePathAccuracy()
-        >>> maze, path = [3, 2, 2, 4, 1, 2, 2, 2], [3, 5, 5, 4, 1, 2, 2, 2]  # "S  G" over "#   "
-        >>> metric.compute(
-        ...     predictions=[path, maze], references=[path, path], questions=[maze, maze], grid_shape=(2, 4)
-        ... )
-        {'valid_path': 0.5, 'shortest_path': 0.5}
+    metric_cards/maze_path_accuracy.md has an example.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=CITATION,
+            description="Share of mazes whose prediction shows a path from S to G, and a shortest one.",
+            citation="arXiv:2506.21734",
             inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells, "questions": cells}),
         )
@@ -64,14 +54,10 @@ class MazePathAccuracy(evaluate.Metric):
         grid_shape: tuple[int, int],
     ) -> dict[str, float]:
         rows, cols = check_grid_shape(grid_shape)
-        predictions, references, questions = arrays = [np.asarray(a) for a in (predictions, references, questions)]
-        for name, array in zip(("predictions", "references", "questions"), arrays, strict=True):
+        questions, predictions = np.asarray(questions), np.asarray(predictions)
+        for name, array in {"predictions": predictions, "questions": questions}.items():
             if array.ndim != 2 or array.shape[1] != rows * cols:
                 raise ArgumentError(f"{name} have the shape {array.shape}; expected (mazes, {rows} * {cols} cells)")
-        counted = (references != -100).any(axis=1)  # (N,)
-        if not counted.any():
-            return {"valid_path": float("nan"), "shortest_path": float("nan")}
-        valid, shortest = path_checks(
-            *(decode(ids[counted]).reshape(-1, rows, cols) for ids in (questions, predictions))
-        )
-        return {"valid_path": float(valid.mean()), "shortest_path": float(shortest.mean())}
+        row_scores = CODEC.row_scores(questions, predictions, (rows, cols))
+        scores = finish(puzzle_scores(predictions, references, row_scores=row_scores))
+        return {name: scores[name] for name in row_scores}

@@ -11,19 +11,11 @@ import evaluate
 
 from hrm_hf.scores.formulas import finish, puzzle_scores
 
-_DESCRIPTION = """Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.
-Cells labelled -100 are not scored, and a puzzle without any labelled cell does not count."""
-
-CITATION = """@misc{wang2025hierarchicalreasoningmodel,
-  title={Hierarchical Reasoning Model},
-  author={Guan Wang and Jin Li and Yuhao Sun and Xing Chen and Changling Liu and Yue Wu and Meng Lu and Sen Song
-    and Yasin Abbasi Yadkori},
-  year={2025}, eprint={2506.21734}, archivePrefix={arXiv}, primaryClass={cs.AI}}"""
-
 
 class PuzzleAccuracy(evaluate.Metric):
-    """Puzzles solved exactly, and right cells; `compute` takes and gives what stands here (see
-    `formulas.puzzle_scores`).
+    """Puzzles solved exactly, and right cells; `compute` takes and gives what stands here.
+
+    A puzzle without any labelled cell does not count.
 
     Args:
         predictions: (N, S) integers, predicted token ids, one row per puzzle.
@@ -41,18 +33,14 @@ class PuzzleAccuracy(evaluate.Metric):
     Raises:
         ArgumentError: shapes that do not fit.
 
-    Examples:
-        >>> from hrm_hf.scores.puzzle_accuracy import PuzzleAccuracy
-        >>> metric = PuzzleAccuracy()
-        >>> metric.compute(predictions=[[2, 3], [4, 5]], references=[[2, 3], [4, 2]])
-        {'exact_accuracy': 0.5, 'accuracy': 0.75}
+    metric_cards/puzzle_accuracy.md has an example.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         cells = datasets.Sequence(datasets.Value("int64"))
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=CITATION,
+            description="Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.",
+            citation="arXiv:2506.21734",
             inputs_description="\n" + inspect.cleandoc(self.__doc__),
             features=datasets.Features({"predictions": cells, "references": cells}),
         )

@@ -11,19 +11,15 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 
-_SHOWN = 5
-
 
 def match_puzzle_table(
     model: HrmForPuzzleSolving, processor: HrmProcessor, file: PuzzleFile, unknown: str | None = None
 ) -> list[str]:
-    """Rearranges the model's puzzle table, and the processor's names, to the numbering of a file.
+    """Rearranges the puzzle table of a checkpoint's model, and the names of its processor, to the numbering of a file.
 
-    Nothing happens where the numbering is the same or the file has no names. A checkpoint without names knows none of
-    a file's.
+    Nothing happens where the numbering is the same or the file has no names.
 
     Args:
-        model, processor: of one checkpoint; both are changed.
         unknown: what puzzles get for which the checkpoint has no row: "blank" (the row of puzzles without identifier),
             "mean" (of all rows but that one), or None to refuse.
     Returns:
@@ -42,10 +38,9 @@ def match_puzzle_table(
         return []
     missing = [names[index] for index in np.flatnonzero(here & (rows < 0))]
     if missing and unknown is None:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
             f"{file.path}: {len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint "
-            f"({shown}); choose the blank or the mean embedding for them"
+            f"({', '.join(missing[:5])}); choose the blank or the mean embedding for them"
         )
     model.rearrange_puzzle_table(rows, unknown=unknown or "blank")
     processor.puzzle_identifiers = PuzzleIdentifiers(names)

@@ -81,7 +81,7 @@ def test_weights_that_can_run_code_are_not_read(folder, refused, tmp_path):
     torch.load(folder / "pytorch_model.bin", weights_only=False)
     assert marker.is_dir()  # it would run
     marker.rmdir()
-    refused("has no weights", "only pytorch_model.bin, which can run code and was not read", "save_pretrained")
+    refused("has no weights", "Other files can run code and are not read", "save_pretrained")
     assert not marker.exists()
 
 
@@ -96,7 +96,7 @@ def test_they_are_not_read_beside_others_either(folder, tmp_path):
 def test_a_truncated_file(folder, refused, kept):
     shard = sorted(folder.glob("model-*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:kept])
-    refused(f"{shard} is damaged or cut short", "fetch or save it again")
+    refused(f"{shard} is missing, damaged or cut short", "fetch or save it again")
 
 
 def test_a_wrong_shape(folder, refused):
@@ -117,12 +117,12 @@ def test_an_unknown_tensor(folder, refused):
 @pytest.mark.parametrize(
     ("weight_map", "words"),
     [
-        (None, "has no weight_map of tensors to files"),
+        (None, "names None; allowed: safetensors files that lie beside it"),
         ({"lm_head.weight": 7}, "names 7; allowed: safetensors files that lie beside it"),
         ({"lm_head.weight": ["a"]}, "names ['a']; allowed: safetensors files that lie beside it"),
         ({"lm_head.weight": "../other/model.safetensors"}, "names '../other/model.safetensors'; allowed"),
         ({"lm_head.weight": "pytorch_model.bin"}, "names 'pytorch_model.bin'; allowed"),
-        ({"lm_head.weight": "gone.safetensors"}, "lacks gone.safetensors"),
+        ({"lm_head.weight": "gone.safetensors"}, "gone.safetensors is missing"),
     ],
 )
 def test_a_damaged_index(folder, refused, weight_map, words):
@@ -135,7 +135,7 @@ def test_no_checkpoint_at_all(tmp_path):
         (str(tmp_path / "nowhere"), "there is no folder .*nowhere, and it is no owner/name of the Hub"),
         ("nowhere", "there is no folder nowhere"),
         ("you/name", "the model you/name: Cannot reach .*only the cache serves"),
-        (tmp_path, "has no config.json"),
+        (tmp_path, "config.json: there is no such file"),
     ):
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint(name)

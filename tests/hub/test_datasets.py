@@ -279,7 +279,7 @@ def test_a_checkpoint_is_scored_on_a_data_set_of_the_hub(pushed):
     ("case", "words"),
     [
         ("unknown", ["no file or folder 'user/nothing'", "Repository not found; check the name"]),
-        ("other", ["no file or folder 'user/other'", "has no file test.h5"]),
+        ("other", ["no file or folder 'user/other'", "there is no http", "/user/other/resolve/main/test.h5"]),
         ("damaged", ["train.h5", "truncated"]),
         ("id", ["Cannot have -- or .. in repo_id: 'user/na..me'", "expected owner/name"]),
         ("public", ["user/other", "is public", "nothing was sent"]),

@@ -244,41 +244,38 @@ def test_puzzle_table_is_cut_by_task(arc_checkpoint, tmp_path, asked, rows):
     assert cut.config.num_puzzle_identifiers == len(rows)
     assert torch.equal(cut.model.puzzle_embeddings.weight, whole.model.puzzle_embeddings.weight[rows])
     assert HrmProcessor.from_pretrained(folder).puzzle_identifiers.names == tuple(NAMES[row] for row in rows)
-    said = f"holds {len(rows)} of the 6 rows" in (folder / "README.md").read_text()
+    said = f"cut from 6 rows to {len(rows)}" in (folder / "README.md").read_text()
     assert said == (asked != "all")
     dense = {name: tensor for name, tensor in whole.state_dict().items() if "puzzle_embeddings" not in name}
     assert all(torch.equal(cut.state_dict()[name], tensor) for name, tensor in dense.items())
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_a_second_cut_says_how_many_rows_there_once_were(arc_checkpoint, tmp_path, by_hand):
+def test_a_second_cut_is_told_beside_the_first(arc_checkpoint, tmp_path, by_hand):
     (tmp_path / "1").mkdir()
     first = made(tmp_path / "1")
     files = collect(arc_checkpoint, first, "you/name", puzzle_table=["bb", "cc"])
-    assert "holds 4 of the 6 rows" in files["README.md"].read_text()
+    assert "cut from 6 rows to 4" in files["README.md"].read_text()
     if by_hand:
         files["README.md"].write_text(files["README.md"].read_text() + "\nThanks to all.\n")
     second = collect(first, made(tmp_path), "you/other", puzzle_table=["cc"])
     card = second["README.md"].read_text()
-    assert "holds 2 of the 6 rows" in card and card.count("rows that it was trained with") == 1
+    assert "cut from 6 rows to 4" in card and "cut from 4 rows to 2" in card
     assert ("Thanks to all." in card) == by_hand
-    assert len(json.loads(second["card_values.json"].read_text())["limitations"]) == 1
+    assert len(json.loads(second["card_values.json"].read_text())["limitations"]) == 2
     again = made(tmp_path / "1")
     for name, path in second.items():
         shutil.copy(path, again / name)
     whole = collect(again, made(tmp_path), "you/third")["README.md"].read_text()  # not cut again: as it was said
-    assert "holds 2 of the 6 rows" in whole and 'model="you/third"' in whole
+    assert whole.count("rows to") == 2 and 'model="you/third"' in whole
 
 
 def test_wrong_choices_of_the_table_are_named(checkpoint, arc_checkpoint, tmp_path):
-    with pytest.raises(PuzzleError, match="'bbb'.*similar are bb"):
-        collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table=["bbb"])
-    with pytest.raises(ArgumentError, match="'bb_t2_0123456789', which is no task but a variant"):
-        collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table=["bb_t2_0123456789"])
-    with pytest.raises(ArgumentError, match="'all bb'; allowed: all, none"):
-        collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table=["all", "bb"])
-    with pytest.raises(ArgumentError, match="table have no names; allowed: all, none"):
-        collect(checkpoint, made(tmp_path), "you/name", puzzle_table="bb")
+    for asked, named in ((["bbb"], "bbb"), (["bb_t2_0123456789"], "bb_t2_0123456789"), (["all", "bb"], "all")):
+        with pytest.raises(ArgumentError, match=f"puzzle_table names '{named}'; allowed: all, none, or tasks"):
+            collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table=asked)
+    with pytest.raises(ArgumentError, match="puzzle_table names 'bb'; allowed: all, none, or tasks"):
+        collect(checkpoint, made(tmp_path), "you/name", puzzle_table="bb")  # a table without names
 
 
 def test_card_written_by_hand_is_sent_as_it_is(arc_checkpoint, tmp_path):
@@ -286,9 +283,9 @@ def test_card_written_by_hand_is_sent_as_it_is(arc_checkpoint, tmp_path):
     (arc_checkpoint / "README.md").write_text("# mine\n")
     assert collect(arc_checkpoint, made(tmp_path), "you/name")["README.md"].read_text() == "# mine\n"
     cut = collect(arc_checkpoint, made(tmp_path), "you/name", puzzle_table="none")["README.md"].read_text()
-    assert cut.startswith("# mine\n") and "holds 1 of the 6 rows" in cut
+    assert cut.startswith("# mine\n") and "cut from 6 rows to 1" in cut
     (arc_checkpoint / "README.md").unlink()
-    with pytest.raises(CheckpointError, match="no model card.*needs model_name, task, train_dataset"):
+    with pytest.raises(CheckpointError, match="no README.md: write one with .*write_model_card"):
         collect(arc_checkpoint, made(tmp_path), "you/name")
 
 
@@ -344,18 +341,28 @@ DAMAGES = {
     "config value": (lambda f: rewrite(f / "config.json", hidden_size="wide"), r"config.json.*hidden_size"),
     "sizes": (lambda f: rewrite(f / "config.json", num_attention_heads=5), r"32 is not divisible by .* 5"),
     "other model": (lambda f: rewrite(f / "config.json", model_type="bert"), r"no puzzle model.*'bert', not 'hrm'"),
-    "no config": (lambda f: (f / "config.json").unlink(), r"has no config.json"),
+    "no config": (lambda f: (f / "config.json").unlink(), r"config.json: there is no such file"),
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"config.json is not valid JSON"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"has no weights: neither model.safetensors nor"),
-    "cut short": (lambda f: cut_short(f / "model.safetensors"), r"model.safetensors is damaged or cut short"),
-    "shard missing": (lose_a_shard, r"lacks model-00002-of-\d+.safetensors"),
+    "cut short": (lambda f: cut_short(f / "model.safetensors"), r"model.safetensors is missing, damaged or cut short"),
+    "shard missing": (lose_a_shard, r"model-00002-of-\d+.safetensors is missing"),
     "no processor": (lambda f: (f / "processor_config.json").unlink(), r"no processor_config.json that names a task"),
     "processor": (lambda f: rewrite(f / "processor_config.json", grid_shape=[9, 9], box_shape=[3, 3]), r"81 cells"),
     "names": (lambda f: (f / FILE_NAME).write_text("<blank>\naa\n"), r"table has 1 rows, .* 2 names"),
-    "card": (lambda f: rewrite(f / "card_values.json", seed=None, task=""), r"card_values.json lacks task, seed"),
+    "card": (
+        lambda f: rewrite(f / "card_values.json", seed=None, task=""),
+        r"card_values.json does not fill a card: .* task is ''",
+    ),
+    "unknown value": (lambda f: rewrite(f / "card_values.json", f1=0.9), r"card_values.json .* argument 'f1'"),
+    "metrics": (lambda f: rewrite(f / "card_values.json", metrics=[0.9]), r"card_values.json does not fill a card"),
+    "too large": (
+        lambda f: rewrite(f / "card_values.json", metrics={"accuracy": 10**400}),
+        r"card_values.json does not fill a card",
+    ),
+    "no JSON": (lambda f: (f / "card_values.json").write_text("{"), r"card_values.json is not valid JSON"),
     "limitations": (
         lambda f: rewrite(f / "card_values.json", limitations="few"),
-        r"limitations is 'few', expected a list",
+        r"limitations are 'few'; allowed: a list",
     ),
     "index": (lambda f: with_index(f, {"lm_head.weight": 7}), r"index.json names 7; allowed: safetensors files"),
     "run": (lambda f: (f.parent / "run.json").write_text("[]"), r"run.json holds a JSON list"),
@@ -476,7 +483,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert sent.count(f"/lfs/{hashlib.sha256(weights).hexdigest()}") == 1  # not again after the push broke off
         assert len(sent) == len(set(sent)) >= 4  # nor any others twice
         assert hub.repos["model", "you/broken"].files["model.safetensors"] == weights
-        assert public.startswith("CheckpointError: the repository you/public exists and is public: nothing was sent")
+        assert public.startswith("CheckpointError: you/public exists and is public: nothing was sent")
         assert hub.repos["model", "you/public"].files == {"x": b"x"}
         assert odd.startswith("CheckpointError: the model you/odd: ") and "asked for by the test" in odd
     original = load_file(checkpoint / "model.safetensors")
@@ -620,7 +627,7 @@ def test_trainer_pushes_its_last_export(tmp_path):
         trainer.push_to_hub("you/name", dry_run=True)
     trainer.export("checkpoint-1")
     trainer.export("checkpoint-final")
-    with pytest.raises(CheckpointError, match="checkpoint-final has no model card"):
+    with pytest.raises(CheckpointError, match="checkpoint-final has no README.md"):
         trainer.push_to_hub("you/name", dry_run=True)
     write_model_card(tmp_path / "run" / "checkpoint-final", **CARD)
     assert "README.md" in dict(trainer.push_to_hub("you/name", dry_run=True))
