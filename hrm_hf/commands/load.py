@@ -43,13 +43,7 @@ def load_model_and_processor(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmP
 
 
 def refuse_mistyped_path(name: str) -> None:
-    """Refuses owner/name at once where there is a folder `owner` but no `owner/name`: the Hub would answer late.
-
-    Raises:
-        ArgumentError: for such a name.
-    """
+    """Raises ArgumentError for owner/name where there is a folder `owner` without it: the Hub would answer late."""
     folder = Path(name).parent
     if is_hub_id(name) and folder.is_dir():
-        raise ArgumentError(
-            f"there is no {name} in the folder {folder}; if the one on the Hub is meant, change the folder"
-        )
+        raise ArgumentError(f"there is no {name} in the folder {folder}; for the one on the Hub, change the folder")

@@ -5,7 +5,6 @@
 
 import hashlib
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,7 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
-from ..data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
+from ..data import PuzzleFile, load_puzzles, total_steps, training_batches
+from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
@@ -52,12 +52,7 @@ NOT_OF_THE_RECIPE = (
 _NOT_OF_A_GENERATOR = tuple(each.name for each in fields(DataArguments))
 
 
-class RunArguments(NamedTuple):
-    """All arguments of a run, as the recipe and the command line give them."""
-
-    data: DataArguments
-    model: HrmModelArguments
-    training: HrmTrainingArguments
+Arguments = tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]
 
 
 class RunData(NamedTuple):
@@ -78,15 +73,10 @@ class RunData(NamedTuple):
     in_words: str
     settings: dict[str, Any]
 
-    @property
-    def info(self) -> PuzzleSetInfo:
-        """Facts of the training file."""
-        return self.train.info
-
 
 def run_training(
     task: type[DataArguments],
-    argv: Sequence[str] | None = None,
+    argv: Sequence[str],
     trainer_class: type[HrmTrainer] = HrmTrainer,
     prog: str | None = None,
 ) -> None:
@@ -94,14 +84,14 @@ def run_training(
 
     Args:
         task: the game.
-        argv: the command line, None = the process's.
+        argv: the command line.
         trainer_class: for whoever wants to watch the steps.
         prog: what --help calls the command.
     Raises:
         HrmError: bad arguments or data; nothing but generated data has been written then.
     """
-    arguments = read_arguments(task, list(sys.argv[1:] if argv is None else argv), prog)
-    args = arguments.training
+    arguments = read_arguments(task, list(argv), prog)
+    *_, model_args, args = arguments
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
@@ -113,7 +103,7 @@ def run_training(
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
     try:
         with naming_lost_processes(accelerator, trainer.where):
-            train(trainer, data, arguments.model)
+            train(trainer, data, model_args)
     finally:
         trainer.close()
     accelerator.end_training()
@@ -123,7 +113,7 @@ def run_training(
         trainer.run_folder.finish()
 
 
-def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> RunArguments:
+def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> Arguments:
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
@@ -132,20 +122,19 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     types = (task, HrmModelArguments, HrmTrainingArguments)
     description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
     given, *_ = parse_arguments(types, None, argv, description, prog)
-    recipe = given.recipe
     if given.data_dir is not None:
         refuse_mistyped_path(given.data_dir)
+    recipe = given.recipe
     if recipe is None:
-        info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
-        recipe = given.default_recipe(info)
-    arguments = RunArguments(*parse_arguments(types, recipe, argv, description, prog))
-    arguments.data.recipe = recipe
-    if arguments.training.epochs is None and arguments.training.max_steps is None:
+        recipe = given.default_recipe(given.data_dir and PuzzleFile(puzzle_file_path(given.data_dir)).info)
+    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
+    data_args.recipe = recipe
+    if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
-    return arguments
+    return data_args, model_args, args
 
 
-def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: bool) -> RunData:
+def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) -> RunData:
     """Finds or generates the puzzles, once all arguments that need no data have been checked.
 
     Raises:
@@ -175,15 +164,14 @@ def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: boo
         test_file = PuzzleFile(puzzle_file_path(folder, "test"))
         check_same_identifiers(train_file, test_file)
         scored = data_args.scored_rows(load_puzzles(test_file.path))
-    what = (
-        data_args.generated() if data_args.data_dir is None else f"{data_args.puzzles} of {Path(folder).name}/train.h5"
-    )
+    made = data_args.data_dir is None
+    what = data_args.generated() if made else f"{data_args.puzzles} of {Path(folder).name}/train.h5"
     augmented = f", up to {info.num_aug} augmentations each" if info.num_aug else ""
     return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {what}{augmented}", settings)
 
 
 def prepare_trainer(
-    arguments: RunArguments,
+    arguments: Arguments,
     data: RunData,
     accelerator: Accelerator,
     goes_on: bool,
@@ -194,7 +182,8 @@ def prepare_trainer(
     Raises:
         HrmError: model and data do not fit each other, or the run cannot go on.
     """
-    args, info, run_dir = arguments.training, data.info, Path(arguments.training.output_dir)
+    *_, model_args, args = arguments
+    info = data.train.info
     batches = training_batches(
         data.train.path,
         args.global_batch_size,
@@ -204,10 +193,8 @@ def prepare_trainer(
     )
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
-        raise ArgumentError(
-            f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more epochs"
-        )
-    config = arguments.model.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+        raise ArgumentError(f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more")
+    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
     names = data.train.identifier_names()
     processor = HrmProcessor(
         task=info.task,
@@ -218,11 +205,8 @@ def prepare_trainer(
     if data.test is not None:
         data.test.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
-    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir, reopen=goes_on))
-    files = {file.info.split: file.path for file in (data.train, data.test) if file is not None}
-    facts = on_main_process(accelerator, lambda: {f"{split}.h5": sha256(path) for split, path in files.items()})
-    if facts is not None:  # beside them what the generator was asked for
-        facts |= {name: value for name, value in data.settings.items() if name not in _NOT_OF_A_GENERATOR}
+    run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
+    facts = on_main_process(accelerator, lambda: data_facts(data))
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
     return trainer
@@ -230,7 +214,7 @@ def prepare_trainer(
 
 def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> None:
     """Trains; describes and shows what came out."""
-    args, accelerator, info = trainer.args, trainer.accelerator, data.info
+    args, accelerator, info = trainer.args, trainer.accelerator, data.train.info
     settings = {**data.settings, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
@@ -255,7 +239,7 @@ def describe_checkpoint(
     trainer: HrmTrainer, data: RunData, scores: dict[str, float], settings: dict[str, Any], hardware: str
 ) -> None:
     """Prints the scores, writes the model card, loads the checkpoint back and solves the first test puzzle with it."""
-    args, info, number = trainer.args, data.info, len(data.scored)
+    args, info, number = trainer.args, data.train.info, len(data.scored)
     checkpoint = Path(args.output_dir) / "checkpoint-final"
     was_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
     chosen = " (which the step was chosen by, too)" if was_chosen else ""
@@ -306,8 +290,7 @@ def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> N
 def generate_data(data_args: DataArguments, folder: Path, seed: int, keep: bool) -> None:
     """Generates train.h5 and test.h5; with `keep` only if they are not there: each is written whole or not at all."""
     if not keep or not all((folder / name).exists() for name in ("train.h5", "test.h5")):
-        for left_over in folder.glob(".*.partial"):  # of a run that was killed while it made them
-            left_over.unlink()
+        mend_folders(folder)  # of what a run left that was killed while it made them
         data_args.generate(folder, seed)
 
 
@@ -323,7 +306,10 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
             )
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def data_facts(data: RunData) -> dict[str, Any]:
+    """What tells these puzzles from others where a run resumes: checksums, and what the generator was asked for."""
+    facts = {name: value for name, value in data.settings.items() if name not in _NOT_OF_A_GENERATOR}
+    for puzzle_file in filter(None, (data.train, data.test)):
+        with puzzle_file.path.open("rb") as file:
+            facts[f"{puzzle_file.info.split}.h5"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return facts
