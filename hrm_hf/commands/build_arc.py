@@ -15,19 +15,17 @@ would train on them, --leaks allow keeps them.
 
 import argparse
 import time
-from pathlib import Path
-
-import h5py
 
 from ..data.build.arc_builder import build_arc
 from ..data.build.arc_mixture import LEAK_CHOICES, mix_collections
 from ..data.build.arc_tasks import TRAINING, read_collection
-from ..data.schema import EXAMPLES, PUZZLES, PuzzleSetInfo
 from ..hrm.errors import ArgumentError
-from .build_options import add_output_arguments, peak_memory, print_list, time_and_memory
+from .build_options import add_output_arguments, file_line, print_list, time_and_memory
 from .command import Command
 
-LEAKS = "if test pairs of an evaluation task would train: refuse (default), drop the tasks that train on them, or allow"
+LEAKS = (
+    "if test pairs of an evaluation task would train: refuse (default), drop the tasks that train on them, or allow"
+)
 SKIP_BAD = "leave out tasks that are bad, too large for the frame, or unlike an earlier one of the name; list them"
 
 
@@ -54,39 +52,16 @@ def run(args: argparse.Namespace) -> None:
     frame_shape = (args.frame_size, args.frame_size)
     collections = [read_collection(source, frame_shape, args.skip_bad) for source in sources]
     mixture = mix_collections(collections, args.leaks, args.skip_bad)
-    infos = build_arc(
-        args.output_dir,
-        mixture.tasks,
-        num_aug=args.num_aug,
-        seed=args.seed,
-        num_workers=args.workers,
-        frame_shape=frame_shape,
-        overwrite=args.overwrite,
-    )
+    how = {"num_workers": args.workers, "frame_shape": frame_shape, "overwrite": args.overwrite}
+    infos = build_arc(args.output_dir, mixture.tasks, num_aug=args.num_aug, seed=args.seed, **how)
     tasks = [task.task for task in mixture.tasks]
     num_training = sum(task.split == TRAINING for task in mixture.tasks)
-    print(
-        f"{len(tasks)} tasks ({num_training} training, {len(tasks) - num_training} evaluation) with "
-        f"{sum(len(task.train) for task in tasks)} train and {sum(len(task.test) for task in tasks)} test pairs"
-    )
+    pairs = f"{sum(len(task.train) for task in tasks)} train and {sum(len(task.test) for task in tasks)} test pairs"
+    print(f"{len(tasks)} tasks ({num_training} training, {len(tasks) - num_training} evaluation) with {pairs}")
     for info in infos:
         print("no test.h5: there is no evaluation task" if info is None else file_line(args.output_dir, info))
-    print(f"{time_and_memory(started)}, of the largest worker {peak_memory(of_workers=True)}")
-    for note in mixture.notes:
-        print(f"note: {note}")
+    print(time_and_memory(started), *(f"note: {note}" for note in mixture.notes), sep="\n")
     print_list(mixture.left_out, "tasks left out")
-
-
-def file_line(folder: Path, info: PuzzleSetInfo) -> str:
-    """One line on a file of native grids: what it holds, its bytes beside those of the cells and of full frames."""
-    path = folder / f"{info.split}.h5"
-    size = path.stat().st_size
-    with h5py.File(path) as file:
-        cells = sum(example.size for puzzle in file[PUZZLES].values() for example in puzzle[EXAMPLES].values())
-    return (
-        f"{path}: {info.num_groups} tasks, {info.num_puzzles} variants, {info.num_rows} rows, {size} bytes "
-        f"({size / cells:.3f} x the cells alone, {size / (info.num_rows * 2 * info.seq_len):.3f} x full frames)"
-    )
 
 
 COMMAND = Command(__doc__, add_arguments, run)

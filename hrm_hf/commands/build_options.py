@@ -63,30 +63,28 @@ def test_source(args: argparse.Namespace, options: str = "--test-source") -> str
 
 
 def file_line(folder: Path, info: PuzzleSetInfo) -> str:
-    """One line on a puzzle file of full frames: its puzzles, rows, grid size, and bytes beside those of the cells."""
-    path = folder / f"{info.split}.h5"
-    size, (rows, cols) = path.stat().st_size, info.grid_shape
-    cells = info.num_rows * 2 * info.seq_len  # one byte each
-    return (
-        f"{path}: {info.num_groups} puzzles, {info.num_rows} rows of {rows}x{cols} cells, "
-        f"{size} bytes ({size / cells:.3f} x the cells alone)"
-    )
+    """One line on a puzzle file: what it holds, and its bytes."""
+    path, (rows, cols) = folder / f"{info.split}.h5", info.grid_shape
+    held = f"{info.num_groups} puzzles, {info.num_puzzles} variants, {info.num_rows} rows of {rows}x{cols} cells"
+    return f"{path}: {held}, {info.num_puzzle_identifiers} identifiers, {path.stat().st_size} bytes"
 
 
 def time_and_memory(started: float) -> str:
-    """Seconds since `started`, a value of `time.perf_counter`, and the peak memory of this process."""
-    return f"{time.perf_counter() - started:.1f} seconds, peak memory {peak_memory()}"
-
-
-def peak_memory(of_workers: bool = False) -> str:
-    """The largest memory that this process has held, or the largest of its workers, what they share included."""
+    """Seconds since `started`, a value of `time.perf_counter`, and the most memory that this process and the largest
+    of its workers have held, what they share included.
+    """
+    words = f"{time.perf_counter() - started:.1f} seconds"
     if sys.platform == "win32":
-        return "not known on this system"
+        return words
     import resource  # not there on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    who = resource.RUSAGE_CHILDREN if of_workers else resource.RUSAGE_SELF
-    return f"{resource.getrusage(who).ru_maxrss * unit / 1e6:.0f} MB"
+    of_this, of_worker = (
+        resource.getrusage(who).ru_maxrss * unit / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return f"{words}, peak memory {of_this:.0f} MB" + (
+        f", of the largest worker {of_worker:.0f} MB" if of_worker else ""
+    )
 
 
 def print_list(lines: list[str], what: str) -> None:

@@ -10,9 +10,10 @@ are, so that a checkpoint trained on the folder fits the files.
 """
 
 import argparse
+import time
 
 from ..original.data_folders import TASKS, convert_published_folder
-from .build_options import add_output_arguments, peak_memory
+from .build_options import add_output_arguments, file_line, time_and_memory
 from .command import Command
 
 
@@ -23,13 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    started = time.perf_counter()
     for info in convert_published_folder(args.input_dir, args.output_dir, args.task, args.overwrite):
-        path = args.output_dir / f"{info.split}.h5"
-        print(
-            f"{path}: {info.num_groups} groups, {info.num_puzzles} puzzles, {info.num_rows} rows, "
-            f"{info.num_puzzle_identifiers} identifiers, {path.stat().st_size} bytes"
-        )
-    print(f"peak memory {peak_memory()}")
+        print(file_line(args.output_dir, info))
+    print(time_and_memory(started))
 
 
 COMMAND = Command(__doc__, add_arguments, run)

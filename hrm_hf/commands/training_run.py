@@ -6,7 +6,7 @@
 import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,6 @@ NOT_OF_THE_RECIPE = (
     *("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps", "push_to_hub"),
     *("hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
-_NOT_OF_A_GENERATOR = tuple(each.name for each in fields(DataArguments))
 
 
 Arguments = tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]
@@ -63,7 +62,7 @@ class RunData(NamedTuple):
         train, test: the files; test is None where there is none.
         scored: the rows that training scores; None without test file.
         in_words: the training puzzles, for the model card.
-        settings: what was asked of the data: of the generator only where it ran.
+        wanted: what was asked of the generator; empty where it did not run.
     """
 
     folder: str
@@ -71,7 +70,7 @@ class RunData(NamedTuple):
     test: PuzzleFile | None
     scored: Dataset | None
     in_words: str
-    settings: dict[str, Any]
+    wanted: dict[str, Any]
 
 
 def run_training(
@@ -91,7 +90,7 @@ def run_training(
         HrmError: bad arguments or data; nothing but generated data has been written then.
     """
     arguments = read_arguments(task, list(argv), prog)
-    *_, model_args, args = arguments
+    args = arguments[-1]
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
@@ -103,7 +102,7 @@ def run_training(
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
     try:
         with naming_lost_processes(accelerator, trainer.where):
-            train(trainer, data, model_args)
+            train(trainer, data, arguments)
     finally:
         trainer.close()
     accelerator.end_training()
@@ -126,7 +125,8 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
         refuse_mistyped_path(given.data_dir)
     recipe = given.recipe
     if recipe is None:
-        recipe = given.default_recipe(given.data_dir and PuzzleFile(puzzle_file_path(given.data_dir)).info)
+        info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
+        recipe = given.default_recipe(info)
     data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
     data_args.recipe = recipe
     if args.epochs is None and args.max_steps is None:
@@ -148,12 +148,14 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
     if not goes_on:
         on_main_process(accelerator, lambda: check_run_dir(run_dir))
-    folder, settings = data_args.data_dir, asdict(data_args)
+    folder = data_args.data_dir
     if folder is None:
         folder = str(run_dir / "data")
         on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
+        words, wanted = data_args.generated(), asdict(data_args)
+        del wanted["recipe"], wanted["data_dir"]
     else:
-        settings = {name: settings[name] for name in _NOT_OF_A_GENERATOR}
+        words, wanted = f"{data_args.puzzles} of {Path(folder).name}/train.h5", {}
     train_file = PuzzleFile(puzzle_file_path(folder, "train"))
     info = train_file.info
     if info.task != data_args.task:
@@ -164,10 +166,8 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
         test_file = PuzzleFile(puzzle_file_path(folder, "test"))
         check_same_identifiers(train_file, test_file)
         scored = data_args.scored_rows(load_puzzles(test_file.path))
-    made = data_args.data_dir is None
-    what = data_args.generated() if made else f"{data_args.puzzles} of {Path(folder).name}/train.h5"
-    augmented = f", up to {info.num_aug} augmentations each" if info.num_aug else ""
-    return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {what}{augmented}", settings)
+    words += f", up to {info.num_aug} augmentations each" if info.num_aug else ""
+    return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {words}", wanted)
 
 
 def prepare_trainer(
@@ -212,10 +212,12 @@ def prepare_trainer(
     return trainer
 
 
-def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> None:
+def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     """Trains; describes and shows what came out."""
-    args, accelerator, info = trainer.args, trainer.accelerator, data.train.info
-    settings = {**data.settings, **asdict(model_args), **asdict(args)}
+    accelerator, info = trainer.accelerator, data.train.info
+    data_args, model_args, args = arguments
+    origin = {"recipe": data_args.recipe, "data_dir": data_args.data_dir}
+    settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
         trainer.run_folder.describe(
@@ -308,7 +310,7 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
 
 def data_facts(data: RunData) -> dict[str, Any]:
     """What tells these puzzles from others where a run resumes: checksums, and what the generator was asked for."""
-    facts = {name: value for name, value in data.settings.items() if name not in _NOT_OF_A_GENERATOR}
+    facts = dict(data.wanted)
     for puzzle_file in filter(None, (data.train, data.test)):
         with puzzle_file.path.open("rb") as file:
             facts[f"{puzzle_file.info.split}.h5"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,7 +73,7 @@ def test_the_whole_trip(puzzles, tmp_path, monkeypatch, capsys):
     assert "model.safetensors" in said and said.endswith("would be sent to you/name\n")
     stated = ["--license", "mit", "--source", "Made for a test."]
     said = run(push.main, "data", "--data-dir", "data", "--repo-id", "you/name", *stated, "--dry-run")
-    assert said.startswith("would send to the data set you/name:") and "train.h5" in said
+    assert said.endswith("would be sent to the data set you/name\n") and "train.h5" in said
 
 
 class FirstBatch(HrmTrainer):
