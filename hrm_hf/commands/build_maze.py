@@ -11,9 +11,9 @@ A source is one of
 Where the test mazes come from: with a Hub train source, from the same data set; with a CSV file, from --test-source;
 with the generator, --num-test mazes are generated, none equal to a training maze under a flip or rotation.
 
-Every label must be a path from S to G. Most mazes have very many shortest paths. The labels of the published data set
-choose one by a rule (from S on, the first of Down, Left, Right, Up that is one step nearer to G), and generated labels
-follow it too. The command prints how many labels are shortest paths and how many follow the rule.
+Every label must be a path from S to G. Of many shortest paths the published labels choose one by a rule (from S on,
+the first of Down, Left, Right, Up that is one step nearer to G), and so do generated labels. The command prints how
+many labels are shortest paths and how many follow the rule.
 """
 
 import argparse
@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> None:
     for info, rows in zip(infos, (train, test), strict=True):
         print(file_line(args.output_dir, info))
         shortest, by_rule = count_labels(rows)
-        print(
-            f"  labels of the {len(rows)} {info.split} mazes read: all are paths, {shortest} shortest ones, "
-            f"{by_rule} follow the rule"
-        )
+        rule = f"all are paths, {shortest} shortest ones, {by_rule} follow the rule"
+        print(f"  labels of the {len(rows)} {info.split} mazes read: {rule}")
     train_keys = set(class_keys(train.questions))
     shared = sum(key in train_keys for key in class_keys(test.questions))
     print(f"{shared} of {len(test)} test mazes equal a training maze under a flip or rotation")

@@ -35,7 +35,7 @@ def generator_options(
     """What the generator is asked for, None where the puzzles come from elsewhere.
 
     Args:
-        defaults: of the options that only the generator has; their value on the command line is None if not given.
+        defaults: of the options that only the generator has.
         not_of_generator: names of options that it does not have.
     Raises:
         ArgumentError: a negative seed, or an option that does not go with the train source.
@@ -52,10 +52,8 @@ def generator_options(
 
 
 def test_source(args: argparse.Namespace, options: str = "--test-source") -> str:
-    """Where the test puzzles come from: by default the Hub data set of the training puzzles.
-
-    Raises:
-        ArgumentError: the training puzzles are of a file; `options` are those that name the test puzzles then.
+    """Where the test puzzles come from, by default the Hub data set of the training puzzles. Raises ArgumentError if
+    those are of a file; `options` are those that name the test puzzles then.
     """
     if args.test_source is None and not is_hub_id(args.train_source):
         raise ArgumentError(f"no test puzzles: with --train-source {args.train_source} also give {options}")

@@ -44,11 +44,9 @@ def run(args: argparse.Namespace) -> None:
     names_file = args.identifiers or find_files.find_identifiers(args.checkpoint)
     identifiers = None if names_file is None else PuzzleIdentifiers(find_files.read_identifier_names(names_file))
     if identifiers is not None and len(identifiers) != config.num_puzzle_identifiers:
-        raise DataError(
-            f"{names_file} has {len(identifiers)} names, the puzzle table {config.num_puzzle_identifiers} rows"
-        )
-    print(f"checkpoint: {checkpoint}")
-    print(f"cells: {cells.seq_len} (from {cells.source})")
+        rows = config.num_puzzle_identifiers
+        raise DataError(f"{names_file} has {len(identifiers)} names, the puzzle table {rows} rows")
+    print(f"checkpoint: {checkpoint}\ncells: {cells.seq_len} (from {cells.source})")
     print(f"vocabulary: {config.vocab_size}, puzzle identifiers: {config.num_puzzle_identifiers} (from the shapes)")
     print(f"weights: float32, activations: {config.compute_dtype}")
     model.save_pretrained(args.output_dir)

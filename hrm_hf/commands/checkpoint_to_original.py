@@ -1,11 +1,8 @@
 """Convert a checkpoint of this package into the files of the original HRM code.
 
 Writes `checkpoint`, the state dict as the original code loads it: torch.save of a plain dict of tensors; with
---safetensors also checkpoint.safetensors, which is safer to pass on. Beside it stand all_config.yaml, with the section
-`arch` under the original names, and identifiers.json where the rows of the puzzle table have names.
-
-This undoes checkpoint-to-hf and is exact in both directions: float32 tensors stay what they are, and the two initial
-states get the original dtype, which is that of the activations.
+--safetensors also checkpoint.safetensors, which is safer to pass on; all_config.yaml, with the section `arch`; and
+identifiers.json where the rows of the puzzle table have names. This undoes checkpoint-to-hf, exactly.
 """
 
 import argparse

@@ -4,9 +4,8 @@ The folder holds train/ and test/ (one of them is enough), each with dataset.jso
 all__labels.npy, all__puzzle_identifiers.npy, all__puzzle_indices.npy and all__group_indices.npy, and beside the two
 identifiers.json. The arrays are read as numbers: nothing in the files is executed.
 
-Sudokus and mazes are stored value for value. ARC frames are stored as the grids that they show: the random offsets of
-training frames are left out, since they are drawn anew whenever a batch is read. Puzzle identifiers stay what they
-are, so that a checkpoint trained on the folder fits the files.
+Of an ARC frame the grid that it shows is stored: offsets are drawn anew whenever a batch is read. Puzzle identifiers
+stay what they are, so that a checkpoint trained on the folder fits the files.
 """
 
 import argparse

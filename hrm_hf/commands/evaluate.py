@@ -4,16 +4,13 @@
     hrm-evaluate --checkpoint you/model --data you/puzzles        both on the Hub; takes test.h5 of the data set
     accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
-By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 and --compile are quicker
-depends on the machine and the number of puzzles: the puzzles per second are printed. The first puzzles are then solved
-without either too, and the number of equal answers is printed.
+By default every puzzle runs all segments, as in the published evaluation; --halt lets each puzzle stop by itself, and
+the next one takes its place. With another --compute-dtype or --compile, whose speed depends on the machine, the first
+puzzles are solved without either too, and the number of equal answers is printed.
 
-Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
-and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
-pass@k is the share of tasks with every answer among the first k.
-
-Several processes give the same numbers as one, with --compile up to rounding.
+Sudoku: beside the model stands a baseline that draws each blank cell among the digits that its row, column and box
+allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and pass@k is
+the share of tasks with every answer among the first k.
 """
 
 import argparse
@@ -96,10 +93,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s")
         report(args, file, dataset, processor, predictions)
         most, mean = args.max_segments or model.config.halt_max_steps, predictions.segments.mean()
-        print(
-            f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} of {most} segments per puzzle, "
-            f"{100 * (1 - mean / most):.1f} % saved" + (" (compiling included)" if args.compile else "")
-        )
+        speed = f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} of {most} segments per puzzle, "
+        print(f"{speed}{100 * (1 - mean / most):.1f} % saved{' (compiling included)' if args.compile else ''}")
         own = model.config.compute_dtype
         if args.compile or args.compute_dtype not in (None, own):
             some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))

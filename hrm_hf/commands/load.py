@@ -14,10 +14,8 @@ from ..hub.hub_errors import clear_hub_errors, is_hub_id
 
 
 def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
-    """Model, on the CPU, and processor, if there is one, of a folder or Hub repository.
+    """Model, on the CPU, and processor, if there is one, of a folder or Hub repository; dtype: see `load_checkpoint`.
 
-    Args:
-        dtype: of the weights; None = as they are stored.
     Raises:
         ArgumentError: a mistyped path.
         CheckpointError: there is none or it cannot be fetched, its files are damaged, or it is no HRM or not whole.

@@ -50,14 +50,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_checkpoint(args: argparse.Namespace) -> None:
-    names = ("private", "dry_run", "revision", "with_code", "puzzle_table", "max_shard_size", "run_dir")
-    sent = push_checkpoint(args.checkpoint, args.repo_id, **{name: getattr(args, name) for name in names})
-    report(sent, args.repo_id, args.dry_run)
+    options = {name: value for name, value in vars(args).items() if name not in ("checkpoint", "repo_id", "run")}
+    report(push_checkpoint(args.checkpoint, args.repo_id, **options), args.repo_id, args.dry_run)
 
 
 def run_data(args: argparse.Namespace) -> None:
-    names = ("private", "dry_run", "license", "source")
-    sent = push_puzzles(args.data_dir, args.repo_id, **{name: getattr(args, name) for name in names})
+    options = {name: value for name, value in vars(args).items() if name not in ("data_dir", "repo_id", "run")}
+    sent = push_puzzles(args.data_dir, args.repo_id, **options)
     report(sent, f"the data set {args.repo_id}", args.dry_run)
 
 

@@ -5,7 +5,6 @@
 
 import hashlib
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,22 +23,9 @@ from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
-from ..training import (
-    HrmModelArguments,
-    HrmTrainer,
-    HrmTrainingArguments,
-    RunFolder,
-    check_run_dir,
-    choose_run_dir,
-    holds_run,
-    machine_in_words,
-    make_accelerator,
-    on_main_process,
-    parse_arguments,
-    seeded_model,
-    share_cpu_cores,
-)
-from ..training.processes import naming_lost_processes
+from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
+from ..training.processes import make_accelerator, naming_lost_processes, on_main_process, share_cpu_cores
+from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .load import refuse_mistyped_path
 from .solve import draw, in_words, load_solver
 from .training_tasks import DataArguments
@@ -74,22 +60,17 @@ class RunData(NamedTuple):
 
 
 def run_training(
-    task: type[DataArguments],
-    argv: Sequence[str],
-    trainer_class: type[HrmTrainer] = HrmTrainer,
-    prog: str | None = None,
+    task: type[DataArguments], argv: list[str], trainer_class: type[HrmTrainer] = HrmTrainer, prog: str | None = None
 ) -> None:
     """The whole run, on every process.
 
     Args:
-        task: the game.
-        argv: the command line.
         trainer_class: for whoever wants to watch the steps.
         prog: what --help calls the command.
     Raises:
         HrmError: bad arguments or data; nothing but generated data has been written then.
     """
-    arguments = read_arguments(task, list(argv), prog)
+    arguments = read_arguments(task, argv, prog)
     args = arguments[-1]
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
@@ -171,11 +152,7 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
 
 
 def prepare_trainer(
-    arguments: Arguments,
-    data: RunData,
-    accelerator: Accelerator,
-    goes_on: bool,
-    trainer_class: type[HrmTrainer] = HrmTrainer,
+    arguments: Arguments, data: RunData, accelerator: Accelerator, goes_on: bool, trainer_class: type[HrmTrainer]
 ) -> HrmTrainer:
     """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
 
@@ -184,24 +161,15 @@ def prepare_trainer(
     """
     *_, model_args, args = arguments
     info = data.train.info
-    batches = training_batches(
-        data.train.path,
-        args.global_batch_size,
-        seed=args.seed,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
+    place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    batches = training_batches(data.train.path, args.global_batch_size, seed=args.seed, **place)
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
         raise ArgumentError(f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more")
     config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
     names = data.train.identifier_names()
-    processor = HrmProcessor(
-        task=info.task,
-        grid_shape=info.grid_shape,
-        box_shape=info.box_shape,
-        puzzle_identifiers=PuzzleIdentifiers(names) if any(names[1:]) else None,
-    )
+    identifiers = PuzzleIdentifiers(names) if any(names[1:]) else None
+    processor = HrmProcessor(info.task, info.grid_shape, info.box_shape, identifiers)
     if data.test is not None:
         data.test.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
@@ -220,18 +188,12 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
-        trainer.run_folder.describe(
-            arguments=settings,
-            data=asdict(info),
-            data_is_hub_id=is_hub_id(data.folder),
-            num_processes=accelerator.num_processes,
-        )
+        facts = {"data_is_hub_id": is_hub_id(data.folder), "num_processes": accelerator.num_processes}
+        trainer.run_folder.describe(arguments=settings, data=asdict(info), **facts)
     tested = "no test puzzles" if data.scored is None else f"{len(data.scored)} test puzzles"
-    accelerator.print(
-        f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}; "
-        f"{trainer.model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
-        f"{hardware}; run folder {args.output_dir}"
-    )
+    trained = f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}"
+    steps = f"{args.max_steps} steps of {args.global_batch_size} slots on {hardware}; run folder {args.output_dir}"
+    accelerator.print(f"{trained}; {trainer.model.num_parameters():,} parameters; {steps}")
     scores = trainer.train()
     if data.scored is not None:
         on_main_process(accelerator, lambda: describe_checkpoint(trainer, data, scores, settings, hardware))
@@ -274,11 +236,7 @@ def describe_checkpoint(
 
 
 def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> None:
-    """Pushes what the run ended with.
-
-    Raises:
-        CheckpointError: the push failed, with the command that repeats it: the checkpoint is as it was.
-    """
+    """Pushes what the run ended with. Raises CheckpointError with the command that repeats a push that failed."""
     try:
         push_checkpoint(run_folder.last_export, args.push_to_hub, private=args.hub_private)
     except (HrmError, OSError) as error:
@@ -302,10 +260,8 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
     for identifier, name in enumerate(test_file.identifier_names()):
         known = trained[identifier] if identifier < len(trained) else ""
         if name not in ("", known):
-            raise DataError(
-                f"{test_file.path}: puzzle identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}: "
-                "the files are not of one build"
-            )
+            relation = f"puzzle identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}"
+            raise DataError(f"{test_file.path}: {relation}: the files are not of one build")
 
 
 def data_facts(data: RunData) -> dict[str, Any]:

@@ -27,9 +27,7 @@ class DataArguments:
     puzzles: ClassVar[str]
 
     recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
-    data_dir: str | None = HfArg(
-        default=None, help="Folder of hrm-build with train.h5 and test.h5, or a Hub data set (owner/name) with them."
-    )
+    data_dir: str | None = HfArg(default=None, help="Folder with train.h5 and test.h5, or a Hub data set owner/name.")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""

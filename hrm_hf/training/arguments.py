@@ -100,8 +100,8 @@ class HrmTrainingArguments:
             check_repo_id(self.push_to_hub)
         elif self.hub_private:
             raise ArgumentError("hub_private is set, but push_to_hub names no repository")
-        at_least_one = """global_batch_size gradient_accumulation_steps logging_steps eval_batch_size max_steps eval_steps
-            save_steps cpu_threads state_steps state_limit early_stopping_patience"""
+        at_least_one = """global_batch_size gradient_accumulation_steps logging_steps eval_batch_size max_steps
+            eval_steps save_steps cpu_threads state_steps state_limit early_stopping_patience"""
         not_negative = """epochs learning_rate puzzle_learning_rate weight_decay puzzle_weight_decay state_minutes
             early_stopping_threshold warmup_steps seed"""
         for names, is_allowed, allowed in (
@@ -122,8 +122,9 @@ class HrmTrainingArguments:
     def ruling(self) -> dict[str, Any]:
         """The arguments that must be the same where a run resumes."""
         # The others change no weight beyond the rounding of sums; of epochs and max_steps the latter counts.
-        free = """compile cpu_threads epochs eval_batch_size gradient_accumulation_steps hub_private logging_steps
-            output_dir push_to_hub report_to resume save_steps state_limit state_minutes state_steps""".split()
+        free = ["compile", "cpu_threads", "epochs", "eval_batch_size", "gradient_accumulation_steps", "hub_private"]
+        free += ["logging_steps", "output_dir", "push_to_hub", "report_to", "resume", "save_steps"]
+        free += ["state_limit", "state_minutes", "state_steps"]
         if self.lr_min_ratio == 1.0:
             free += ["max_steps"]  # the rate stays constant after the warm-up: a run may be made longer
         if self.early_stopping_patience is None:
