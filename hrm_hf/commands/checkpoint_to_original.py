@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     published = None if args.config is None else checkpoints.read_published_config(args.config)
     model, processor = load_model(args.checkpoint, dtype=torch.float32)
     state_dict = checkpoints.published_state_dict(model, args.init_dtype)
-    task = None if processor is None else processor.task
-    settings = checkpoints.published_settings(model.config, task, published)
+    settings = checkpoints.published_settings(model.config, processor and processor.task, published)
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(state_dict, folder / CHECKPOINT_FILE)
@@ -51,7 +50,9 @@ def run(args: argparse.Namespace) -> None:
     init_dtype = str(init_vector.dtype).removeprefix("torch.")
     print(f"weights: float32, initial states: {init_dtype}, activations: {model.config.compute_dtype}")
     if init_dtype != model.config.compute_dtype:
-        print(f"the original code may need both alike: --init-dtype {model.config.compute_dtype} rounds the states")
+        print(
+            f"the original code has both in one dtype; --init-dtype {model.config.compute_dtype} rounds the states to it"
+        )
     if published is None:
         print(f"{SETTINGS_FILE} holds no training settings; --config FILE takes them from an original run")
     print(f"written: {', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}")

@@ -14,17 +14,11 @@ from ..training.stop_requests import StoppedBySignal
 
 
 class Command(NamedTuple):
-    """A command of its own, or a sub-command.
+    """A command of its own, or a sub-command."""
 
-    Attributes:
-        description: what --help says; its first line stands in the list of sub-commands.
-        add_arguments: declares the arguments.
-        run: does the work; `run_as_command` turns what it raises into one line and an exit code.
-    """
-
-    description: str
+    description: str  # what --help says; its first line stands in the list of sub-commands
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], None]  # `run_as_command` turns what it raises into a line and an exit code
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Runs the command with these words, None = the process's. Returns the exit code."""

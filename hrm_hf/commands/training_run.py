@@ -41,22 +41,14 @@ Arguments = tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]
 
 
 class RunData(NamedTuple):
-    """The puzzles of a run.
+    """The puzzles of a run."""
 
-    Attributes:
-        folder: where the files are: a folder or the id of a data set on the Hub.
-        train, test: the files; test is None where there is none.
-        scored: the rows that training scores; None without test file.
-        in_words: the training puzzles, for the model card.
-        wanted: what was asked of the generator; empty where it did not run.
-    """
-
-    folder: str
+    folder: str  # where the files are, or the id of a data set on the Hub
     train: PuzzleFile
     test: PuzzleFile | None
-    scored: Dataset | None
-    in_words: str
-    wanted: dict[str, Any]
+    scored: Dataset | None  # the rows that training scores; None without test file
+    in_words: str  # the training puzzles, for the model card
+    wanted: dict[str, Any]  # of the generator; empty where it did not run
 
 
 def run_training(

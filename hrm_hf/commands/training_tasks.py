@@ -16,15 +16,10 @@ from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 @dataclass
 class DataArguments:
-    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods.
+    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods."""
 
-    Attributes:
-        task: name of the game, as in `HrmProcessor(task=...)`.
-        puzzles: what the model card calls the puzzles.
-    """
-
-    task: ClassVar[str]
-    puzzles: ClassVar[str]
+    task: ClassVar[str]  # name of the game, as in `HrmProcessor(task=...)`
+    puzzles: ClassVar[str]  # what the model card calls them
 
     recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
     data_dir: str | None = HfArg(default=None, help="Folder with train.h5 and test.h5, or a Hub data set owner/name.")
