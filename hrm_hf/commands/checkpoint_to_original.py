@@ -50,9 +50,7 @@ def run(args: argparse.Namespace) -> None:
     init_dtype = str(init_vector.dtype).removeprefix("torch.")
     print(f"weights: float32, initial states: {init_dtype}, activations: {model.config.compute_dtype}")
     if init_dtype != model.config.compute_dtype:
-        print(
-            f"the original code has both in one dtype; --init-dtype {model.config.compute_dtype} rounds the states to it"
-        )
+        print(f"the original code has one dtype; --init-dtype {model.config.compute_dtype} rounds the states to it")
     if published is None:
         print(f"{SETTINGS_FILE} holds no training settings; --config FILE takes them from an original run")
     print(f"written: {', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}")
