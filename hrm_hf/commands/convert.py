@@ -9,3 +9,6 @@ COMMANDS = {
     "data-to-hdf5": data_to_hdf5.COMMAND,
 }
 main = one_of(COMMANDS, __doc__).main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

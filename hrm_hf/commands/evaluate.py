@@ -15,7 +15,6 @@ the share of tasks with every answer among the first k.
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -156,4 +155,4 @@ def baseline(dataset: Dataset, box_shape: tuple[int, int], seed: int) -> dict[st
 main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

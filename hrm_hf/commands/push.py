@@ -72,3 +72,6 @@ COMMANDS = {
     "data": Command(DATA, add_data_arguments, run_data),
 }
 main = one_of(COMMANDS, __doc__).main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

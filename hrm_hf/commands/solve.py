@@ -10,7 +10,6 @@ takes it, an ARC task, or ARC tasks by name.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,4 +128,4 @@ def in_words(result: dict[str, Any]) -> str:
 main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
