@@ -15,72 +15,35 @@ would train on them, --leaks allow keeps them.
 
 import argparse
 import time
-from pathlib import Path
-
-import h5py
 
 from ..data.build.arc_builder import build_arc
-from ..data.build.arc_mixture import LEAK_CHOICES, ArcMixture, mix_collections
+from ..data.build.arc_mixture import LEAK_CHOICES, mix_collections
 from ..data.build.arc_tasks import TRAINING, read_collection
-from ..data.schema import EXAMPLES, PUZZLES, PuzzleSetInfo
 from ..hrm.errors import ArgumentError
-from .build_options import add_output_arguments, peak_memory, print_list, time_and_memory
+from .build_options import add_output_arguments, file_line, print_list, time_and_memory
 from .command import Command
+
+LEAKS = (
+    "if test pairs of an evaluation task would train: refuse (default), drop the tasks that train on them, or allow"
+)
+SKIP_BAD = "leave out tasks that are bad, too large for the frame, or unlike an earlier one of the name; list them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="folder or zip; of equal tasks the first stays")
-    parser.add_argument("--source", action="append", default=[], help="one more source; may be given again")
-    parser.add_argument("--num-aug", type=int, default=1000, help="augmented variants per task (default 1000)")
-    parser.add_argument("--seed", type=int, default=42, help="of every random choice (default 42)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        help="processes that draw variants (default: one per core); the files do not depend on it",
-    )
-    parser.add_argument("--frame-size", type=int, default=30, help="side of the frame, the largest grid (default 30)")
-    parser.add_argument(
-        "--leaks",
-        choices=LEAK_CHOICES,
-        default="refuse",
-        help="if test pairs of an evaluation task would train: refuse (default), drop the tasks that train on them, "
-        "or allow it",
-    )
-    parser.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out tasks that are bad, too large for the frame, or differ from an earlier task of the same name, "
-        "and list them at the end",
-    )
+    add = parser.add_argument
+    add("sources", nargs="*", metavar="SOURCE", help="folder or zip; of equal tasks the first stays")
+    add("--source", action="append", default=[], help="one more source; may be given again")
+    add("--num-aug", type=int, default=1000, help="augmented variants per task (default 1000)")
+    add("--seed", type=int, default=42, help="of every random choice (default 42)")
+    add("--workers", type=int, help="processes (default: one per core); the files do not depend on their number")
+    add("--frame-size", type=int, default=30, help="side of the frame, the largest grid (default 30)")
+    add("--leaks", choices=LEAK_CHOICES, default="refuse", help=LEAKS)
+    add("--skip-bad", action="store_true", help=SKIP_BAD)
 
 
 def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
-    mixture = gather_tasks(args)
-    infos = build_arc(
-        args.output_dir,
-        mixture.tasks,
-        num_aug=args.num_aug,
-        seed=args.seed,
-        num_workers=args.workers,
-        frame_shape=(args.frame_size, args.frame_size),
-        overwrite=args.overwrite,
-    )
-    print(tasks_line(mixture))
-    for info in infos:
-        if info is not None:
-            print(file_line(args.output_dir / f"{info.split}.h5", info))
-    if infos[1] is None:
-        print("no test.h5: there is no evaluation task")
-    print(f"{time_and_memory(started)}, of the largest worker {peak_memory(of_workers=True)}")
-    for note in mixture.notes:
-        print(f"note: {note}")
-    print_list(mixture.left_out, "tasks left out")
-
-
-def gather_tasks(args: argparse.Namespace) -> ArcMixture:
-    """The tasks of all sources, with what was left out of them."""
     sources = args.sources + args.source
     if not sources:
         raise ArgumentError("no source is given: name at least one folder or zip of ARC tasks")
@@ -88,27 +51,17 @@ def gather_tasks(args: argparse.Namespace) -> ArcMixture:
         raise ArgumentError(f"--frame-size is {args.frame_size}; it must be at least 1")
     frame_shape = (args.frame_size, args.frame_size)
     collections = [read_collection(source, frame_shape, args.skip_bad) for source in sources]
-    return mix_collections(collections, args.leaks, args.skip_bad)
-
-
-def tasks_line(mixture: ArcMixture) -> str:
+    mixture = mix_collections(collections, args.leaks, args.skip_bad)
+    how = {"num_workers": args.workers, "frame_shape": frame_shape, "overwrite": args.overwrite}
+    infos = build_arc(args.output_dir, mixture.tasks, num_aug=args.num_aug, seed=args.seed, **how)
     tasks = [task.task for task in mixture.tasks]
     num_training = sum(task.split == TRAINING for task in mixture.tasks)
-    return (
-        f"{len(tasks)} tasks ({num_training} training, {len(tasks) - num_training} evaluation) with "
-        f"{sum(len(task.train) for task in tasks)} train and {sum(len(task.test) for task in tasks)} test pairs"
-    )
-
-
-def file_line(path: Path, info: PuzzleSetInfo) -> str:
-    """One line on a file of native grids: what it holds, its bytes beside those of the cells and of full frames."""
-    size = path.stat().st_size
-    with h5py.File(path) as file:
-        cells = sum(example.size for puzzle in file[PUZZLES].values() for example in puzzle[EXAMPLES].values())
-    return (
-        f"{path}: {info.num_groups} tasks, {info.num_puzzles} variants, {info.num_rows} rows, {size} bytes "
-        f"({size / cells:.3f} x the cells alone, {size / (info.num_rows * 2 * info.seq_len):.3f} x full frames)"
-    )
+    pairs = f"{sum(len(task.train) for task in tasks)} train and {sum(len(task.test) for task in tasks)} test pairs"
+    print(f"{len(tasks)} tasks ({num_training} training, {len(tasks) - num_training} evaluation) with {pairs}")
+    for info in infos:
+        print("no test.h5: there is no evaluation task" if info is None else file_line(args.output_dir, info))
+    print(time_and_memory(started), *(f"note: {note}" for note in mixture.notes), sep="\n")
+    print_list(mixture.left_out, "tasks left out")
 
 
 COMMAND = Command(__doc__, add_arguments, run)

@@ -11,82 +11,52 @@ A source is one of
 Where the test mazes come from: with a Hub train source, from the same data set; with a CSV file, from --test-source;
 with the generator, --num-test mazes are generated, none equal to a training maze under a flip or rotation.
 
-Every label must be a path from S to G. Most mazes have very many shortest paths. The labels of the published data set
-choose one by a rule (from S on, the first of Down, Left, Right, Up that is one step nearer to G), and generated labels
-follow it too. The command prints how many labels are shortest paths and how many follow the rule.
+Every label must be a path from S to G. Of many shortest paths the published labels choose one by a rule (from S on,
+the first of Down, Left, Right, Up that is one step nearer to G), and so do generated labels. The command prints how
+many labels are shortest paths and how many follow the rule.
 """
 
 import argparse
 import time
 
 from ..data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
-from ..data.build.puzzle_csv import GENERATE, csv_file
+from ..data.build.puzzle_csv import csv_file
 from ..games.maze_generator import class_keys
 from ..hrm.errors import ArgumentError
-from .build_options import (
-    add_shared_arguments,
-    check_options,
-    chosen,
-    file_line,
-    print_list,
-    test_source,
-    time_and_memory,
-)
+from .build_options import add_shared_arguments, file_line, generator_options, print_list, test_source, time_and_memory
 from .command import Command
-
-GENERATOR_DEFAULTS = {
-    "num_puzzles": 1000,
-    "num_test": 500,
-    "min_steps": None,
-    "min_wall_share": 0.3,
-    "max_wall_share": 0.45,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser, "sapientinc/maze-30x30-hard-1k", "mazes")
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--augment",
         action="store_true",
-        help="store each training maze in its 8 dihedral views (default: no). Flips and rotations break the rule by "
-        "which the labels are chosen, so that the labels of the views contradict one another: exact matches become "
-        "harder to learn",
+        help="store each training maze in its 8 dihedral views. Flips and rotations break the rule by which the "
+        "labels are chosen: the labels of the views contradict one another, and exact matches become harder to learn",
     )
-    parser.add_argument("--size", type=int, help="height and width in cells (generate: default 8)")
-    parser.add_argument("--height", type=int, help="rows of a maze, together with --width")
-    parser.add_argument("--width", type=int, help="columns of a maze, together with --height")
-    parser.add_argument("--num-puzzles", type=int, help="generate: training mazes (default 1000)")
-    parser.add_argument("--num-test", type=int, help="generate: test mazes (default 500)")
-    parser.add_argument(
-        "--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)"
-    )
-    parser.add_argument("--min-wall-share", type=float, help="generate: least share of walls (default 0.3)")
-    parser.add_argument("--max-wall-share", type=float, help="generate: largest share of walls (default 0.45)")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out rows that are no maze with a path, and list them at the end"
-    )
+    add("--size", type=int, help="height and width in cells (generate: default 8)")
+    add("--height", type=int, help="rows of a maze, together with --width")
+    add("--width", type=int, help="columns of a maze, together with --height")
+    add("--num-test", type=int, help="generate: test mazes (default 500)")
+    add("--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)")
+    add("--min-wall-share", type=float, help="generate: least share of walls (default 0.3)")
+    add("--max-wall-share", type=float, help="generate: largest share of walls (default 0.45)")
+    add("--skip-bad", action="store_true", help="leave out rows that are no maze with a path; list them at the end")
 
 
 def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     skipped: list[str] | None = [] if args.skip_bad else None
     train, test = gather_rows(args, skipped)
-    infos = build_maze(
-        args.output_dir,
-        train,
-        test,
-        augment=args.augment,
-        subsample_size=args.subsample_size,
-        seed=args.seed,
-        overwrite=args.overwrite,
-    )
+    names = ("augment", "subsample_size", "seed", "overwrite")
+    infos = build_maze(args.output_dir, train, test, **{name: getattr(args, name) for name in names})
     for info, rows in zip(infos, (train, test), strict=True):
-        print(file_line(args.output_dir / f"{info.split}.h5", info))
+        print(file_line(args.output_dir, info))
         shortest, by_rule = count_labels(rows)
-        print(
-            f"  labels of the {len(rows)} {info.split} mazes read: all are paths, {shortest} shortest ones, "
-            f"{by_rule} follow the rule"
-        )
+        rule = f"all are paths, {shortest} shortest ones, {by_rule} follow the rule"
+        print(f"  labels of the {len(rows)} {info.split} mazes read: {rule}")
     train_keys = set(class_keys(train.questions))
     shared = sum(key in train_keys for key in class_keys(test.questions))
     print(f"{shared} of {len(test)} test mazes equal a training maze under a flip or rotation")
@@ -99,26 +69,21 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Ma
     """(train, test) from whatever the arguments name; bad rows go to `skipped` if it is a list. No two generated mazes
     are equal under a symmetry.
     """
-    check_options(args, GENERATOR_DEFAULTS, ("test_source", "skip_bad"))
-    grid_shape = wanted_shape(args)
-    if args.train_source == GENERATE:
-        options = chosen(args, GENERATOR_DEFAULTS)
-        num_train, num_test = options.pop("num_puzzles"), options.pop("num_test")
-        return generate_rows(num_train, num_test, grid_shape or (8, 8), seed=args.seed, **options)
-    sources = ((args.train_source, "train"), (test_source(args), "test"))
-    train, test = (read_csv(csv_file(source, split), grid_shape, skipped) for source, split in sources)
-    return train, test
-
-
-def wanted_shape(args: argparse.Namespace) -> tuple[int, int] | None:
-    """(height, width) as the arguments say, None if they do not."""
-    if args.size is not None and (args.height, args.width) != (None, None):
+    defaults = {"num_puzzles": 1000, "num_test": 500, "min_steps": None, "min_wall_share": 0.3, "max_wall_share": 0.45}
+    options = generator_options(args, defaults, ("test_source", "skip_bad"))
+    sides = args.height, args.width
+    if args.size is not None and sides != (None, None):
         raise ArgumentError("--size and --height with --width exclude each other")
     if (args.height is None) != (args.width is None):
         raise ArgumentError("--height and --width belong together")
-    if args.size is not None:
-        return args.size, args.size
-    return None if args.height is None else (args.height, args.width)
+    if None in sides:
+        sides = None if args.size is None else (args.size, args.size)
+    if options is not None:
+        numbers = options.pop("num_puzzles"), options.pop("num_test")
+        return generate_rows(*numbers, sides or (8, 8), seed=args.seed, **options)
+    sources = ((args.train_source, "train"), (test_source(args), "test"))
+    train, test = (read_csv(csv_file(source, split), sides, skipped) for source, split in sources)
+    return train, test
 
 
 COMMAND = Command(__doc__, add_arguments, run)

@@ -9,61 +9,44 @@ import argparse
 import math
 from pathlib import Path
 
+from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import DataError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
-from ..original.checkpoints import (
-    PUBLISHED_TASKS,
-    find_cells,
-    model_from_published,
-    read_published_config,
-    read_published_state_dict,
-)
-from ..original.find_files import find_checkpoint, find_identifiers, find_settings, read_identifier_names
+from ..original import checkpoints, find_files
+from ..original.checkpoints import PUBLISHED_TASKS
 from .command import Command, refuse_used_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="state dict (torch.save or .safetensors), or a folder or owner/name on the Hub that holds one as "
-        "`checkpoint` or `step_<number>`",
-    )
-    parser.add_argument("--filename", help="which file of the folder or Hub repository it is")
-    parser.add_argument("--config", type=Path, help="its all_config.yaml (default: the one beside it)")
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder to make; must be empty or new")
+    add = parser.add_argument
+    state_dict = "state dict (torch.save or .safetensors), or a folder or owner/name on the Hub that holds one as "
+    add("--checkpoint", required=True, help=state_dict + "`checkpoint` or `step_<number>`")
+    add("--filename", help="which file of the folder or Hub repository it is")
+    add("--config", type=Path, help="its all_config.yaml (default: the one beside it)")
+    add("--output-dir", type=Path, required=True, help="folder to make; must be empty or new")
     cells = parser.add_mutually_exclusive_group()
     cells.add_argument("--seq-len", type=int, help="cells of a puzzle, where neither shapes nor data_path tell")
     cells.add_argument("--task", choices=tuple(PUBLISHED_TASKS), help="the same, by the name of the task")
-    parser.add_argument(
-        "--compute-dtype",
-        choices=("float32", "bfloat16"),
-        help="dtype of the activations (default: the original one, with which the way back is exact)",
-    )
-    parser.add_argument(
-        "--identifiers",
-        type=Path,
-        help="identifiers.json: names of the puzzle table's rows (default: that beside --checkpoint, if any)",
-    )
+    dtype = "dtype of the activations (default: the original one, with which the way back is exact)"
+    add("--compute-dtype", choices=COMPUTE_DTYPES, help=dtype)
+    add("--identifiers", type=Path, help="names of the puzzle table's rows (default: identifiers.json beside it)")
 
 
 def run(args: argparse.Namespace) -> None:
     refuse_used_folder(args.output_dir)
-    checkpoint = find_checkpoint(args.checkpoint, args.filename)
-    published = read_published_config(args.config or find_settings(args.checkpoint))
-    state_dict = read_published_state_dict(checkpoint)
-    cells = find_cells(published, state_dict, args.seq_len, args.task)
-    model = model_from_published(published, state_dict, cells.seq_len, args.compute_dtype)
+    checkpoint = find_files.find_checkpoint(args.checkpoint, args.filename)
+    published = checkpoints.read_published_config(args.config or find_files.find_settings(args.checkpoint))
+    state_dict = checkpoints.read_published_state_dict(checkpoint)
+    cells = checkpoints.find_cells(published, state_dict, args.seq_len, args.task)
+    model = checkpoints.model_from_published(published, state_dict, cells.seq_len, args.compute_dtype)
     config = model.config
-    names_file = args.identifiers or find_identifiers(args.checkpoint)
-    identifiers = None if names_file is None else PuzzleIdentifiers(read_identifier_names(names_file))
+    names_file = args.identifiers or find_files.find_identifiers(args.checkpoint)
+    identifiers = None if names_file is None else PuzzleIdentifiers(find_files.read_identifier_names(names_file))
     if identifiers is not None and len(identifiers) != config.num_puzzle_identifiers:
-        raise DataError(
-            f"{names_file} has {len(identifiers)} names, the puzzle table {config.num_puzzle_identifiers} rows"
-        )
-    print(f"checkpoint: {checkpoint}")
-    print(f"cells: {cells.seq_len} (from {cells.source})")
+        rows = config.num_puzzle_identifiers
+        raise DataError(f"{names_file} has {len(identifiers)} names, the puzzle table {rows} rows")
+    print(f"checkpoint: {checkpoint}\ncells: {cells.seq_len} (from {cells.source})")
     print(f"vocabulary: {config.vocab_size}, puzzle identifiers: {config.num_puzzle_identifiers} (from the shapes)")
     print(f"weights: float32, activations: {config.compute_dtype}")
     model.save_pretrained(args.output_dir)

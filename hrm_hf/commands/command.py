@@ -14,17 +14,11 @@ from ..training.stop_requests import StoppedBySignal
 
 
 class Command(NamedTuple):
-    """A command of its own, or a sub-command.
+    """A command of its own, or a sub-command."""
 
-    Attributes:
-        description: what --help says; its first line stands in the list of sub-commands.
-        add_arguments: declares the arguments.
-        run: does the work; `run_as_command` turns what it raises into one line and an exit code.
-    """
-
-    description: str
+    description: str  # what --help says; its first line stands in the list of sub-commands
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], None]  # `run_as_command` turns what it raises into a line and an exit code
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Runs the command with these words, None = the process's. Returns the exit code."""
@@ -33,21 +27,18 @@ class Command(NamedTuple):
         return run_as_command(lambda words: self.run(parser.parse_args(words)), argv)
 
 
-def run_one_of(commands: Mapping[str, Command], description: str, argv: Sequence[str] | None = None) -> int:
-    """Runs the sub-command that the first word names. Returns the exit code."""
-    parser = argparse.ArgumentParser(**help_as_written(description))
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for name, command in commands.items():
-        first_line = command.description.split("\n", 1)[0]
-        subparser = subparsers.add_parser(name, help=first_line, **help_as_written(command.description))
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+def one_of(commands: Mapping[str, Command], description: str) -> Command:
+    """The command whose first word names one of these."""
 
-    def run(words: list[str]) -> None:
-        args = parser.parse_args(words)
-        args.run(args)
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+        for name, command in commands.items():
+            first_line = command.description.split("\n", 1)[0]
+            subparser = subparsers.add_parser(name, help=first_line, **help_as_written(command.description))
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
 
-    return run_as_command(run, argv)
+    return Command(description, add_arguments, lambda args: args.run(args))
 
 
 def help_as_written(description: str) -> dict[str, Any]:
@@ -56,18 +47,18 @@ def help_as_written(description: str) -> dict[str, Any]:
 
 
 def run_as_command(run: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Hands a command its words; bad input and Ctrl-C become one line on stderr.
+    """Hands a command its words, None = the process's; bad input and Ctrl-C become one line on stderr.
 
-    Args:
-        run: does the work.
-        argv: the words, None = the process's.
     Returns:
         The exit code: 0, 2 after bad input, and after a signal 128 + its number: 130 (Ctrl-C), 143 (SIGTERM).
     """
     words = list(sys.argv[1:] if argv is None else argv)
     show_messages()
     try:
-        _refuse_dashes_as_value(words)
+        for word in words[: words.index("--")] if "--" in words else words:
+            if word.startswith("-") and word.endswith("=--") and word.count("=") == 1:
+                # argparse before Python 3.13 reads it as an empty list, whatever the option's type is.
+                raise ArgumentError(f"argument {word[:-3]}: expected a value, not '--'")
         run(words)
     except ProcessLostError:  # has said so itself: the main process, which would, may be the lost one
         return 2
@@ -86,14 +77,6 @@ def refuse_used_folder(path: Path) -> None:
     """Raises ArgumentError for an output folder that is a file or holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ArgumentError(f"--output-dir {path} exists and is not an empty folder; name a new one")
-
-
-def _refuse_dashes_as_value(words: list[str]) -> None:
-    """argparse before Python 3.13 reads `--option=--` as an empty list, whatever the option's type is."""
-    for word in words[: words.index("--")] if "--" in words else words:
-        option, _, value = word.partition("=")
-        if option.startswith("-") and value == "--":
-            raise ArgumentError(f"argument {option}: expected a value, not '--'")
 
 
 def _say(words: str) -> None:

@@ -1,17 +1,14 @@
 """Convert checkpoints and data between the original HRM code and this package."""
 
-import sys
-from functools import partial
-
 from . import checkpoint_to_hf, checkpoint_to_original, data_to_hdf5
-from .command import run_one_of
+from .command import one_of
 
 COMMANDS = {
     "checkpoint-to-hf": checkpoint_to_hf.COMMAND,
     "checkpoint-to-original": checkpoint_to_original.COMMAND,
     "data-to-hdf5": data_to_hdf5.COMMAND,
 }
-main = partial(run_one_of, COMMANDS, __doc__)
+main = one_of(COMMANDS, __doc__).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

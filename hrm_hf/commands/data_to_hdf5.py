@@ -4,15 +4,15 @@ The folder holds train/ and test/ (one of them is enough), each with dataset.jso
 all__labels.npy, all__puzzle_identifiers.npy, all__puzzle_indices.npy and all__group_indices.npy, and beside the two
 identifiers.json. The arrays are read as numbers: nothing in the files is executed.
 
-Sudokus and mazes are stored value for value. ARC frames are stored as the grids that they show: the random offsets of
-training frames are left out, since they are drawn anew whenever a batch is read. Puzzle identifiers stay what they
-are, so that a checkpoint trained on the folder fits the files.
+Of an ARC frame the grid that it shows is stored: offsets are drawn anew whenever a batch is read. Puzzle identifiers
+stay what they are, so that a checkpoint trained on the folder fits the files.
 """
 
 import argparse
+import time
 
 from ..original.data_folders import TASKS, convert_published_folder
-from .build_options import add_output_arguments, peak_memory
+from .build_options import add_output_arguments, file_line, time_and_memory
 from .command import Command
 
 
@@ -23,13 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    started = time.perf_counter()
     for info in convert_published_folder(args.input_dir, args.output_dir, args.task, args.overwrite):
-        path = args.output_dir / f"{info.split}.h5"
-        print(
-            f"{path}: {info.num_groups} groups, {info.num_puzzles} puzzles, {info.num_rows} rows, "
-            f"{info.num_puzzle_identifiers} identifiers, {path.stat().st_size} bytes"
-        )
-    print(f"peak memory {peak_memory()}")
+        print(file_line(args.output_dir, info))
+    print(time_and_memory(started))
 
 
 COMMAND = Command(__doc__, add_arguments, run)

@@ -4,21 +4,17 @@
     hrm-evaluate --checkpoint you/model --data you/puzzles        both on the Hub; takes test.h5 of the data set
     accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
-By default every puzzle runs all segments and the last one answers, as in the published evaluation; --halt lets each
-puzzle stop by itself, and the next one takes its place. Whether --compute-dtype bfloat16 and --compile are quicker
-depends on the machine and the number of puzzles: the puzzles per second are printed. The first puzzles are then solved
-without either too, and the number of equal answers is printed.
+By default every puzzle runs all segments, as in the published evaluation; --halt lets each puzzle stop by itself, and
+the next one takes its place. With another --compute-dtype or --compile, whose speed depends on the machine, the first
+puzzles are solved without either too, and the number of equal answers is printed.
 
-Sudoku: a baseline is printed beside the model, each blank cell drawn at random among the digits that its row, column
-and box allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and
-pass@k is the share of tasks with every answer among the first k.
-
-Several processes give the same numbers as one, with --compile up to rounding.
+Sudoku: beside the model stands a baseline that draws each blank cell among the digits that its row, column and box
+allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and pass@k is
+the share of tasks with every answer among the first k.
 """
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -31,7 +27,6 @@ from ..files import write_whole, written_whole
 from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError
-from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.sudoku import BLANK_ID, decode, encode
 from ..hub.downloads import puzzle_file_path
@@ -47,24 +42,20 @@ COMPARED_ROWS = 256  # solved plainly too, when another dtype or compiling is as
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
-    parser.add_argument("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
-    parser.add_argument("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
-    parser.add_argument("--halt", action="store_true", help="let each puzzle stop at its first halt")
-    parser.add_argument(
-        "--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)"
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
-    parser.add_argument("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
-    parser.add_argument("--seed", type=int, default=0, help="of the baseline's guesses (0)")
-    parser.add_argument(
-        "--unknown-puzzles",
-        choices=["blank", "mean"],
-        help="embedding of puzzles whose identifiers the checkpoint does not know (default: refuse them)",
-    )
-    parser.add_argument("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
-    parser.add_argument("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="folder or Hub id of the model")
+    add("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
+    add("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
+    add("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
+    add("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
+    add("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
+    add("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
+    add("--seed", type=int, default=0, help="of the baseline's guesses (0)")
+    unknown = "embedding of puzzles whose identifiers the checkpoint does not know (default: refuse them)"
+    add("--unknown-puzzles", choices=["blank", "mean"], help=unknown)
+    add("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
+    add("--submission", metavar="FILE", help="ARC: write the two best answers in the Kaggle form")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -98,30 +89,31 @@ def run(args: argparse.Namespace) -> None:
         if unknown:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
-        report(args, file, dataset, processor, predictions, seconds)
-        included = " (compiling included)" if args.compile else ""
-        print(speed_line(predictions, seconds, args.max_segments or model.config.halt_max_steps) + included)
-        if args.compile or args.compute_dtype not in (None, model.config.compute_dtype):
+        print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s")
+        report(args, file, dataset, processor, predictions)
+        most, mean = args.max_segments or model.config.halt_max_steps, predictions.segments.mean()
+        speed = f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} of {most} segments per puzzle, "
+        print(f"{speed}{100 * (1 - mean / most):.1f} % saved{' (compiling included)' if args.compile else ''}")
+        own = model.config.compute_dtype
+        if args.compile or args.compute_dtype not in (None, own):
             some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
-            print(equality_line(predictions, predict_puzzles(model, some, args.batch_size, **how), args, model))
+            plain = predict_puzzles(model, some, args.batch_size, **how).sequences
+            same = (predictions.sequences[: len(some)] == plain).all(axis=1).sum()
+            way = (args.compute_dtype or own) + (", compiled," if args.compile else "")
+            print(f"{way} beside {own}: {same} of the first {len(some)} answers are equal")
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuses what is wrong with the numbers and paths before anything is loaded.
-
-    Raises:
-        ArgumentError: naming the option.
-    """
+    """Raises ArgumentError for what is wrong with numbers and paths: before hours of work, not after them."""
     for name, least in (("batch_size", 1), ("max_segments", 1), ("limit", 1), ("seed", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")
-    for name in ("save_predictions", "submission"):  # found before hours of work, not after them
-        value = getattr(args, name)
+    for option, value in (("--save-predictions", args.save_predictions), ("--submission", args.submission)):
         if value is not None and not Path(value).absolute().parent.is_dir():
-            raise ArgumentError(f"--{name.replace('_', '-')} {value}: there is no folder {Path(value).parent}")
+            raise ArgumentError(f"{option} {value}: there is no folder {Path(value).parent}")
     refuse_mistyped_path(args.checkpoint)
     refuse_mistyped_path(args.data)
 
@@ -132,7 +124,6 @@ def report(
     dataset: Dataset,
     processor: HrmProcessor,
     predictions: PuzzlePredictions,
-    seconds: float,
 ) -> None:
     """Writes what was asked for and prints the table."""
     if args.save_predictions:
@@ -146,45 +137,22 @@ def report(
         scores |= pass_at_k(ranked, answers)
         if args.submission:
             write_whole(args.submission, json.dumps(submission(ranked)))
-    print(f"{args.checkpoint} on {args.data}: {int(scores['count'])} puzzles in {seconds:.1f} s")
     print(f"{'':18}{'model':>10}{'guessing' if guessed else '':>10}".rstrip())
     for name, value in scores.items():
         if name != "count":
-            other = f"{guessed[name]:10.4f}" if name in guessed else ""
-            print(f"{name:18}{value:10.4f}{other}")
-
-
-def speed_line(predictions: PuzzlePredictions, seconds: float, max_segments: int) -> str:
-    """Puzzles per second, and the share of segments that halting has saved."""
-    number, mean = len(predictions), predictions.segments.mean()
-    return (
-        f"{number / seconds:.1f} puzzles/s; {mean:.2f} of {max_segments} segments per puzzle, "
-        f"{100 * (1 - mean / max_segments):.1f} % saved"
-    )
-
-
-def equality_line(
-    predictions: PuzzlePredictions, exact: PuzzlePredictions, args: argparse.Namespace, model: HrmForPuzzleSolving
-) -> str:
-    """How many answers are those of the checkpoint's own dtype, not compiled."""
-    same = (predictions.sequences[: len(exact)] == exact.sequences).all(axis=1).sum()
-    way = (args.compute_dtype or model.config.compute_dtype) + (", compiled," if args.compile else "")
-    return f"{way} beside {model.config.compute_dtype}: {same} of the first {len(exact)} answers are equal"
+            print(f"{name:18}{value:10.4f}" + (f"{guessed[name]:10.4f}" if name in guessed else ""))
 
 
 def baseline(dataset: Dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
     """Scores of guessing each blank among the digits that the givens of its row, column and box allow."""
-    rows = dataset[:]
+    rows, side = dataset[:], box_shape[0] * box_shape[1]
     inputs = np.asarray(rows["input_ids"])
-    side = box_shape[0] * box_shape[1]
     grids = decode(inputs).reshape(-1, side, side)
-    guesses = encode(guess_among_candidates(grids, box_shape, np.random.default_rng(seed)))
-    return finish(
-        puzzle_scores(guesses.reshape(inputs.shape), np.asarray(rows["labels"]), inputs=inputs, blank_id=BLANK_ID)
-    )
+    guesses = encode(guess_among_candidates(grids, box_shape, np.random.default_rng(seed))).reshape(inputs.shape)
+    return finish(puzzle_scores(guesses, np.asarray(rows["labels"]), inputs=inputs, blank_id=BLANK_ID))
 
 
 main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -14,10 +14,8 @@ from ..hub.hub_errors import clear_hub_errors, is_hub_id
 
 
 def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
-    """Model, on the CPU, and processor, if there is one, of a folder or Hub repository.
+    """Model, on the CPU, and processor, if there is one, of a folder or Hub repository; dtype: see `load_checkpoint`.
 
-    Args:
-        dtype: of the weights; None = as they are stored.
     Raises:
         ArgumentError: a mistyped path.
         CheckpointError: there is none or it cannot be fetched, its files are damaged, or it is no HRM or not whole.
@@ -43,13 +41,7 @@ def load_model_and_processor(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmP
 
 
 def refuse_mistyped_path(name: str) -> None:
-    """Refuses owner/name at once where there is a folder `owner` but no `owner/name`: the Hub would answer late.
-
-    Raises:
-        ArgumentError: for such a name.
-    """
+    """Raises ArgumentError for owner/name where there is a folder `owner` without it: the Hub would answer late."""
     folder = Path(name).parent
     if is_hub_id(name) and folder.is_dir():
-        raise ArgumentError(
-            f"there is no {name} in the folder {folder}; if the one on the Hub is meant, change the folder"
-        )
+        raise ArgumentError(f"there is no {name} in the folder {folder}; for the one on the Hub, change the folder")

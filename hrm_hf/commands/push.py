@@ -5,12 +5,10 @@ network. A push that broke off can be repeated: what has arrived is not sent aga
 """
 
 import argparse
-import sys
-from functools import partial
 
 from ..data.push import push_puzzles
 from ..hub.push import push_checkpoint
-from .command import Command, run_one_of
+from .command import Command, one_of
 
 CHECKPOINT = """Push a trained checkpoint: its weights, processor, model card and the records of its run.
 
@@ -33,21 +31,15 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="folder of the checkpoint")
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="folder of the checkpoint")
     add_shared_arguments(parser)
-    parser.add_argument("--revision", help="branch to push to (main)")
-    parser.add_argument(
-        "--with-code", action="store_true", help="send the code too, for use without hrm_hf (trust_remote_code)"
-    )
-    parser.add_argument(
-        "--puzzle-table",
-        nargs="+",
-        default=["all"],
-        metavar="all|none|TASK",
-        help="rows of the puzzle table to send: all, none but the blank one, or those of the named ARC tasks (all)",
-    )
-    parser.add_argument("--max-shard-size", default="5GB", help="larger weights are cut into several files (5GB)")
-    parser.add_argument("--run-dir", help="folder of the training run (default: the one that holds the checkpoint)")
+    add("--revision", help="branch to push to (main)")
+    add("--with-code", action="store_true", help="send the code too, for use without hrm_hf (trust_remote_code)")
+    rows = "rows of the puzzle table to send: all, none but the blank one, or those of the named ARC tasks (all)"
+    add("--puzzle-table", nargs="+", default=["all"], metavar="all|none|TASK", help=rows)
+    add("--max-shard-size", default="5GB", help="larger weights are cut into several files (5GB)")
+    add("--run-dir", help="folder of the training run (default: the one that holds the checkpoint)")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,27 +50,28 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_checkpoint(args: argparse.Namespace) -> None:
-    names = ("private", "dry_run", "revision", "with_code", "puzzle_table", "max_shard_size", "run_dir")
-    sent = push_checkpoint(args.checkpoint, args.repo_id, **{name: getattr(args, name) for name in names})
-    for path, size in sent:
-        print(f"{size:>15,} {path}")
-    what = f"{len(sent)} files, {sum(size for _, size in sent):,} bytes"
-    print(f"{what} would be sent to {args.repo_id}" if args.dry_run else f"{what} are in {args.repo_id}")
+    options = {name: value for name, value in vars(args).items() if name not in ("checkpoint", "repo_id", "run")}
+    report(push_checkpoint(args.checkpoint, args.repo_id, **options), args.repo_id, args.dry_run)
 
 
 def run_data(args: argparse.Namespace) -> None:
-    stated = {"license": args.license, "source": args.source}
-    sent = push_puzzles(args.data_dir, args.repo_id, private=args.private, dry_run=args.dry_run, **stated)
-    print(f"{'would send' if args.dry_run else 'sent'} to the data set {args.repo_id}:")
-    for name, num_bytes in sent:
-        print(f"{num_bytes:>14} bytes  {name}")
+    options = {name: value for name, value in vars(args).items() if name not in ("data_dir", "repo_id", "run")}
+    sent = push_puzzles(args.data_dir, args.repo_id, **options)
+    report(sent, f"the data set {args.repo_id}", args.dry_run)
+
+
+def report(sent: list[tuple[str, int]], where: str, dry_run: bool) -> None:
+    for name, size in sent:
+        print(f"{size:>15,} {name}")
+    what = f"{len(sent)} files, {sum(size for _, size in sent):,} bytes"
+    print(f"{what} would be sent to {where}" if dry_run else f"{what} are in {where}")
 
 
 COMMANDS = {
     "checkpoint": Command(CHECKPOINT, add_checkpoint_arguments, run_checkpoint),
     "data": Command(DATA, add_data_arguments, run_data),
 }
-main = partial(run_one_of, COMMANDS, __doc__)
+main = one_of(COMMANDS, __doc__).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

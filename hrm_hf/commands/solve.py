@@ -10,20 +10,17 @@ takes it, an ARC task, or ARC tasks by name.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import Pipeline, pipeline
 
-from ..files import read_json
+from ..files import MAX_JSON_BYTES, parse_json, read_within
 from ..games.picture import save_picture
 from ..hrm.errors import ArgumentError, PuzzleError
 from .command import Command
 from .load import load_model_and_processor
-
-MAX_FILE_BYTES = 1 << 20  # of a puzzle as text
 
 
 class Solved(NamedTuple):
@@ -36,18 +33,13 @@ class Solved(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub id of the model")
-    parser.add_argument("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
-    parser.add_argument(
-        "--num-augmentations", type=int, help="at most this many trained variants of an ARC task vote (default: all)"
-    )
-    parser.add_argument("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
-    parser.add_argument(
-        "puzzle",
-        metavar="PUZZLE",
-        help="text with one character per cell (Sudoku: '.' or 0 for a blank, white space is ignored; maze: lines of "
-        "'# SG'), or a file",
-    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="folder or Hub id of the model")
+    add("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
+    add("--num-augmentations", type=int, help="most trained variants of an ARC task that vote (default: all)")
+    add("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
+    text = "one character per cell (Sudoku: '.' or 0 for a blank, white space is ignored; maze: lines of '# SG')"
+    add("puzzle", metavar="PUZZLE", help=f"{text}, or a file")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -67,20 +59,18 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
     """The pipeline's item for a command line's puzzle.
 
     Raises:
-        PuzzleError: there is no such file, it is neither text nor JSON, or its JSON is no puzzle.
-        OSError: a file that cannot be read.
+        PuzzleError: a file that is missing, cannot be read or is neither text nor JSON, or whose JSON is no puzzle.
     """
-    if not argument.startswith("@") and not os.path.isfile(argument):
-        if argument.lower().endswith((".json", ".txt")):
-            raise PuzzleError(f"there is no file {argument}")
-        return _grid_item(argument, name)
-    path = Path(argument.removeprefix("@"))
-    if path.suffix.lower() == ".json":
-        content = read_json(path, PuzzleError, kind=object)
-    else:
-        content = _read_text(path)
+    path, content = Path(argument.removeprefix("@")), argument
+    if argument.startswith("@") or os.path.isfile(argument) or argument.lower().endswith((".json", ".txt")):
+        data = read_within(path, PuzzleError, MAX_JSON_BYTES)
+        try:
+            is_json = path.suffix.lower() == ".json"
+            content = parse_json(data, path, PuzzleError, object) if is_json else "\n".join(data.decode().splitlines())
+        except UnicodeDecodeError as error:
+            raise PuzzleError(f"{path} cannot be read as text: {error}") from error
     if not isinstance(content, dict):
-        return _grid_item(content, name)
+        return {"puzzle": content} if name is None else {"puzzle": content, "puzzle_identifier": name}
     if "test" in content:
         return {"task": content, "name": name or path.stem}
     if name in content:  # many tasks by name, as in Kaggle's files
@@ -89,10 +79,7 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
         return content
     if name is not None:
         raise PuzzleError(f"{path} holds {len(content)} entries by name, but none for --name {name}")
-    raise PuzzleError(
-        f"{path} holds neither an ARC task (an object with 'train' and 'test') nor a puzzle; to choose one of several "
-        "tasks by name, give --name"
-    )
+    raise PuzzleError(f"{path} holds neither an ARC task nor a puzzle; to choose one of several tasks, give --name")
 
 
 def load_solver(checkpoint: str) -> Pipeline:
@@ -108,25 +95,22 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
         ArgumentError: num_augmentations is not allowed, or the item is a grid, for which no variants vote.
         PuzzleError: the puzzle cannot be read or breaks its own rules.
     """
-    processor = solver.processor
     if num_augmentations is not None and "task" not in item:
-        raise ArgumentError(
-            f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants that can vote"
-        )
+        raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")
+    read = solver.processor.read
     result = solver(item, num_augmentations=num_augmentations)
+    solutions = [result["solution"]] if "task" not in item else result["solutions"]
+    predictions = [read(grid) if len(grid) else np.zeros((0, 0), np.uint8) for grid in solutions]
     if "task" not in item:
-        return [Solved(processor.read(item["puzzle"]), _grid(solver, result["solution"]), None, in_words(result))]
+        return [Solved(read(item["puzzle"]), predictions[0], None, in_words(result))]
     all_solved = []
     for index, pair in enumerate(item["task"]["test"]):
-        answer = None if pair.get("output") is None else processor.read(pair["output"])
-        prediction = _grid(solver, result["solutions"][index])
-        summary = (
-            f"test input {index + 1}: {result['votes'][index]} of {result['num_augmentations']} votes, confidence "
-            f"{result['confidence'][index]:.3f}"
-        )
+        answer = None if pair.get("output") is None else read(pair["output"])
+        votes, confidence = f"{result['votes'][index]} of {result['num_augmentations']}", result["confidence"][index]
+        summary = f"test input {index + 1}: {votes} votes, confidence {confidence:.3f}"
         if answer is not None:
-            summary += f", right: {np.array_equal(prediction, answer)}"
-        all_solved.append(Solved(processor.read(pair["input"]), prediction, answer, summary))
+            summary += f", right: {np.array_equal(predictions[index], answer)}"
+        all_solved.append(Solved(read(pair["input"]), predictions[index], answer, summary))
     return all_solved
 
 
@@ -141,26 +125,7 @@ def in_words(result: dict[str, Any]) -> str:
     return words if result["valid"] is None else f"{words}, valid: {result['valid']}"
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-    except ValueError as error:  # not UTF-8, or a name that no file can have
-        raise PuzzleError(f"{path} cannot be read as text: {error}") from error
-    if len(text) > MAX_FILE_BYTES:
-        raise PuzzleError(f"{path} has more than {MAX_FILE_BYTES} bytes: too many for a puzzle")
-    return text
-
-
-def _grid_item(puzzle: Any, name: str | None) -> dict[str, Any]:
-    return {"puzzle": puzzle} if name is None else {"puzzle": puzzle, "puzzle_identifier": name}
-
-
-def _grid(solver: Pipeline, solution: Any) -> np.ndarray:
-    return solver.processor.read(solution) if len(solution) else np.zeros((0, 0), np.uint8)
-
-
 main = Command(__doc__, add_arguments, run).main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

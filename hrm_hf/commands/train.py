@@ -10,7 +10,6 @@ On several GPUs or processes: accelerate launch --multi_gpu --num_processes N -m
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from .command import help_as_written, run_as_command
@@ -31,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,9 +5,7 @@
 
 import hashlib
 import shlex
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
-from ..data import PuzzleFile, PuzzleSetInfo, load_puzzles, total_steps, training_batches
+from ..data import PuzzleFile, load_puzzles, total_steps, training_batches
+from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
@@ -24,22 +23,9 @@ from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
-from ..training import (
-    HrmModelArguments,
-    HrmTrainer,
-    HrmTrainingArguments,
-    RunFolder,
-    check_run_dir,
-    choose_run_dir,
-    holds_run,
-    machine_in_words,
-    make_accelerator,
-    on_main_process,
-    parse_arguments,
-    seeded_model,
-    share_cpu_cores,
-)
-from ..training.processes import naming_lost_processes
+from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
+from ..training.processes import make_accelerator, naming_lost_processes, on_main_process, share_cpu_cores
+from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .load import refuse_mistyped_path
 from .solve import draw, in_words, load_solver
 from .training_tasks import DataArguments
@@ -49,59 +35,35 @@ NOT_OF_THE_RECIPE = (
     *("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps", "push_to_hub"),
     *("hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
-_NOT_OF_A_GENERATOR = tuple(each.name for each in fields(DataArguments))
 
 
-class RunArguments(NamedTuple):
-    """All arguments of a run, as the recipe and the command line give them."""
-
-    data: DataArguments
-    model: HrmModelArguments
-    training: HrmTrainingArguments
+Arguments = tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]
 
 
 class RunData(NamedTuple):
-    """The puzzles of a run.
+    """The puzzles of a run."""
 
-    Attributes:
-        folder: where the files are: a folder or the id of a data set on the Hub.
-        train, test: the files; test is None where there is none.
-        scored: the rows that training scores; None without test file.
-        in_words: the training puzzles, for the model card.
-        settings: what was asked of the data: of the generator only where it ran.
-    """
-
-    folder: str
+    folder: str  # where the files are, or the id of a data set on the Hub
     train: PuzzleFile
     test: PuzzleFile | None
-    scored: Dataset | None
-    in_words: str
-    settings: dict[str, Any]
-
-    @property
-    def info(self) -> PuzzleSetInfo:
-        """Facts of the training file."""
-        return self.train.info
+    scored: Dataset | None  # the rows that training scores; None without test file
+    in_words: str  # the training puzzles, for the model card
+    wanted: dict[str, Any]  # of the generator; empty where it did not run
 
 
 def run_training(
-    task: type[DataArguments],
-    argv: Sequence[str] | None = None,
-    trainer_class: type[HrmTrainer] = HrmTrainer,
-    prog: str | None = None,
+    task: type[DataArguments], argv: list[str], trainer_class: type[HrmTrainer] = HrmTrainer, prog: str | None = None
 ) -> None:
     """The whole run, on every process.
 
     Args:
-        task: the game.
-        argv: the command line, None = the process's.
         trainer_class: for whoever wants to watch the steps.
         prog: what --help calls the command.
     Raises:
         HrmError: bad arguments or data; nothing but generated data has been written then.
     """
-    arguments = read_arguments(task, list(sys.argv[1:] if argv is None else argv), prog)
-    args = arguments.training
+    arguments = read_arguments(task, argv, prog)
+    args = arguments[-1]
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
@@ -113,7 +75,7 @@ def run_training(
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
     try:
         with naming_lost_processes(accelerator, trainer.where):
-            train(trainer, data, arguments.model)
+            train(trainer, data, arguments)
     finally:
         trainer.close()
     accelerator.end_training()
@@ -123,7 +85,7 @@ def run_training(
         trainer.run_folder.finish()
 
 
-def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> RunArguments:
+def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> Arguments:
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
@@ -132,20 +94,20 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     types = (task, HrmModelArguments, HrmTrainingArguments)
     description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
     given, *_ = parse_arguments(types, None, argv, description, prog)
-    recipe = given.recipe
     if given.data_dir is not None:
         refuse_mistyped_path(given.data_dir)
+    recipe = given.recipe
     if recipe is None:
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
         recipe = given.default_recipe(info)
-    arguments = RunArguments(*parse_arguments(types, recipe, argv, description, prog))
-    arguments.data.recipe = recipe
-    if arguments.training.epochs is None and arguments.training.max_steps is None:
+    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
+    data_args.recipe = recipe
+    if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
-    return arguments
+    return data_args, model_args, args
 
 
-def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: bool) -> RunData:
+def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) -> RunData:
     """Finds or generates the puzzles, once all arguments that need no data have been checked.
 
     Raises:
@@ -159,12 +121,14 @@ def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: boo
     model_args.to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
     if not goes_on:
         on_main_process(accelerator, lambda: check_run_dir(run_dir))
-    folder, settings = data_args.data_dir, asdict(data_args)
+    folder = data_args.data_dir
     if folder is None:
         folder = str(run_dir / "data")
         on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
+        words, wanted = data_args.generated(), asdict(data_args)
+        del wanted["recipe"], wanted["data_dir"]
     else:
-        settings = {name: settings[name] for name in _NOT_OF_A_GENERATOR}
+        words, wanted = f"{data_args.puzzles} of {Path(folder).name}/train.h5", {}
     train_file = PuzzleFile(puzzle_file_path(folder, "train"))
     info = train_file.info
     if info.task != data_args.task:
@@ -175,77 +139,53 @@ def prepare_data(arguments: RunArguments, accelerator: Accelerator, goes_on: boo
         test_file = PuzzleFile(puzzle_file_path(folder, "test"))
         check_same_identifiers(train_file, test_file)
         scored = data_args.scored_rows(load_puzzles(test_file.path))
-    what = (
-        data_args.generated() if data_args.data_dir is None else f"{data_args.puzzles} of {Path(folder).name}/train.h5"
-    )
-    augmented = f", up to {info.num_aug} augmentations each" if info.num_aug else ""
-    return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {what}{augmented}", settings)
+    words += f", up to {info.num_aug} augmentations each" if info.num_aug else ""
+    return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {words}", wanted)
 
 
 def prepare_trainer(
-    arguments: RunArguments,
-    data: RunData,
-    accelerator: Accelerator,
-    goes_on: bool,
-    trainer_class: type[HrmTrainer] = HrmTrainer,
+    arguments: Arguments, data: RunData, accelerator: Accelerator, goes_on: bool, trainer_class: type[HrmTrainer]
 ) -> HrmTrainer:
     """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
 
     Raises:
         HrmError: model and data do not fit each other, or the run cannot go on.
     """
-    args, info, run_dir = arguments.training, data.info, Path(arguments.training.output_dir)
-    batches = training_batches(
-        data.train.path,
-        args.global_batch_size,
-        seed=args.seed,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
+    *_, model_args, args = arguments
+    info = data.train.info
+    place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    batches = training_batches(data.train.path, args.global_batch_size, seed=args.seed, **place)
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
-        raise ArgumentError(
-            f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more epochs"
-        )
-    config = arguments.model.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+        raise ArgumentError(f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more")
+    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
     names = data.train.identifier_names()
-    processor = HrmProcessor(
-        task=info.task,
-        grid_shape=info.grid_shape,
-        box_shape=info.box_shape,
-        puzzle_identifiers=PuzzleIdentifiers(names) if any(names[1:]) else None,
-    )
+    identifiers = PuzzleIdentifiers(names) if any(names[1:]) else None
+    processor = HrmProcessor(info.task, info.grid_shape, info.box_shape, identifiers)
     if data.test is not None:
         data.test.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
-    run_folder = on_main_process(accelerator, lambda: RunFolder(run_dir, reopen=goes_on))
-    files = {file.info.split: file.path for file in (data.train, data.test) if file is not None}
-    facts = on_main_process(accelerator, lambda: {f"{split}.h5": sha256(path) for split, path in files.items()})
-    if facts is not None:  # beside them what the generator was asked for
-        facts |= {name: value for name, value in data.settings.items() if name not in _NOT_OF_A_GENERATOR}
+    run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
+    facts = on_main_process(accelerator, lambda: data_facts(data))
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
     return trainer
 
 
-def train(trainer: HrmTrainer, data: RunData, model_args: HrmModelArguments) -> None:
+def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     """Trains; describes and shows what came out."""
-    args, accelerator, info = trainer.args, trainer.accelerator, data.info
-    settings = {**data.settings, **asdict(model_args), **asdict(args)}
+    accelerator, info = trainer.accelerator, data.train.info
+    data_args, model_args, args = arguments
+    origin = {"recipe": data_args.recipe, "data_dir": data_args.data_dir}
+    settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
-        trainer.run_folder.describe(
-            arguments=settings,
-            data=asdict(info),
-            data_is_hub_id=is_hub_id(data.folder),
-            num_processes=accelerator.num_processes,
-        )
+        facts = {"data_is_hub_id": is_hub_id(data.folder), "num_processes": accelerator.num_processes}
+        trainer.run_folder.describe(arguments=settings, data=asdict(info), **facts)
     tested = "no test puzzles" if data.scored is None else f"{len(data.scored)} test puzzles"
-    accelerator.print(
-        f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}; "
-        f"{trainer.model.num_parameters():,} parameters; {args.max_steps} steps of {args.global_batch_size} slots on "
-        f"{hardware}; run folder {args.output_dir}"
-    )
+    trained = f"{info.num_groups} training puzzles x {info.num_puzzles / info.num_groups:g} variants, {tested}"
+    steps = f"{args.max_steps} steps of {args.global_batch_size} slots on {hardware}; run folder {args.output_dir}"
+    accelerator.print(f"{trained}; {trainer.model.num_parameters():,} parameters; {steps}")
     scores = trainer.train()
     if data.scored is not None:
         on_main_process(accelerator, lambda: describe_checkpoint(trainer, data, scores, settings, hardware))
@@ -255,7 +195,7 @@ def describe_checkpoint(
     trainer: HrmTrainer, data: RunData, scores: dict[str, float], settings: dict[str, Any], hardware: str
 ) -> None:
     """Prints the scores, writes the model card, loads the checkpoint back and solves the first test puzzle with it."""
-    args, info, number = trainer.args, data.info, len(data.scored)
+    args, info, number = trainer.args, data.train.info, len(data.scored)
     checkpoint = Path(args.output_dir) / "checkpoint-final"
     was_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
     chosen = " (which the step was chosen by, too)" if was_chosen else ""
@@ -288,11 +228,7 @@ def describe_checkpoint(
 
 
 def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> None:
-    """Pushes what the run ended with.
-
-    Raises:
-        CheckpointError: the push failed, with the command that repeats it: the checkpoint is as it was.
-    """
+    """Pushes what the run ended with. Raises CheckpointError with the command that repeats a push that failed."""
     try:
         push_checkpoint(run_folder.last_export, args.push_to_hub, private=args.hub_private)
     except (HrmError, OSError) as error:
@@ -306,8 +242,7 @@ def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> N
 def generate_data(data_args: DataArguments, folder: Path, seed: int, keep: bool) -> None:
     """Generates train.h5 and test.h5; with `keep` only if they are not there: each is written whole or not at all."""
     if not keep or not all((folder / name).exists() for name in ("train.h5", "test.h5")):
-        for left_over in folder.glob(".*.partial"):  # of a run that was killed while it made them
-            left_over.unlink()
+        mend_folders(folder)  # of what a run left that was killed while it made them
         data_args.generate(folder, seed)
 
 
@@ -317,13 +252,14 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
     for identifier, name in enumerate(test_file.identifier_names()):
         known = trained[identifier] if identifier < len(trained) else ""
         if name not in ("", known):
-            raise DataError(
-                f"{test_file.path}: puzzle identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}: "
-                "the files are not of one build"
-            )
+            relation = f"puzzle identifier {identifier} is {name!r}, in {train_file.path} it is {known!r}"
+            raise DataError(f"{test_file.path}: {relation}: the files are not of one build")
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def data_facts(data: RunData) -> dict[str, Any]:
+    """What tells these puzzles from others where a run resumes: checksums, and what the generator was asked for."""
+    facts = dict(data.wanted)
+    for puzzle_file in filter(None, (data.train, data.test)):
+        with puzzle_file.path.open("rb") as file:
+            facts[f"{puzzle_file.info.split}.h5"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return facts

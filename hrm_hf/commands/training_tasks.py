@@ -9,41 +9,27 @@ from datasets import Dataset
 from transformers.hf_argparser import HfArg
 
 from ..data import PuzzleSetInfo
-from ..data.build.maze_builder import build_maze
-from ..data.build.maze_builder import generate_rows as generate_mazes
-from ..data.build.sudoku_builder import build_sudoku
-from ..data.build.sudoku_builder import generate_rows as generate_sudokus
+from ..data.build import maze_builder, sudoku_builder
 from ..hrm.errors import ArgumentError
 from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 
 @dataclass
 class DataArguments:
-    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods.
+    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods."""
 
-    Attributes:
-        task: name of the game, as in `HrmProcessor(task=...)`.
-        puzzles: what the model card calls the puzzles.
-    """
-
-    task: ClassVar[str]
-    puzzles: ClassVar[str]
+    task: ClassVar[str]  # name of the game, as in `HrmProcessor(task=...)`
+    puzzles: ClassVar[str]  # what the model card calls them
 
     recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
-    data_dir: str | None = HfArg(
-        default=None, help="Folder of hrm-build with train.h5 and test.h5, or a Hub data set (owner/name) with them."
-    )
+    data_dir: str | None = HfArg(default=None, help="Folder with train.h5 and test.h5, or a Hub data set owner/name.")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""
         raise NotImplementedError
 
     def generate(self, folder: Path, seed: int) -> None:
-        """Writes train.h5 and test.h5 into the folder.
-
-        Raises:
-            ArgumentError: an argument that is not allowed, or the game has no generator.
-        """
+        """Writes train.h5 and test.h5 into the folder. Raises ArgumentError if the game has no generator."""
         raise ArgumentError(f"--data-dir is missing: a folder with train.h5 and test.h5, see hrm-build {self.task}")
 
     def generated(self) -> str:
@@ -59,8 +45,7 @@ class DataArguments:
 class SudokuArguments(DataArguments):
     """Files of Sudokus, or Sudokus of the seeded generator."""
 
-    task = "sudoku"
-    puzzles = "Sudokus"
+    task, puzzles = "sudoku", "Sudokus"
 
     size: Literal[4, 6, 9] = HfArg(default=4, help="Size of the generated puzzles.")
     num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
@@ -74,8 +59,8 @@ class SudokuArguments(DataArguments):
 
     def generate(self, folder: Path, seed: int) -> None:
         box_shape = BOX_SHAPE_OF_SIZE[self.size]
-        train, test = generate_sudokus(self.num_train, self.num_test, box_shape, self.max_givens, seed)
-        build_sudoku(folder, train, test, num_aug=self.num_aug, seed=seed, overwrite=True)
+        rows = sudoku_builder.generate_rows(self.num_train, self.num_test, box_shape, self.max_givens, seed)
+        sudoku_builder.build_sudoku(folder, *rows, num_aug=self.num_aug, seed=seed, overwrite=True)
 
     def generated(self) -> str:
         limit = "" if self.max_givens is None else f" with at most {self.max_givens} givens"
@@ -86,8 +71,7 @@ class SudokuArguments(DataArguments):
 class MazeArguments(DataArguments):
     """Files of mazes, or mazes of the seeded generator."""
 
-    task = "maze"
-    puzzles = "mazes"
+    task, puzzles = "maze", "mazes"
 
     height: int = HfArg(default=6, help="Rows of the generated mazes.")
     width: int = HfArg(default=6, help="Columns of the generated mazes.")
@@ -101,25 +85,20 @@ class MazeArguments(DataArguments):
         return "maze_6x6"
 
     def generate(self, folder: Path, seed: int) -> None:
-        numbers, shape = (self.num_train, self.num_test), (self.height, self.width)
-        train, test = generate_mazes(
-            *numbers, shape, self.min_steps, self.min_wall_share, seed, max_wall_share=self.max_wall_share
-        )
-        build_maze(folder, train, test, seed=seed, overwrite=True)
+        wanted = (self.num_train, self.num_test, (self.height, self.width), self.min_steps, self.min_wall_share)
+        rows = maze_builder.generate_rows(*wanted, seed, self.max_wall_share)
+        maze_builder.build_maze(folder, *rows, seed=seed, overwrite=True)
 
     def generated(self) -> str:
-        return (
-            f"generated {self.height}x{self.width} mazes, walls {self.min_wall_share:.0%} to "
-            f"{self.max_wall_share:.0%}, shortest path at least {self.min_steps} steps"
-        )
+        walls = f"walls {self.min_wall_share:.0%} to {self.max_wall_share:.0%}"
+        return f"generated {self.height}x{self.width} mazes, {walls}, shortest path at least {self.min_steps} steps"
 
 
 @dataclass
 class ArcArguments(DataArguments):
     """Files of ARC tasks; training sees the demonstration pairs of all tasks, of the evaluation tasks too."""
 
-    task = "arc"
-    puzzles = "ARC tasks"
+    task, puzzles = "arc", "ARC tasks"
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         return "arc_1"

@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from ..files import read_within
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError
 from ..hrm.shown_value import one_line
@@ -36,19 +37,13 @@ class HrmModelArguments:
     token_loss: Literal["stablemax", "softmax"] = HfArg(default="stablemax", help="Loss of a cell.")
     compute_dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="Dtype of the activations.")
     halting: Literal["q_learning", "halt_only"] = HfArg(
-        default="q_learning",
-        help="When a puzzle halts: q_learning compares q_halt with q_continue; halt_only reads q_halt alone, which "
-        "saves the extra forward pass that q_continue learns from.",
+        default="q_learning", help="Halt at q_halt > q_continue; or by q_halt alone, without its extra forward pass."
     )
 
     def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
-        """The model's configuration for data of these sizes.
-
-        Raises:
-            ArgumentError: the sizes do not fit each other.
-        """
+        """The model's configuration for data of these sizes. Raises ArgumentError if they do not fit each other."""
         values = asdict(self)
-        if values["puzzle_emb_ndim"] is None:
+        if self.puzzle_emb_ndim is None:
             values["puzzle_emb_ndim"] = self.hidden_size
         sizes = {"vocab_size": vocab_size, "seq_len": seq_len, "num_puzzle_identifiers": num_puzzle_identifiers}
         try:
@@ -75,9 +70,7 @@ class HrmTrainingArguments:
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
-    halt_exploration_prob: float = HfArg(
-        default=0.1, help="Probability that a puzzle must run a drawn number of segments before it may halt."
-    )
+    halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
     ema_decay: float | None = HfArg(default=None, help="Decay of the weight average that is evaluated and exported.")
     logging_steps: int = HfArg(default=50, help="Steps between two log lines.")
     eval_steps: int | None = HfArg(default=None, help="Steps between two evaluations; unset: one at the end.")
@@ -88,52 +81,42 @@ class HrmTrainingArguments:
         help="never: start a new run. auto: resume from the newest complete state in output_dir (unset: of the newest "
         "run of the task under runs/), or start if there is none. PATH: resume from this run or this state.",
     )
-    state_minutes: float = HfArg(
-        default=10.0, help="Minutes after which the next log line saves a state to resume from; 0 = never."
-    )
+    state_minutes: float = HfArg(default=10.0, help="Minutes between two saved states to resume from; 0 = never.")
     state_steps: int | None = HfArg(default=None, help="Steps between two saved states, beside state_minutes.")
     state_limit: int = HfArg(default=2, help="Saved states to keep: the newest ones, and the best one.")
-    metric_for_best: str = HfArg(
-        default="exact_accuracy", help="Score by which an evaluation is best; more is better."
-    )
+    metric_for_best: str = HfArg(default="exact_accuracy", help="Score that makes an evaluation best, if higher.")
     early_stopping_patience: int | None = HfArg(
         default=None, help="The run ends after this many evaluations without a better score, with the best weights."
     )
     early_stopping_threshold: float = HfArg(default=0.0, help="How much higher a score must be to count as better.")
-    cpu_threads: int | None = HfArg(
-        default=None, help="Threads of each process on a CPU; unset: its share of the cores."
-    )
+    cpu_threads: int | None = HfArg(default=None, help="Threads of a process on a CPU; unset: its share of the cores.")
     report_to: list[str] = HfArg(default_factory=list, help="Trackers, by Accelerate's names: wandb, tensorboard, ...")
     push_to_hub: str | None = HfArg(default=None, help="Repository (owner/name) that receives the last checkpoint.")
     hub_private: bool = HfArg(default=False, help="Make that repository private.")
-    compile: bool = HfArg(
-        default=False, help="torch.compile blocks and optimiser, not the evaluation; a CPU needs a C++ compiler."
-    )
+    compile: bool = HfArg(default=False, help="torch.compile blocks and optimiser; a CPU needs a C++ compiler.")
 
     def __post_init__(self):
         if self.push_to_hub is not None:
             check_repo_id(self.push_to_hub)
         elif self.hub_private:
             raise ArgumentError("hub_private is set, but push_to_hub names no repository")
-        at_least_one = ["global_batch_size", "gradient_accumulation_steps", "logging_steps", "eval_batch_size"]
-        at_least_one += ["max_steps", "eval_steps", "save_steps", "cpu_threads", "state_steps", "state_limit"]
-        at_least_one += ["early_stopping_patience"]
-        not_negative = ["epochs", "learning_rate", "puzzle_learning_rate", "weight_decay", "puzzle_weight_decay"]
-        not_negative += ["state_minutes", "early_stopping_threshold", "warmup_steps", "seed"]
+        at_least_one = """global_batch_size gradient_accumulation_steps logging_steps eval_batch_size max_steps
+            eval_steps save_steps cpu_threads state_steps state_limit early_stopping_patience"""
+        not_negative = """epochs learning_rate puzzle_learning_rate weight_decay puzzle_weight_decay state_minutes
+            early_stopping_threshold warmup_steps seed"""
         for names, is_allowed, allowed in (
             (at_least_one, lambda value: value >= 1, "it must be at least 1"),
             (not_negative, lambda value: 0 <= value < 2**63, "it must be 0 or more, and finite"),
-            (["lr_min_ratio", "halt_exploration_prob"], lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
-            (["adam_beta1", "adam_beta2", "ema_decay"], lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
+            ("lr_min_ratio halt_exploration_prob", lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
+            ("adam_beta1 adam_beta2 ema_decay", lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
         ):
-            for name in names:
+            for name in names.split():
                 value = getattr(self, name)
                 if value is not None and not is_allowed(value):
                     raise ArgumentError(f"{name} is {value}; {allowed}")
         if self.early_stopping_patience is not None and self.eval_steps is None:
             raise ArgumentError(
-                f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is not set: give the "
-                "steps between two evaluations"
+                f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is not set"
             )
 
     def ruling(self) -> dict[str, Any]:
@@ -142,94 +125,69 @@ class HrmTrainingArguments:
         free = ["compile", "cpu_threads", "epochs", "eval_batch_size", "gradient_accumulation_steps", "hub_private"]
         free += ["logging_steps", "output_dir", "push_to_hub", "report_to", "resume", "save_steps"]
         free += ["state_limit", "state_minutes", "state_steps"]
-        ruling = {name: value for name, value in vars(self).items() if name not in free}
         if self.lr_min_ratio == 1.0:
-            ruling.pop("max_steps")  # the rate stays constant after the warm-up: a run may be made longer
+            free += ["max_steps"]  # the rate stays constant after the warm-up: a run may be made longer
         if self.early_stopping_patience is None:
-            for name in ("eval_steps", "metric_for_best", "early_stopping_threshold"):
-                ruling.pop(name)
-        return ruling
+            free += ["eval_steps", "metric_for_best", "early_stopping_threshold"]
+        return {name: value for name, value in vars(self).items() if name not in free}
 
     def local_batch_size(self, num_processes: int) -> int:
-        """Slots of one process.
-
-        Raises:
-            ArgumentError: the batch cannot be cut evenly over processes and accumulation steps.
-        """
+        """Slots of one process. Raises ArgumentError unless processes and accumulation steps get equal parts."""
         parts = num_processes * self.gradient_accumulation_steps
         if self.global_batch_size % parts:
-            raise ArgumentError(
-                f"global_batch_size {self.global_batch_size} is not divisible by {num_processes} processes x "
-                f"{self.gradient_accumulation_steps} gradient_accumulation_steps = {parts}"
-            )
+            divisor = f"{num_processes} processes x {self.gradient_accumulation_steps} gradient_accumulation_steps"
+            raise ArgumentError(f"global_batch_size {self.global_batch_size} is not divisible by {divisor} = {parts}")
         return self.global_batch_size // num_processes
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-_MAX_RECIPE_LENGTH = 100_000  # characters: a recipe has a few thousand, a file named by mistake may have gigabytes
+_MAX_RECIPE_BYTES = 100_000  # a recipe has a few thousand, a file named by mistake may have gigabytes
 
 
 def find_recipe(name: str | Path) -> Path:
     """The YAML file of a recipe: one of the package's by its name, such as sudoku_extreme_1k, or any file by its path.
 
-    Raises:
-        ArgumentError: there is none; the nearest name is suggested.
+    Raises ArgumentError if there is none, and suggests the nearest name.
     """
     ours = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-    if str(name) in ours:
-        return ours[str(name)]
-    if not os.path.exists(name):
+    if str(name) not in ours and not os.path.isfile(name):
         hint = _did_you_mean(Path(name).stem, ours) or f"; recipes are {', '.join(ours)}"
         raise ArgumentError(f"there is no recipe {name}{hint}; or give the path of a YAML file")
-    return Path(name)
+    return ours.get(str(name), Path(name))
 
 
 def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, str | list[str]]:
     """Reads a recipe: one YAML mapping from argument names to values, all as text. A null stands for the default.
 
     Raises:
-        ArgumentError: a file that cannot be read or has more than 100,000 characters; no mapping; a key that stands
-            twice or is no field of the dataclasses (the nearest one is suggested); a value that is neither a single
-            one nor a flat list, or a list for a field that is none.
+        ArgumentError: a file that cannot be read or has more than 100,000 bytes; no mapping; a key that stands twice
+            or is no field of the dataclasses (the nearest one is suggested); a value that is neither a single one nor
+            a flat list, or a list for a field that is none.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(_MAX_RECIPE_LENGTH + 1)
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8
-        raise ArgumentError(f"the recipe {path} cannot be read: {error}") from error
-    if len(text) > _MAX_RECIPE_LENGTH:
-        raise ArgumentError(f"the recipe {path} has more than {_MAX_RECIPE_LENGTH} characters")
+    content = read_within(path, ArgumentError, _MAX_RECIPE_BYTES)
     try:
         # Nodes, not values: each argument's own type says what a text means, and nothing is built from a file.
-        recipe = yaml.compose(text, yaml.SafeLoader)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # escapes beyond Unicode; deep nesting
+        recipe = yaml.compose(content, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # codes past Unicode; deep nesting
         raise ArgumentError(f"the recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(recipe, yaml.MappingNode):
         raise ArgumentError(f"the recipe {path} must hold one mapping of argument names to values")
     hints = _field_types(dataclass_types)
     settings: dict[str, str | list[str] | None] = {}
     for key, value in recipe.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise ArgumentError(f"the recipe {path} has a {key.id} as a key; keys must be names of arguments")
-        name = key.value
+        name = key.value if isinstance(key, yaml.ScalarNode) else f"({key.id})"
         if name not in hints:
             hint = _did_you_mean(name, hints) or f"; allowed are {', '.join(hints)}"
             raise ArgumentError(f"the recipe {path} has the key {name!r:.200}, which is no argument{hint}")
         if name in settings:
             raise ArgumentError(f"the recipe {path} has the key {name!r} twice")
-        is_list, takes_list = isinstance(value, yaml.SequenceNode), get_origin(hints[name]) is list
-        parts = value.value if is_list else [value]
-        if not all(isinstance(part, yaml.ScalarNode) for part in parts) or is_list and not takes_list:
-            raise ArgumentError(
-                f"the recipe {path}: {name} must be a single value{' or a flat list' if takes_list else ''}"
-            )
-        text = [part.value for part in parts] if takes_list else value.value
-        settings[name] = None if value.tag.endswith(":null") else text
+        takes_list = get_origin(hints[name]) is list
+        parts = value.value if takes_list and isinstance(value, yaml.SequenceNode) else [value]
+        if not all(isinstance(part, yaml.ScalarNode) for part in parts):
+            allowed = "a single value or a flat list" if takes_list else "a single value"
+            raise ArgumentError(f"the recipe {path}: {name} must be {allowed}")
+        texts = [part.value for part in parts]
+        settings[name] = None if value.tag.endswith(":null") else texts if takes_list else texts[0]
     return {name: text for name, text in settings.items() if text is not None}
 
 
@@ -245,7 +203,6 @@ def parse_arguments(
     Args:
         dataclass_types: what to fill; every field has a default, lists are lists of str.
         recipe: a name or a path, see `find_recipe`.
-        argv: the command line.
         description, prog: what --help says first, and what it calls the command.
     Raises:
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
@@ -254,17 +211,27 @@ def parse_arguments(
     parser = HfArgumentParser(
         dataclass_types, allow_abbrev=False, description=description, prog=prog, formatter_class=_HelpFormatter
     )
+    hints = _field_types(dataclass_types)
     if recipe is not None:
         settings = read_recipe(find_recipe(recipe), dataclass_types)
         if any(word.split("=")[0] == "--epochs" for word in argv):
             settings.pop("max_steps", None)  # which would win over epochs
-        _set_defaults(parser, settings, dataclass_types, f"the recipe {recipe}")
+        parser.set_defaults(**settings)
+        parser.exit_on_error = False
+        try:
+            typed = parser.parse_args([])  # argparse gives a default that is text its argument's type
+        except argparse.ArgumentError as error:
+            raise ArgumentError(f"the recipe {recipe}: {one_line(error):.500}") from error
+        parser.exit_on_error = True
+        for name, hint in hints.items():  # argparse does not compare defaults with choices
+            if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
+                value, allowed = f"{getattr(typed, name)!r:.200}", ", ".join(map(str, get_args(hint)))
+                raise ArgumentError(f"the recipe {recipe}: {name} is {value}; allowed are {allowed}")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, look_for_args_file=False, return_remaining_strings=True
     )
     if unknown:
-        names = [f"--{name}" for name in _field_types(dataclass_types)]
-        names += [name.replace("_", "-") for name in names]
+        names = [option for name in hints for option in (f"--{name}", f"--{name.replace('_', '-')}")]
         hint = _did_you_mean(unknown[0].split("=")[0], names)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return tuple(parsed)
@@ -272,23 +239,6 @@ def parse_arguments(
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Keeps the lines of the description and adds the defaults."""
-
-
-def _set_defaults(
-    parser: HfArgumentParser, settings: dict[str, str | list[str]], dataclass_types: Iterable[type], source: str
-) -> None:
-    """Makes a recipe's values the parser's defaults: argparse gives a default that is text its argument's type."""
-    parser.set_defaults(**settings)
-    parser.exit_on_error = False
-    try:
-        typed = parser.parse_args([])
-    except argparse.ArgumentError as error:
-        raise ArgumentError(f"{source}: {one_line(error):.500}") from error
-    parser.exit_on_error = True
-    for name, hint in _field_types(dataclass_types).items():  # argparse does not compare defaults with choices
-        if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
-            allowed = ", ".join(map(str, get_args(hint)))
-            raise ArgumentError(f"{source}: {name} is {getattr(typed, name)!r:.200}; allowed are {allowed}")
 
 
 def _field_types(dataclass_types: Iterable[type]) -> dict[str, Any]:

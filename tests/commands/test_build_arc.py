@@ -32,8 +32,7 @@ def test_a_mixture_of_a_zip_a_folder_and_kaggle_files(tmp_path, capsys):
     printed = capsys.readouterr().out
     for part in (
         "6 tasks (3 training, 3 evaluation) with 12 train and 6 test pairs",
-        "train.h5: 6 tasks, 24 variants, 60 rows, ",
-        "x the cells alone",
+        "train.h5: 6 puzzles, 24 variants, 60 rows of 30x30 cells, ",
         "peak memory",
         "note: 1 tasks occur again with equal content and count once",
         "0 tasks left out",

@@ -33,7 +33,7 @@ def test_two_csv_files(tmp_path, capsys):
     assert (train_info.num_groups, train_info.num_rows, train_info.seed) == (2, 16, 5)
     assert (test_info.num_groups, test_info.num_rows) == (3, 3)
     printed = capsys.readouterr().out
-    assert "train.h5: 2 puzzles, 16 rows of 5x5 cells" in printed and "peak memory" in printed
+    assert "train.h5: 2 puzzles, 16 variants, 16 rows of 5x5 cells" in printed and "peak memory" in printed
     assert "labels of the 6 train mazes read: all are paths, 6 shortest ones, 6 follow the rule" in printed
     assert "labels of the 3 test mazes read: all are paths, 3 shortest ones, 3 follow the rule" in printed
     assert "0 of 3 test mazes equal a training maze" in printed and "left out" not in printed

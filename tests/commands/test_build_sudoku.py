@@ -34,7 +34,7 @@ def test_two_csv_files(tmp_path, capsys):
     assert (train_info.num_groups, train_info.num_rows, train_info.seed) == (2, 10, 5)
     assert (test_info.num_groups, test_info.num_rows) == (2, 2)
     printed = capsys.readouterr().out
-    assert "train.h5: 2 puzzles, 10 rows" in printed and "peak memory" in printed
+    assert "train.h5: 2 puzzles, 10 variants, 10 rows" in printed and "peak memory" in printed
     assert main(arguments) == 2
     assert "already exists" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0

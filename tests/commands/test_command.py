@@ -10,7 +10,7 @@ import pytest
 from paths import ROOT
 
 from hrm_hf import ArgumentError
-from hrm_hf.commands.command import Command, run_as_command, run_one_of
+from hrm_hf.commands.command import Command, one_of, run_as_command
 from hrm_hf.commands.load import refuse_mistyped_path
 
 
@@ -114,7 +114,7 @@ def test_two_dashes_are_no_value(word, capsys, monkeypatch):
     command, seen = toy_command()
     expected = f"error: argument {word[:-3]}: expected a value, not '--'\n"
     assert command.main([word]) == 2 and capsys.readouterr().err == expected
-    assert run_one_of({"toy": command}, "Toys.", ["toy", word]) == 2 and capsys.readouterr().err == expected
+    assert one_of({"toy": command}, "Toys.").main(["toy", word]) == 2 and capsys.readouterr().err == expected
     monkeypatch.setattr("sys.argv", ["program", word])
     assert command.main() == 2 and capsys.readouterr().err == expected
     assert seen == []
@@ -125,7 +125,7 @@ def test_everything_else_is_as_argparse_reads_it(capsys):
     assert command.main(["--count=3", "--source=a=--", "x=--", "--", "--count=--"]) == 0
     assert (seen[0].count, seen[0].source, seen[0].words) == (3, "a=--", ["x=--", "--count=--"])
     with pytest.raises(SystemExit) as left:
-        run_one_of({"toy": command}, "Toys.", ["toi"])
+        one_of({"toy": command}, "Toys.").main(["toi"])
     assert left.value.code == 2 and "invalid choice: 'toi'" in capsys.readouterr().err
 
 
@@ -134,7 +134,7 @@ def test_a_mistyped_path_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "runs" / "one").mkdir(parents=True)
     refuse_mistyped_path("runs/one")
     refuse_mistyped_path("owner/name")
-    with pytest.raises(ArgumentError, match="there is no runs/two in the folder runs; if the one on the Hub is meant"):
+    with pytest.raises(ArgumentError, match="there is no runs/two in the folder runs; for the one on the Hub"):
         refuse_mistyped_path("runs/two")
 
 

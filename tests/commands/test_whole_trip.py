@@ -54,7 +54,7 @@ def test_the_whole_trip(puzzles, tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     said = run(build.main, "sudoku", "--output-dir", "data", "--train-source", str(puzzles), "--num-test", "5")
-    assert "train.h5: 15 puzzles, 15 rows of 4x4 cells" in said
+    assert "train.h5: 15 puzzles, 15 variants, 15 rows of 4x4 cells" in said
     said = run(train.main, "sudoku", "--data-dir", "data", "--output-dir", "run", *SMALL)
     assert "on 5 unseen puzzles: count 5.0000" in said and "loaded back, solves" in said
     checkpoint = str(Path("run", "checkpoint-final"))
@@ -73,7 +73,7 @@ def test_the_whole_trip(puzzles, tmp_path, monkeypatch, capsys):
     assert "model.safetensors" in said and said.endswith("would be sent to you/name\n")
     stated = ["--license", "mit", "--source", "Made for a test."]
     said = run(push.main, "data", "--data-dir", "data", "--repo-id", "you/name", *stated, "--dry-run")
-    assert said.startswith("would send to the data set you/name:") and "train.h5" in said
+    assert said.endswith("would be sent to the data set you/name\n") and "train.h5" in said
 
 
 class FirstBatch(HrmTrainer):

@@ -84,9 +84,9 @@ def test_dry_run_lists_what_would_be_sent(data_dir, capsys, monkeypatch):
     command = runpy.run_path(str(ROOT / "examples" / "push_dataset_to_hub.py"))
     arguments = ["--data-dir", str(data_dir), "--repo-id", "user/puzzles", "--license", "mit", "--source", "Words."]
     assert command["main"]([*arguments, "--dry-run"]) == 0
-    said = capsys.readouterr().out.split("\n")
-    assert said[0] == "would send to the data set user/puzzles:"
-    sizes = {line.split()[-1]: int(line.split()[0]) for line in said[1:] if line}
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("3 files, ") and last.endswith(" bytes would be sent to the data set user/puzzles")
+    sizes = {line.split()[-1]: int(line.split()[0].replace(",", "")) for line in lines}
     assert sizes.keys() == {"README.md", "train.h5", "test.h5"} and sizes["README.md"] > 1000
     assert {name: sizes[name] for name in before} == {name: len(cells) for name, cells in before.items()}
     assert content(data_dir) == before

@@ -140,7 +140,7 @@ def test_other_activations_than_published(tmp_path):
 def test_ours_to_original_to_ours(tmp_path, capsys, task):
     model = save_own(tmp_path / "ours", task)
     assert to_hrm([f"--checkpoint={tmp_path / 'ours'}", f"--output-dir={tmp_path / 'original'}"]) == 0
-    rounding = "write them so, which rounds them: --init-dtype bfloat16"
+    rounding = "--init-dtype bfloat16 rounds the states to it"
     assert (rounding in capsys.readouterr().out) == (task == "arc")  # drawn in float32 for bfloat16 activations
     files = {"checkpoint", "all_config.yaml"} | ({"identifiers.json"} if task == "arc" else set())
     assert {path.name for path in (tmp_path / "original").iterdir()} == files

@@ -123,7 +123,7 @@ def test_command_lines(data, capsys):
         (BOMB, "has the key 'a', which is no argument"),
         ("report_to: &r [*r]\n", "report_to must be a single value or a flat list"),
         ("report_to: " + "[" * 5000, "is not valid YAML"),
-        ("hidden_size: 1\n" * 10_000, "has more than 100000 characters"),
+        ("hidden_size: 1\n" * 10_000, "has more than 100000 bytes"),
         ("seed: 0x" + "f" * 5000 + "\n", "--seed: invalid int value: '0xff"),
         ("seed: " + "9" * 5000 + "\n", "--seed: invalid int value: '999"),
         ("? 0x" + "f" * 50 + "\n: 1\n", "has the key '0xf"),
