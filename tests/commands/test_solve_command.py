@@ -122,7 +122,7 @@ def test_bad_puzzles_are_one_line(checkpoints, said, tmp_path, monkeypatch, task
 def test_checkpoints_that_are_none_are_one_line(said, tmp_path):
     missing = tmp_path / "no" / "folder" / "here"
     assert f"there is no folder {missing}" in said("--checkpoint", missing, "1" * 16, expect=2)
-    assert "has no config.json" in said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
+    assert "config.json: there is no such file" in said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert "is no puzzle model" in said("--checkpoint", tmp_path, "1" * 16, expect=2)
 
@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_one_line(checkpoints, said, tmp_path):
     assert "processor_config.json" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert f"{weights} is damaged" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
+    assert f"{weights} is missing, damaged or cut short" in said("--checkpoint", folder, "1" + "." * 15, expect=2)
 
 
 SOLVES = """
@@ -162,8 +162,8 @@ def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
         none, bert, pickled, cut = run(hub.environment(tmp_path / "home"), *names)
         assert "the model you/none: Repository not found; check the name" in none
         assert "you/bert is no puzzle model" in bert
-        assert "you/pickled has no weights: neither model.safetensors nor" in pickled
-        assert "model.safetensors is damaged or cut short" in cut
+        assert "models--you--pickled" in pickled and "has no weights: neither model.safetensors nor" in pickled
+        assert "model.safetensors is missing, damaged or cut short" in cut
         assert not any(path.endswith("pytorch_model.bin") for _, path in hub.requests)
         (token,) = run(hub.environment(tmp_path / "other", token="hf_wrong"), "you/none")
         assert "the model you/none: Invalid credentials" in token and "hf_wrong" not in token

@@ -11,7 +11,7 @@ from hub_server import HubServer
 from paths import ROOT
 from safetensors.torch import load_file, save_file
 from tiny_models import perturbed, tiny_model
-from transformers.utils.logging import is_progress_bar_enabled
+from transformers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
 from hrm_hf import CheckpointError
 from hrm_hf.hub.checkpoints import load_checkpoint
@@ -63,6 +63,7 @@ def with_one_file(folder: Path, change) -> None:
 
 
 def test_a_whole_one(folder, capfd):
+    enable_progress_bar()
     model = load_checkpoint(folder)
     assert capfd.readouterr() == ("", "") and is_progress_bar_enabled()
     stored = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
