@@ -122,7 +122,7 @@ def test_bad_puzzles_are_one_line(checkpoints, said, tmp_path, monkeypatch, task
 def test_checkpoints_that_are_none_are_one_line(said, tmp_path):
     missing = tmp_path / "no" / "folder" / "here"
     assert f"there is no folder {missing}" in said("--checkpoint", missing, "1" * 16, expect=2)
-    assert "config.json: there is no such file" in said("--checkpoint", tmp_path, "1" * 16, expect=2)  # an empty folder
+    assert "config.json: there is no such file" in said("--checkpoint", tmp_path, "1" * 16, expect=2)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert "is no puzzle model" in said("--checkpoint", tmp_path, "1" * 16, expect=2)
 

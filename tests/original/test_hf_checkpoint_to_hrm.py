@@ -285,7 +285,10 @@ def with_config(**changes):
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors is damaged"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99),
+            "model.safetensors is missing, damaged or cut short",
+        ),
         (lambda folder: (folder / "processor_config.json").write_text("{"), "processor_config.json"),
         (lambda folder: (folder / "puzzle_identifiers.txt").write_bytes(b"\xff"), "puzzle_identifiers.txt"),
     ],
