@@ -97,7 +97,7 @@ def assert_same_rows(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def test_sudokus_and_mazes_value_for_value(tmp_path, capsys, task, num_aug, puzzle_ids):
     folder, facts = full_frames(tmp_path / "in", task), CONFIG[task]["dataset_json"]
     assert main([f"--input-dir={folder}", f"--output-dir={tmp_path / 'out'}", f"--task={task}"]) == 0
-    assert f"train.h5: {facts['total_groups']} groups" in capsys.readouterr().out
+    assert f"train.h5: {facts['total_groups']} puzzles, " in capsys.readouterr().out
     for split in ("train", "test"):
         path = tmp_path / "out" / f"{split}.h5"
         assert_same_rows(path, recorded(task))
