@@ -7,6 +7,7 @@ With several processes slot i of the global batch lives on process i // (B / pro
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,12 +23,11 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..scores.compiled import compiled_block
 from .adam_atan2 import NamedMoments, make_adam_atan2
 from .arguments import HrmTrainingArguments
-from .averaging import WeightAverage
 from .finite_watch import FiniteWatch
-from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
 from .slots import ActSlots, Batch, Exploration, SlotParts, on_device
 from .step_metrics import segment_sums
+from .weights import WeightAverage
 
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 
@@ -187,3 +187,17 @@ class TrainingSteps:
         if self.average is not None:
             self.average.update()
         return rates[-1]
+
+
+def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
+    """The rate of update number `step`, counted from 1: the published code raises its counter, then reads the rate.
+
+    Args:
+        base_lr: rate at the end of the linear warm-up.
+        total_steps: updates of the whole run; afterwards the rate stays (the published cosine would rise again).
+        min_ratio: end value of the cosine as a share of base_lr; 1.0 = constant after the warm-up.
+    """
+    if step < warmup_steps:
+        return base_lr * step / max(1, warmup_steps)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return base_lr * (min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
