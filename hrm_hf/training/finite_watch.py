@@ -8,12 +8,7 @@ from .slots import ActSlots
 
 
 class FiniteWatch:
-    """Looks at every step; on a CPU at once, on other devices without waiting for them, until `check` is called.
-
-    Args:
-        model: its gradients and weights are looked at.
-        device: where the steps run.
-    """
+    """Looks at every step; on a CPU at once, on other devices without waiting for them, until `check` is called."""
 
     def __init__(self, model: HrmForPuzzleSolving, device: torch.device):
         self.model = model
@@ -32,7 +27,6 @@ class FiniteWatch:
         """Looks at the step's losses and gradients, before the weights are touched.
 
         Args:
-            step: number of the step.
             sums: 0-d tensors, see `step_metrics.segment_sums`.
             row_losses: (B_i,) losses of the rows of each accumulation part.
             slots: what these rows work on.
@@ -49,11 +43,7 @@ class FiniteWatch:
 
     @torch.no_grad()
     def check(self, step: int) -> None:
-        """Looks at the weights as well, and waits for the device: to be called before anything is saved.
-
-        Raises:
-            NonFiniteError: naming the step and what is wrong.
-        """
+        """Looks at the weights as well and waits for the device, before anything is saved. Raises NonFiniteError."""
         bad = [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
         first = int(self._first_bad_step)
         if first:

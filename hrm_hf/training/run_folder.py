@@ -99,9 +99,7 @@ class RunFolder:
         self._unwritten = ""  # log lines for which there was no room yet
 
     def describe(self, **what: Any) -> None:
-        """Writes run.json: the given facts beside command, versions and machine. Where a run resumes, what was there
-        stays, under "before".
-        """
+        """Writes run.json: these facts, command, versions, machine; under "before" what a resumed run had there."""
         record = {
             **what,
             "command": sys.argv,
@@ -127,11 +125,7 @@ class RunFolder:
         write_whole(file, json.dumps(record, indent=2) + "\n")
 
     def log(self, line: dict[str, float]) -> None:
-        """Appends one line to metrics.jsonl. What cannot be written is kept and written with the next line.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Appends a line to metrics.jsonl. Where that raises OSError, the line is written with the next one."""
         self._unwritten += json.dumps(line) + "\n"
         data = self._unwritten.encode()
         with self._log_file.open("ab", buffering=0) as file:
@@ -145,9 +139,7 @@ class RunFolder:
         self._unwritten = ""
 
     def go_on(self, lines: list[dict[str, float]]) -> None:
-        """Takes up a run where it was saved, with these lines in metrics.jsonl: those logged since then are written
-        again.
-        """
+        """Sets metrics.jsonl back to the lines that there were when the state was saved."""
         write_whole(self._log_file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
@@ -168,11 +160,7 @@ class RunFolder:
             raise OSError(f"{name} could not be written: {error}") from error
 
     def copy_export(self, source: str, name: str) -> Path:
-        """Makes the checkpoint `name` a copy of the checkpoint `source`.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Makes the checkpoint `name` a copy of the checkpoint `source`."""
         shutil.copytree(self.path / source, start_folder(self.path / name), dirs_exist_ok=True)
         return self._put(name)
 
@@ -183,10 +171,9 @@ class RunFolder:
 
 
 def _lock(folder: Path) -> int:
-    """Holds the folder for this process, for two runs in one folder would remove each other's files.
+    """Holds the folder, in which two runs would remove each other's files, until the descriptor is closed.
 
-    The descriptor that it returns holds it, until it is closed or the process ends. Raises ArgumentError if another
-    process holds it.
+    Raises ArgumentError if another process holds it.
     """
     file = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
     if fcntl is not None:
@@ -208,11 +195,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def check_run_dir(path: Path) -> None:
-    """Refuses a folder that holds anything but `data/`.
-
-    Raises:
-        ArgumentError: naming what is in the way.
-    """
+    """Raises ArgumentError for a folder that holds anything but `data/`."""
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     entries = path.iterdir() if path.is_dir() else []

@@ -48,12 +48,8 @@ def segment_sums(
 
 def means(sums: dict[str, float], rows: int) -> dict[str, float]:
     """Losses per row (`rows` slots went into the sums), scores per halted labelled row (0 where none halted)."""
-    count = sums["count"]
-    out = {}
-    for name, value in sums.items():
-        if name != "count":
-            out[name] = value / rows if name in LOSS_NAMES else value / max(count, 1)
-    return out
+    count = max(sums["count"], 1)
+    return {name: value / (rows if name in LOSS_NAMES else count) for name, value in sums.items() if name != "count"}
 
 
 class MetricsWindow:
@@ -78,6 +74,5 @@ class MetricsWindow:
         return {"steps": self.steps, "sums": self.sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         self.steps = state["steps"]
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}

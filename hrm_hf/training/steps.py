@@ -125,10 +125,10 @@ class TrainingSteps:
         self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
         self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
         tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
-        rows = len(tensors["input_ids"])
-        if tensors["labels"].shape != tensors["input_ids"].shape:
-            shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
-            raise DataError(f"a training batch has {shapes}: the shapes must be equal")
+        shape, labels_shape = tuple(given["input_ids"].shape), tuple(given["labels"].shape)
+        rows = shape[0]
+        if labels_shape != shape:
+            raise DataError(f"a training batch has input_ids {shape}, labels {labels_shape}: the shapes must be equal")
         if rows != self.local_batch_size:
             raise DataError(
                 f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
@@ -174,10 +174,8 @@ class TrainingSteps:
         args = self.args
         self.step += 1
         rates = []
-        for optimizer, base in (
-            (self.puzzle_optimizer, args.puzzle_learning_rate),
-            (self.dense_optimizer, args.learning_rate),
-        ):
+        bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
+        for optimizer, base in bases.items():
             rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
             if optimizer is not None:
                 for group in optimizer.param_groups:

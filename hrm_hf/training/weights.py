@@ -47,7 +47,6 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         self.num_updates = state["num_updates"]
         for number, average in enumerate(self.averages):
             average.copy_(state["averages"][str(number)])
