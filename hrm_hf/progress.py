@@ -28,8 +28,6 @@ def progress(
 ) -> tqdm:
     """A tqdm bar on stderr with rate and time left; where stderr is no terminal, an INFO message every 30 seconds.
 
-        for row in progress(rows, "solving", unit="rows"): ...
-
         with progress(description="evaluation", unit="rows", total=len(rows)) as bar:
             bar.update(256)
 

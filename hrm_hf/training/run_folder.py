@@ -43,20 +43,14 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
     """
     if resume not in ("never", "auto"):
         path = Path(resume)
+        allowed = "allowed: never, auto, or the folder of a run or of a state"
         if not path.is_dir():
-            raise ArgumentError(
-                f"resume is {resume!r}, but there is no such folder; allowed: never, auto, or the folder of a run or "
-                "of a state"
-            )
+            raise ArgumentError(f"resume is {resume!r}, but there is no such folder; {allowed}")
         run_dir = path.absolute().parent if is_state_name(path.name) else path
         if not holds_run(run_dir):
-            raise ArgumentError(
-                f"resume is {resume!r}, but {run_dir} holds no run: name the folder of a run or of a state"
-            )
+            raise ArgumentError(f"resume is {resume!r}, but {run_dir} holds no run; {allowed}")
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
-            raise ArgumentError(
-                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: pass only one of them"
-            )
+            raise ArgumentError(f"resume {resume} is not in output_dir {output_dir}: pass only one of them")
         return run_dir
     if output_dir is not None:
         return Path(output_dir)
@@ -203,10 +197,8 @@ def check_run_dir(path: Path) -> None:
         entry.name for entry in entries if entry.name not in ("data", LOCK) and not entry.match(".*.partial")
     )
     if "run.json" in found:
-        raise ArgumentError(
-            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or resume "
-            "that run with --resume auto"
-        )
+        how = "choose a new --output-dir, or resume that run with --resume auto"
+        raise ArgumentError(f"the output folder {path} holds another run (run.json): {how}")
     if found:
         raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")
 

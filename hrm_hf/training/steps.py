@@ -95,7 +95,7 @@ class TrainingSteps:
 
         Args:
             batch: this process's part of the global batch offered to the slots.
-            draws: exploration draws for the GLOBAL batch; None takes them from the trainer's generator.
+            draws: for the GLOBAL batch; None takes them from the trainer's generator.
         Returns:
             float64 sums over this process's slots, see `step_metrics.segment_sums`.
         """
