@@ -24,15 +24,13 @@ class FiniteWatch:
         slots: list[ActSlots],
         first_row: int,
     ) -> None:
-        """Looks at the step's losses and gradients, before the weights are touched.
+        """Looks at a step's losses and gradients, before the weights are touched; raises as `check`, with the place.
 
         Args:
             sums: 0-d tensors, see `step_metrics.segment_sums`.
             row_losses: (B_i,) losses of the rows of each accumulation part.
             slots: what these rows work on.
             first_row: where they begin in the global batch.
-        Raises:
-            NonFiniteError: as `check`; with its row or tensor, where the device need not be waited for.
         """
         norms = torch._foreach_norm([_values(p.grad) for p in self.model.parameters() if p.grad is not None])
         finite = torch.stack([*sums.values()]).isfinite().all() & torch.stack(norms).isfinite().all()

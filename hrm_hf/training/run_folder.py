@@ -137,11 +137,9 @@ class RunFolder:
         write_whole(self._log_file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
-        """Saves model (safetensors, config.json) and processor in a folder of this name, whole or not at all; one that
-        is there already is replaced.
+        """Saves model (safetensors, config.json) and processor in a folder of this name, in place of one there is.
 
-        Raises:
-            OSError: it could not be written; what was there stays.
+        Raises OSError if it could not be written; what was there stays.
         """
         try:
             partial = start_folder(self.path / name)

@@ -63,7 +63,6 @@ class SparseSignSGD(torch.optim.Optimizer):
         return distinct, sums[counts.cumsum(0) - 1]
 
     def _global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """What `sum_rows` gives for all processes."""
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:
             return None

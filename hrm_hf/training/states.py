@@ -44,9 +44,6 @@ class FileRecord(NamedTuple):
     sha256: str
 
 
-# saving
-
-
 def start_state(run_dir: Path, step: int) -> Path:
     """Makes the empty folder that a state is put together in, and removes what broken saves have left."""
     mend_folders(run_dir)
@@ -109,20 +106,13 @@ def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
         remove(partial_folder(state))
 
 
-# reading
-
-
 def read_json_tree(state: Path, name: str) -> dict[str, Any]:
     """The tree without its tensors. Raises CheckpointError as `read_tree` does."""
     return read_json(state / f"{name}.json", CheckpointError, max_bytes=MAX_TREE_BYTES)
 
 
 def read_tree(state: Path, name: str) -> dict[str, Any]:
-    """What `write_tree` wrote under this name into a state that was checked, tensors on the CPU.
-
-    Raises:
-        CheckpointError: there is no such tree, or the files hold something else.
-    """
+    """What `write_tree` wrote into a checked state, tensors on the CPU. Raises CheckpointError for anything else."""
     tree, file = read_json_tree(state, name), state / f"{name}.safetensors"
     try:
         for place, tensor in load(file.read_bytes()).items():

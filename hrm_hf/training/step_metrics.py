@@ -61,12 +61,10 @@ class MetricsWindow:
         self.steps = 0
 
     def add(self, sums: dict[str, torch.Tensor]) -> None:
-        """Adds those of a step."""
         self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
         self.steps += 1
 
     def clear(self) -> None:
-        """Begins anew, after a log line."""
         self.sums, self.steps = {}, 0
 
     def state_dict(self) -> dict[str, Any]:

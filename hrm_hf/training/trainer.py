@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -151,11 +152,8 @@ class HrmTrainer(TrainingSteps):
                 self._save_state()  # so that there is always a state to resume from
             try:
                 self._train_on()
-            except StoppedBySignal as stopped:
-                logger.warning(f"stopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
-                raise
-            except KeyboardInterrupt:
-                logger.warning(f"left at once at step {self.step}. {self._how_to_go_on()}")
+            except KeyboardInterrupt as stop:  # StoppedBySignal says how
+                logger.warning(f"{str(stop) or 'left at once'} {self.where()}")
                 raise
             except NonFiniteError as error:
                 advice = f"{self._how_to_go_on()}; a lower learning_rate than {args.learning_rate} may help"
@@ -203,8 +201,8 @@ class HrmTrainer(TrainingSteps):
 
     def _check_metric(self) -> None:
         """Finds a `metric_for_best` that does not exist before the first step: one row, one segment."""
-        how = {"batch_size": 1, "max_segments": 1}
-        scores = evaluate_puzzles(self.model, _FirstRow(self.eval_dataset), self.processor, **how)
+        row = Dataset.from_dict(dict(self.eval_dataset[0:1]))
+        scores = evaluate_puzzles(self.model, row, self.processor, batch_size=1, max_segments=1)
         self.best.check({f"eval/{name}": value for name, value in scores.items()})
 
     def _train_on(self) -> None:
@@ -473,17 +471,6 @@ class HrmTrainer(TrainingSteps):
             self.trackers.finish()
         self.distributed_model = self.model
         self.accelerator.free_memory()
-
-
-class _FirstRow:
-    def __init__(self, dataset: PuzzleRows):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, rows: slice) -> dict[str, Any]:
-        return self.dataset[0:1]
 
 
 def _as_json(facts: dict[str, Any]) -> dict[str, Any]:
