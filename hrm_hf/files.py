@@ -1,6 +1,4 @@
-"""Files in one way for every room: JSON read within limits, a file written whole or not at all, nothing overwritten
-unasked.
-"""
+"""Files in one way for every room: JSON read within limits, files written whole, nothing overwritten unasked."""
 
 import json
 import os

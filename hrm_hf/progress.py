@@ -28,16 +28,13 @@ def progress(
 ) -> tqdm:
     """A tqdm bar on stderr with rate and time left; where stderr is no terminal, an INFO message every 30 seconds.
 
-        for row in progress(rows, "solving", unit="rows"): ...
-
         with progress(description="evaluation", unit="rows", total=len(rows)) as bar:
             bar.update(256)
 
     Args:
         work: what is gone through; None: the caller counts, with `update`.
         unit: what is counted, in the plural.
-        total: how many there are, None = len(work) if it has one.
-        initial: how many were done before.
+        total: how many there are, None = len(work) if it has one; `initial` of them were done before.
         leave: whether the bar stays on the terminal at the end.
     """
     how: dict[str, Any] = {"leave": leave, "dynamic_ncols": True, "file": _STDERR}
@@ -52,8 +49,7 @@ def progress(
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module of ours, called with `__name__`.
 
-    The verbosity of transformers rules: warnings are shown, `transformers.logging.set_verbosity_info()` and commands
-    (see `show_messages`) show more.
+    Warnings are shown; `transformers.logging.set_verbosity_info()` and commands (see `show_messages`) show more.
     """
     return transformers_logging.get_logger(name.replace("hrm_hf", _NAME, 1))
 

@@ -2,13 +2,12 @@
 
 from .adam_atan2 import AdamATan2
 from .arguments import HrmModelArguments, HrmTrainingArguments, parse_arguments
-from .averaging import WeightAverage
 from .processes import make_accelerator, on_main_process, share_cpu_cores
 from .run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
-from .schedule import learning_rate_at
-from .seeded_model import seeded_model
 from .sign_sgd import SparseSignSGD
+from .steps import learning_rate_at
 from .trainer import HrmTrainer
+from .weights import WeightAverage, seeded_model
 
 __all__ = [
     "AdamATan2",

@@ -42,14 +42,8 @@ def atan2_right(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.where(y < 0, -angle, angle)
 
 
-def _update(
-    parameter: torch.Tensor,
-    gradient: torch.Tensor,
-    mean: torch.Tensor,
-    square: torch.Tensor,
-    factors: torch.Tensor,
-) -> None:
-    """One update in place, to be compiled; all (n,) float32 but `factors` (6,)."""
+def _update(parameter, gradient, mean, square, factors) -> None:  # tensors (n,) float32, but factors (6,)
+    """One update in place, to be compiled."""
     keep, gradient_share, square_keep, square_share, square_scale, rate = factors.unbind()
     new_mean = mean + gradient_share * (gradient - mean)
     new_square = square * square_keep + square_share * (gradient * gradient)
@@ -71,11 +65,10 @@ class AdamATan2(torch.optim.Optimizer):
 
     Args:
         params: float32 parameters with dense gradients.
-        lr: learning rate, 0 or more (HRM warms up from 0).
+        lr: 0 or more (HRM warms up from 0).
         betas: decay of the first and the second moment, each in [0, 1).
         weight_decay: decoupled: p <- p * (1 - lr * weight_decay) before the update.
-        compiled: one compiled pass over each parameter in place of eight operations; equal up to rounding. The
-            parameters and moments stay what they are, one tensor each.
+        compiled: one compiled pass over each parameter in place of eight operations; equal up to rounding.
     Raises:
         ArgumentError: a value outside these ranges.
 
@@ -91,24 +84,18 @@ class AdamATan2(torch.optim.Optimizer):
         weight_decay: float = 1e-2,
         compiled: bool = False,
     ):
-        for name, value, ok, allowed in (
-            ("lr", lr, lr >= 0, "0 or more"),
-            ("betas[0]", betas[0], 0 <= betas[0] < 1, "0 <= beta < 1"),
-            ("betas[1]", betas[1], 0 <= betas[1] < 1, "0 <= beta < 1"),
-            ("weight_decay", weight_decay, weight_decay >= 0, "0 or more"),
-        ):
-            if not ok:
-                raise ArgumentError(f"AdamATan2: {name} is {value}; allowed is {allowed}")
+        if not (lr >= 0 and weight_decay >= 0 and all(0 <= beta < 1 for beta in betas)):
+            raise ArgumentError(
+                f"AdamATan2: lr is {lr} and weight_decay {weight_decay}, allowed are 0 or more; betas are {betas}, "
+                "allowed are values in [0, 1)"
+            )
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
         self.compiled = compiled
 
     @torch.no_grad()
     def step(self, closure=None):
         """One update of every parameter that has a gradient; returns the closure's loss, if one was given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             factors: dict[tuple[int, torch.device], torch.Tensor] = {}  # most parameters share them
             for parameter in group["params"]:
@@ -116,9 +103,7 @@ class AdamATan2(torch.optim.Optimizer):
                     self._update(parameter, group, factors)
         return loss
 
-    def _update(
-        self, parameter: torch.nn.Parameter, group: dict, factors: dict[tuple[int, torch.device], torch.Tensor]
-    ) -> None:
+    def _update(self, parameter: torch.nn.Parameter, group: dict, factors: dict) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
         state = self.state[parameter]
         if not state:
@@ -164,11 +149,7 @@ def make_adam_atan2(
 
 
 class NamedMoments:
-    """The state of an optimiser under the names of its parameters, where PyTorch has their numbers.
-
-    Args:
-        names: of the optimiser's parameters, in its order.
-    """
+    """The state of an optimiser under the names of its parameters, given in its order; PyTorch has their numbers."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, names: list[str]):
         self.optimizer, self.names = optimizer, names
@@ -179,7 +160,6 @@ class NamedMoments:
         return {name: state[number] for number, name in enumerate(self.names) if number in state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         whole = self.optimizer.state_dict()
         whole["state"] = {number: state[name] for number, name in enumerate(self.names) if name in state}
         self.optimizer.load_state_dict(whole)

@@ -16,10 +16,9 @@ class BatchStream(Iterator[dict[str, Any]]):
 
     Args:
         batches: every pass over it yields this process's part of global batches. A datasets.IterableDataset is told
-            the number of the pass by `set_epoch`, and its own state says where it stands (of one with a shuffle buffer
-            datasets does not save the buffer). Any other iterable is brought back to its place by drawing the pass
-            again, with torch's global generator as it was when the pass began, which is what a shuffling DataLoader
-            draws from; where the last batch then is another one, the state is refused.
+            the number of the pass by `set_epoch` and saves its own place (but no shuffle buffer). Any other iterable
+            is brought back by drawing the pass again, with torch's global generator as it was at the pass's start; a
+            state whose last batch is then another one is refused.
     """
 
     def __init__(self, batches: Iterable[dict[str, Any]]):
@@ -32,11 +31,7 @@ class BatchStream(Iterator[dict[str, Any]]):
         self._loaded: dict[str, Any] | None = None  # until the next batch: datasets forgets a state that it was given
 
     def __next__(self) -> dict[str, Any]:
-        """The next batch.
-
-        Raises:
-            DataError: a pass that has no batch at all.
-        """
+        """The next batch. Raises DataError for a pass that has no batch at all."""
         if self._iterator is None:
             self._start_pass()
         batch = next(self._iterator, None)

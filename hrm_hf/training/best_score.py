@@ -31,20 +31,21 @@ class BestScore:
 
     def check(self, scores: dict[str, float]) -> None:
         """Raises ArgumentError for scores (`eval/...`) without the metric."""
-        if self._name not in scores:
+        if f"eval/{self.metric}" not in scores:
             allowed = ", ".join(score.removeprefix("eval/") for score in scores)
             raise ArgumentError(f"metric_for_best is {self.metric!r}; the evaluation has {allowed}")
 
     def beaten_by(self, scores: dict[str, float]) -> bool:
         """Whether this evaluation is the best one so far."""
         self.check(scores)
-        return scores[self._name] > (-math.inf if self.step is None else self.scores[self._name])
+        name = f"eval/{self.metric}"
+        return scores[name] > (-math.inf if self.step is None else self.scores[name])
 
     def show(self, scores: dict[str, float], step: int, kept: bool = True) -> None:
         """Takes an evaluation into account; `kept`: as the best one, if it is that, for its weights are safe."""
         if kept and self.beaten_by(scores):
             self.step, self.scores = step, scores
-        value = scores[self._name]
+        value = scores[f"eval/{self.metric}"]
         if value > (-math.inf if self.progress is None else self.progress + self.threshold):
             self.progress, self.waited = value, 0
         else:
@@ -55,15 +56,10 @@ class BestScore:
         """Whether the patience is at its end."""
         return self.patience is not None and self.waited >= self.patience
 
-    @property
-    def _name(self) -> str:
-        return f"eval/{self.metric}"
-
     def state_dict(self) -> dict[str, Any]:
         """What the next evaluations are compared with."""
         return {"step": self.step, "scores": self.scores, "waited": self.waited, "progress": self.progress}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         self.step, self.scores = state["step"], state["scores"]
         self.waited, self.progress = state["waited"], state["progress"]

@@ -8,12 +8,7 @@ from .slots import ActSlots
 
 
 class FiniteWatch:
-    """Looks at every step; on a CPU at once, on other devices without waiting for them, until `check` is called.
-
-    Args:
-        model: its gradients and weights are looked at.
-        device: where the steps run.
-    """
+    """Looks at every step; on a CPU at once, on other devices without waiting for them, until `check` is called."""
 
     def __init__(self, model: HrmForPuzzleSolving, device: torch.device):
         self.model = model
@@ -29,16 +24,13 @@ class FiniteWatch:
         slots: list[ActSlots],
         first_row: int,
     ) -> None:
-        """Looks at the step's losses and gradients, before the weights are touched.
+        """Looks at a step's losses and gradients, before the weights are touched; raises as `check`, with the place.
 
         Args:
-            step: number of the step.
             sums: 0-d tensors, see `step_metrics.segment_sums`.
             row_losses: (B_i,) losses of the rows of each accumulation part.
             slots: what these rows work on.
             first_row: where they begin in the global batch.
-        Raises:
-            NonFiniteError: as `check`; with its row or tensor, where the device need not be waited for.
         """
         norms = torch._foreach_norm([_values(p.grad) for p in self.model.parameters() if p.grad is not None])
         finite = torch.stack([*sums.values()]).isfinite().all() & torch.stack(norms).isfinite().all()
@@ -49,11 +41,7 @@ class FiniteWatch:
 
     @torch.no_grad()
     def check(self, step: int) -> None:
-        """Looks at the weights as well, and waits for the device: to be called before anything is saved.
-
-        Raises:
-            NonFiniteError: naming the step and what is wrong.
-        """
+        """Looks at the weights as well and waits for the device, before anything is saved. Raises NonFiniteError."""
         bad = [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
         first = int(self._first_bad_step)
         if first:

@@ -33,7 +33,7 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
 
     Args:
         args: `report_to` names the trackers.
-        run_dir: where trackers that write files put them.
+        run_dir: where trackers put their files.
     Raises:
         ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
     """
@@ -63,11 +63,8 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
 def check_accelerator(accelerator: Accelerator) -> None:
     """Raises ArgumentError for an accelerator under which the steps would silently be others."""
     devices = [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
-    for name, allowed in (
-        ("mixed_precision", ["no"]),
-        ("gradient_accumulation_steps", [1]),
-        ("distributed_type", devices),
-    ):
+    needed = {"mixed_precision": ["no"], "gradient_accumulation_steps": [1], "distributed_type": devices}
+    for name, allowed in needed.items():
         value = getattr(accelerator, name)
         if value not in allowed:
             raise ArgumentError(
@@ -77,11 +74,10 @@ def check_accelerator(accelerator: Accelerator) -> None:
 
 
 def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
-    """Gives each process on a CPU its threads, where `accelerate launch` would silently leave each one; on other
-    devices it changes nothing.
+    """Gives each process on a CPU its threads, where `accelerate launch` would silently leave each one.
 
     Args:
-        cpu_threads: threads of each process; None = this machine's usable cores, shared out among its processes.
+        cpu_threads: of each process; None = this machine's usable cores, shared out among its processes.
     """
     if accelerator.device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -90,11 +86,7 @@ def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
 
 
 def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
-    """The action's result on the main process, None on the others; where it fails, all fail, so that none waits.
-
-    Raises:
-        HrmError, OSError: what the action raised, on every process with the same words.
-    """
+    """The action's result on the main process, None on the others; its HrmError or OSError is raised on all."""
     result, own, failure = None, None, [None]
     if accelerator.is_main_process:
         try:

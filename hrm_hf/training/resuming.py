@@ -33,13 +33,12 @@ def save_state(
     keep: int,
     best_step: int | None,
 ) -> Path:
-    """Writes a state; call it on every process. Of the states in the folder the newest `keep` stay, and the best.
+    """Writes a state and returns its folder; call it on every process. Of the states the newest `keep` stay, and the
+    best.
 
     Args:
         shared: used on the main process only.
         own: what only this process knows, see `own_tree`.
-    Returns:
-        The state's folder.
     Raises:
         OSError: it could not be written, on every process; older states are untouched.
         ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
@@ -78,9 +77,6 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
 
     The main process chooses and checks it, says which one and why, and moves newer ones out of the way.
 
-    Args:
-        facts: what must be the same in the state's "facts".
-        keep: as for `save_state`.
     Raises:
         CheckpointError: what was asked for is damaged or not there, or every state of the run is damaged.
         ArgumentError: facts differ from those of the state.
@@ -116,9 +112,7 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
 
 
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
-    """Renames states that are newer than the one the run resumes from, damaged or not wanted, so that no later save
-    takes them for the newest, and removes what a broken save has left.
-    """
+    """Renames states newer than `state`, so that no later save takes them for the newest; removes broken saves."""
     mend_folders(run_dir)
     for newer in sorted(run_dir.glob("state-*")):
         if newer.name > state.name:
@@ -168,5 +162,4 @@ def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
 
 
 def _process_name(rank: int, num_processes: int) -> str:
-    """Name of the tree of one process."""
     return f"process-{rank:05d}-of-{num_processes:05d}"

@@ -43,20 +43,14 @@ def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | P
     """
     if resume not in ("never", "auto"):
         path = Path(resume)
+        allowed = "allowed: never, auto, or the folder of a run or of a state"
         if not path.is_dir():
-            raise ArgumentError(
-                f"resume is {resume!r}, but there is no such folder; allowed: never, auto, or the folder of a run or "
-                "of a state"
-            )
+            raise ArgumentError(f"resume is {resume!r}, but there is no such folder; {allowed}")
         run_dir = path.absolute().parent if is_state_name(path.name) else path
         if not holds_run(run_dir):
-            raise ArgumentError(
-                f"resume is {resume!r}, but {run_dir} holds no run: name the folder of a run or of a state"
-            )
+            raise ArgumentError(f"resume is {resume!r}, but {run_dir} holds no run; {allowed}")
         if output_dir is not None and Path(output_dir).resolve() != run_dir.resolve():
-            raise ArgumentError(
-                f"resume {resume} lies in {run_dir}, not in output_dir {output_dir}: pass only one of them"
-            )
+            raise ArgumentError(f"resume {resume} is not in output_dir {output_dir}: pass only one of them")
         return run_dir
     if output_dir is not None:
         return Path(output_dir)
@@ -99,9 +93,7 @@ class RunFolder:
         self._unwritten = ""  # log lines for which there was no room yet
 
     def describe(self, **what: Any) -> None:
-        """Writes run.json: the given facts beside command, versions and machine. Where a run resumes, what was there
-        stays, under "before".
-        """
+        """Writes run.json: these facts, command, versions, machine; under "before" what a resumed run had there."""
         record = {
             **what,
             "command": sys.argv,
@@ -127,11 +119,7 @@ class RunFolder:
         write_whole(file, json.dumps(record, indent=2) + "\n")
 
     def log(self, line: dict[str, float]) -> None:
-        """Appends one line to metrics.jsonl. What cannot be written is kept and written with the next line.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Appends a line to metrics.jsonl. Where that raises OSError, the line is written with the next one."""
         self._unwritten += json.dumps(line) + "\n"
         data = self._unwritten.encode()
         with self._log_file.open("ab", buffering=0) as file:
@@ -145,17 +133,13 @@ class RunFolder:
         self._unwritten = ""
 
     def go_on(self, lines: list[dict[str, float]]) -> None:
-        """Takes up a run where it was saved, with these lines in metrics.jsonl: those logged since then are written
-        again.
-        """
+        """Sets metrics.jsonl back to the lines that there were when the state was saved."""
         write_whole(self._log_file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
-        """Saves model (safetensors, config.json) and processor in a folder of this name, whole or not at all; one that
-        is there already is replaced.
+        """Saves model (safetensors, config.json) and processor in a folder of this name, in place of one there is.
 
-        Raises:
-            OSError: it could not be written; what was there stays.
+        Raises OSError if it could not be written; what was there stays.
         """
         try:
             partial = start_folder(self.path / name)
@@ -168,11 +152,7 @@ class RunFolder:
             raise OSError(f"{name} could not be written: {error}") from error
 
     def copy_export(self, source: str, name: str) -> Path:
-        """Makes the checkpoint `name` a copy of the checkpoint `source`.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Makes the checkpoint `name` a copy of the checkpoint `source`."""
         shutil.copytree(self.path / source, start_folder(self.path / name), dirs_exist_ok=True)
         return self._put(name)
 
@@ -183,10 +163,9 @@ class RunFolder:
 
 
 def _lock(folder: Path) -> int:
-    """Holds the folder for this process, for two runs in one folder would remove each other's files.
+    """Holds the folder, in which two runs would remove each other's files, until the descriptor is closed.
 
-    The descriptor that it returns holds it, until it is closed or the process ends. Raises ArgumentError if another
-    process holds it.
+    Raises ArgumentError if another process holds it.
     """
     file = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
     if fcntl is not None:
@@ -208,11 +187,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def check_run_dir(path: Path) -> None:
-    """Refuses a folder that holds anything but `data/`.
-
-    Raises:
-        ArgumentError: naming what is in the way.
-    """
+    """Raises ArgumentError for a folder that holds anything but `data/`."""
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     entries = path.iterdir() if path.is_dir() else []
@@ -220,10 +195,8 @@ def check_run_dir(path: Path) -> None:
         entry.name for entry in entries if entry.name not in ("data", LOCK) and not entry.match(".*.partial")
     )
     if "run.json" in found:
-        raise ArgumentError(
-            f"the output folder {path} holds another run (run.json): choose a new --output-dir, or resume "
-            "that run with --resume auto"
-        )
+        how = "choose a new --output-dir, or resume that run with --resume auto"
+        raise ArgumentError(f"the output folder {path} holds another run (run.json): {how}")
     if found:
         raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")
 

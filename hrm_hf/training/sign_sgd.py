@@ -10,9 +10,7 @@ import torch
 
 
 def sum_rows(identifiers: torch.Tensor, gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gives every row the sum over all rows of its identifier.
-
-    The shapes depend on no value, so that the host does not wait for an accelerator.
+    """Gives every row the sum over its identifier's rows; shapes depend on no value, so the host waits for nothing.
 
     Args:
         identifiers: (M,) int64.
@@ -35,8 +33,6 @@ class SparseSignSGD(torch.optim.Optimizer):
 
     Args:
         table: the puzzle table's weight (num_puzzle_identifiers, E), with sparse gradients.
-        lr: learning rate.
-        weight_decay: decay of the rows that occurred.
         gather: concatenates a tensor of one process with those of all others along the first axis, where all shapes
             are equal. None: one process.
         local_rows: puzzles that one process has in a step, at least; every process gathers so many rows. Needed with
@@ -60,15 +56,13 @@ class SparseSignSGD(torch.optim.Optimizer):
 
     def global_gradient(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Distinct identifiers (U,) of all processes and their summed gradients (U, E); None without a gradient."""
-        found = self._global_rows()
-        if found is None:
+        if (found := self._global_rows()) is None:
             return None
         identifiers, sums = found
         distinct, counts = identifiers.unique_consecutive(return_counts=True)
         return distinct, sums[counts.cumsum(0) - 1]
 
     def _global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """What `sum_rows` gives for all processes."""
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:
             return None
@@ -84,10 +78,7 @@ class SparseSignSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         """One update; returns the closure's loss, if one was given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         found = self._global_rows()
         if found is not None:
             group = self.param_groups[0]

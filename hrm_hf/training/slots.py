@@ -65,7 +65,6 @@ class ActSlots:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, torch.Tensor]) -> "ActSlots":
-        """What `state_dict` gave, as slots again."""
         state = dict(state)
         carry = HrmCarry(state.pop("z_H"), state.pop("z_L"))
         return cls(carry, state.pop("steps"), state.pop("halted"), data=state)
@@ -91,25 +90,17 @@ class SlotParts(list[ActSlots]):
 
 
 class Exploration:
-    """Draws, for all slots of the global batch, which must run how many segments: equal on every process.
-
-    Args:
-        slots: of the global batch.
-        max_steps: segments after which a puzzle is always left.
-    """
+    """Draws for all `slots` of the global batch how many of `max_steps` segments each must run: equal everywhere."""
 
     def __init__(self, slots: int, max_steps: int, seed: int):
         self.slots, self.max_steps = slots, max_steps
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self) -> ExplorationDraws:
-        """The draws of the next step."""
         return draw_exploration(self.slots, self.max_steps, self.generator)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The generator's."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over what `state_dict` gave."""
         self.generator.set_state(state["generator"])

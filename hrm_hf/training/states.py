@@ -44,24 +44,14 @@ class FileRecord(NamedTuple):
     sha256: str
 
 
-# saving
-
-
 def start_state(run_dir: Path, step: int) -> Path:
-    """Makes the empty folder that a state is put together in, and removes what broken saves have left.
-
-    Raises:
-        ArgumentError: a step that is no whole number from 0 to 99,999,999.
-        OSError: a folder cannot be made or removed.
-    """
+    """Makes the empty folder that a state is put together in, and removes what broken saves have left."""
     mend_folders(run_dir)
     return start_folder(run_dir / state_name(step))
 
 
 def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord]:
     """Writes NAME.safetensors and NAME.json, on the disk when this returns.
-
-    Tensors on the CPU that are contiguous are written from where they lie; the others are copied.
 
     Args:
         folder: from `start_state`.
@@ -80,7 +70,9 @@ def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord
     try:
         save_file(tensors, paths[0])
         paths[1].write_text(text, encoding="utf-8")
-        return [_on_disk(path) for path in paths]
+        for path in paths:
+            sync(path)
+        return [FileRecord(path.name, path.stat().st_size, _sha256(path)) for path in paths]
     except SafetensorError as error:
         raise OSError(f"{paths[0]}: {error}") from error
 
@@ -90,8 +82,6 @@ def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
 
     Args:
         records: what `write_tree` returned on all processes.
-    Returns:
-        The state's folder.
     Raises:
         CheckpointError: the folder does not hold exactly these files; no state has changed.
         OSError: manifest or folder cannot be written; no state is lost.
@@ -99,7 +89,7 @@ def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
     state, files = run_dir / state_name(step), sorted(records)
     _check_listing(partial_folder(state), files)
     body = {"format": FORMAT, "version": FORMAT_VERSION, "step": step, "files": [file._asdict() for file in files]}
-    (partial_folder(state) / MANIFEST).write_text(_manifest_text(body), encoding="utf-8")
+    (partial_folder(state) / MANIFEST).write_text(json.dumps(body) + "\n", encoding="utf-8")
     finish_folder(state)
     return state
 
@@ -116,20 +106,13 @@ def prune_states(run_dir: Path, keep: int, also: Collection[int] = ()) -> None:
         remove(partial_folder(state))
 
 
-# reading
-
-
 def read_json_tree(state: Path, name: str) -> dict[str, Any]:
-    """The tree of this name without its tensors. Raises CheckpointError as `read_tree` does."""
+    """The tree without its tensors. Raises CheckpointError as `read_tree` does."""
     return read_json(state / f"{name}.json", CheckpointError, max_bytes=MAX_TREE_BYTES)
 
 
 def read_tree(state: Path, name: str) -> dict[str, Any]:
-    """What `write_tree` wrote under this name into a state that was checked, tensors on the CPU.
-
-    Raises:
-        CheckpointError: there is no such tree, or the files hold something else.
-    """
+    """What `write_tree` wrote into a checked state, tensors on the CPU. Raises CheckpointError for anything else."""
     tree, file = read_json_tree(state, name), state / f"{name}.safetensors"
     try:
         for place, tensor in load(file.read_bytes()).items():
@@ -156,13 +139,7 @@ def is_state_name(name: str) -> bool:
 
 
 def check_state(state: Path) -> None:
-    """Checks every byte of a state against its manifest.
-
-    Args:
-        state: the folder `state-<step>` itself, no link to it.
-    Raises:
-        CheckpointError: naming the file and what is wrong with it.
-    """
+    """Checks every byte of a state against its manifest. Raises CheckpointError, naming the file and its damage."""
     named = STATE_NAME.fullmatch(Path(os.path.abspath(state)).name)
     if named is None:
         raise CheckpointError(f"{state} is no saved state: such a folder is called state- and 8 digits")
@@ -183,10 +160,8 @@ def check_state(state: Path) -> None:
 
 
 def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest complete state.
+    """The newest complete state, None where there are none, and why each newer one was skipped.
 
-    Returns:
-        The state, None where there are none, and a line for each newer one that was skipped, with the reason.
     Raises:
         CheckpointError: there are states, but none can be read; with all reasons.
     """
@@ -202,9 +177,6 @@ def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
     if damages:
         raise CheckpointError(f"{run_dir} has no complete saved state: {'; '.join(damages)}")
     return None, []
-
-
-# folders and files
 
 
 def state_name(step: int) -> str:
@@ -230,12 +202,6 @@ def _without_tensors(tree: Any, place: tuple[str, ...], tensors: dict[str, torch
         else:
             rest[key] = _without_tensors(value, (*place, key), tensors)
     return rest
-
-
-def _on_disk(path: Path) -> FileRecord:
-    """The record of a file that was just written, after it was brought to the disk."""
-    sync(path)
-    return FileRecord(path.name, path.stat().st_size, _sha256(path))
 
 
 def _sha256(path: Path) -> str:
@@ -272,20 +238,12 @@ def _check_listing(folder: Path, files: list[FileRecord], *others: str) -> None:
         raise CheckpointError(f"{folder} holds {min(unknown)!r}, which does not belong to it")
 
 
-# the manifest
-
-
-def _manifest_text(body: dict[str, Any]) -> str:
-    """A manifest as it is written, the only way that is accepted: any other byte, even a blank, shows."""
-    return json.dumps(body) + "\n"
-
-
 def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
     """Step and files of a manifest; the files' names are left to `_check_listing`."""
     _plain_file_size(path)
     body = read_json(path, CheckpointError)
     try:
-        is_sound = _manifest_text(body).encode() == path.read_bytes()
+        is_sound = f"{json.dumps(body)}\n".encode() == path.read_bytes()  # any other byte shows
         if body.get("format") != FORMAT:
             raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
         if body.get("version") != FORMAT_VERSION:

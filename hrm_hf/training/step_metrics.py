@@ -48,12 +48,8 @@ def segment_sums(
 
 def means(sums: dict[str, float], rows: int) -> dict[str, float]:
     """Losses per row (`rows` slots went into the sums), scores per halted labelled row (0 where none halted)."""
-    count = sums["count"]
-    out = {}
-    for name, value in sums.items():
-        if name != "count":
-            out[name] = value / rows if name in LOSS_NAMES else value / max(count, 1)
-    return out
+    count = max(sums["count"], 1)
+    return {name: value / (rows if name in LOSS_NAMES else count) for name, value in sums.items() if name != "count"}
 
 
 class MetricsWindow:
@@ -65,12 +61,10 @@ class MetricsWindow:
         self.steps = 0
 
     def add(self, sums: dict[str, torch.Tensor]) -> None:
-        """Adds those of a step."""
         self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
         self.steps += 1
 
     def clear(self) -> None:
-        """Begins anew, after a log line."""
         self.sums, self.steps = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,6 +72,5 @@ class MetricsWindow:
         return {"steps": self.steps, "sums": self.sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         self.steps = state["steps"]
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}

@@ -7,6 +7,7 @@ With several processes slot i of the global batch lives on process i // (B / pro
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,12 +23,11 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..scores.compiled import compiled_block
 from .adam_atan2 import NamedMoments, make_adam_atan2
 from .arguments import HrmTrainingArguments
-from .averaging import WeightAverage
 from .finite_watch import FiniteWatch
-from .schedule import learning_rate_at
 from .sign_sgd import SparseSignSGD
 from .slots import ActSlots, Batch, Exploration, SlotParts, on_device
 from .step_metrics import segment_sums
+from .weights import WeightAverage
 
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 
@@ -95,7 +95,7 @@ class TrainingSteps:
 
         Args:
             batch: this process's part of the global batch offered to the slots.
-            draws: exploration draws for the GLOBAL batch; None takes them from the trainer's generator.
+            draws: for the GLOBAL batch; None takes them from the trainer's generator.
         Returns:
             float64 sums over this process's slots, see `step_metrics.segment_sums`.
         """
@@ -125,10 +125,10 @@ class TrainingSteps:
         self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
         self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
         tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
-        rows = len(tensors["input_ids"])
-        if tensors["labels"].shape != tensors["input_ids"].shape:
-            shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("input_ids", "labels"))
-            raise DataError(f"a training batch has {shapes}: the shapes must be equal")
+        shape, labels_shape = tuple(given["input_ids"].shape), tuple(given["labels"].shape)
+        rows = shape[0]
+        if labels_shape != shape:
+            raise DataError(f"a training batch has input_ids {shape}, labels {labels_shape}: the shapes must be equal")
         if rows != self.local_batch_size:
             raise DataError(
                 f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
@@ -174,10 +174,8 @@ class TrainingSteps:
         args = self.args
         self.step += 1
         rates = []
-        for optimizer, base in (
-            (self.puzzle_optimizer, args.puzzle_learning_rate),
-            (self.dense_optimizer, args.learning_rate),
-        ):
+        bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
+        for optimizer, base in bases.items():
             rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
             if optimizer is not None:
                 for group in optimizer.param_groups:
@@ -187,3 +185,17 @@ class TrainingSteps:
         if self.average is not None:
             self.average.update()
         return rates[-1]
+
+
+def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
+    """The rate of update number `step`, counted from 1: the published code raises its counter, then reads the rate.
+
+    Args:
+        base_lr: rate at the end of the linear warm-up.
+        total_steps: updates of the whole run; afterwards the rate stays (the published cosine would rise again).
+        min_ratio: end value of the cosine as a share of base_lr; 1.0 = constant after the warm-up.
+    """
+    if step < warmup_steps:
+        return base_lr * step / max(1, warmup_steps)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return base_lr * (min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -25,12 +25,7 @@ SECONDS_TO_STOP = 20.0  # until a word on what a SIGTERM may mean; the elastic a
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """The run was asked to stop, has finished its step and saved.
-
-    Attributes:
-        signal: which signal asked.
-        exit_code: what a command then exits with, as shells count: 130 after SIGINT, 143 after SIGTERM.
-    """
+    """`signal` asked the run to stop, and it has saved. A command then exits with `exit_code`, as shells count."""
 
     def __init__(self, signum: signal.Signals):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -78,12 +73,9 @@ class StopRequests:
             self.wait()
 
     def check(self, at_work: bool = True) -> None:
-        """Call it after every step, and after every segment of an evaluation, on every process.
+        """Call it on every process after every step and every segment of an evaluation.
 
-        With several processes a signal is answered one call late.
-
-        Raises:
-            StoppedBySignal: a stop was asked of any process; on all processes at the same call.
+        Raises StoppedBySignal if any process was asked to stop: on all at the same call, with several one call late.
         """
         self._count()
         if processes.host_group is not None:
@@ -99,11 +91,7 @@ class StopRequests:
         self.wait() if finished else self.check()
 
     def wait(self) -> None:
-        """Waits until all processes wait here, which may have called `check` another number of times before.
-
-        Raises:
-            StoppedBySignal: as `check`.
-        """
+        """Waits until all processes wait here, which may have called `check` another number of times; raises as it."""
         at_work = True
         while at_work:
             self.check(at_work=False)

@@ -14,9 +14,8 @@ class Trackers:
     """Logs to the trackers of an Accelerator; one that fails is left out from then on, and the run says so.
 
     Args:
-        accelerator: from `make_accelerator`.
-        settings: what to record once: the arguments of the run.
-        run_id: under this name the run is found again when it goes on; 32 hexadecimal digits.
+        settings: the arguments of the run, recorded once.
+        run_id: 32 hexadecimal digits, under which a resumed run is found again.
     Raises:
         ArgumentError: a tracker that cannot be started.
     """
@@ -24,10 +23,7 @@ class Trackers:
     def __init__(self, accelerator: Accelerator, settings: dict[str, Any], run_id: str):
         self.accelerator = accelerator
         plain = {name: v if isinstance(v, (int, float, str)) else str(v) for name, v in settings.items()}
-        same_run = {
-            "wandb": {"id": run_id, "resume": "allow"},
-            "trackio": {"name": run_id, "resume": "allow"},
-        }
+        same_run = {name: {key: run_id, "resume": "allow"} for name, key in (("wandb", "id"), ("trackio", "name"))}
         try:
             accelerator.init_trackers("hrm_hf", config=plain, init_kwargs=same_run)
         except Exception as error:  # whatever a tracker raises
@@ -35,7 +31,6 @@ class Trackers:
             raise ArgumentError(f"report_to: a tracker of {names} cannot be started: {error}") from error
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Hands the values to every tracker that still works."""
         self._each("log", values, step=step)
 
     def finish(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -46,8 +47,7 @@ class HrmTrainer(TrainingSteps):
         model: weights must be float32 (activations follow `config.compute_dtype`).
         args: `max_steps` must be set.
         train_batches: every pass over it yields this process's part of global batches: input_ids, labels (-100 =
-            ignored) and puzzle_identifiers as arrays or tensors, local_batch_size rows; passes are strung together,
-            and a datasets.IterableDataset is told their number by `set_epoch`.
+            ignored) and puzzle_identifiers as arrays or tensors, local_batch_size rows; see `BatchStream`.
         accelerator: from `make_accelerator`; None makes one.
         eval_dataset: rows to evaluate on, see `hrm_hf.scores.evaluation`.
         processor: saved beside every export; names the task whose own scores are added to the evaluation.
@@ -87,12 +87,8 @@ class HrmTrainer(TrainingSteps):
                 )
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
-        if args.save_steps is not None and args.output_dir is None and run_folder is None:
-            raise ArgumentError(f"save_steps is {args.save_steps}, but there is no output_dir to save in")
         if args.early_stopping_patience is not None and eval_dataset is None:
-            raise ArgumentError(
-                f"early_stopping_patience is {args.early_stopping_patience}, but there is no eval_dataset to score on"
-            )
+            raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)
         check_accelerator(accelerator)
         args.local_batch_size(accelerator.num_processes)  # raises before a folder is made
@@ -104,7 +100,7 @@ class HrmTrainer(TrainingSteps):
         broadcast_object_list(run_dir)
         self.run_dir = None if run_dir[0] is None else Path(run_dir[0]).absolute()
         if self.run_dir is None:
-            for name, off in (("resume", "never"), ("early_stopping_patience", None)):
+            for name, off in (("save_steps", None), ("resume", "never"), ("early_stopping_patience", None)):
                 if getattr(args, name) != off:
                     raise ArgumentError(f"{name} is {getattr(args, name)}, but there is no output_dir to save in")
 
@@ -131,9 +127,7 @@ class HrmTrainer(TrainingSteps):
 
         With `args.resume` it resumes from a saved state, see `go_on`. The first SIGINT, SIGTERM or SIGHUP finishes
         the step, breaks off an evaluation, and saves; a second SIGINT leaves at once. With `early_stopping_patience`
-        the run ends with the best weights that an evaluation found.
-
-        Trackers stay open: call `close()` and `accelerator.end_training()` when all is done.
+        the run ends with the best weights. Call `close()` and `accelerator.end_training()` when all is done.
 
         Returns:
             the last evaluation (`eval/...`), with early stopping the best one; empty without an eval_dataset.
@@ -142,9 +136,8 @@ class HrmTrainer(TrainingSteps):
             StoppedBySignal: a signal ended the run; the state is saved.
             ProcessLostError: another process has ended.
             DataError: batches that do not fit.
-            CheckpointError, ArgumentError: see `go_on`; or `metric_for_best` is no score of the evaluation.
-            OSError: the last export could not be written. (A state or a log line that cannot be written on the way is
-                reported, and the run goes on.)
+            CheckpointError, ArgumentError: see `go_on`.
+            OSError: the last export could not be written. (Before that the run only reports what it cannot write.)
         """
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
@@ -159,16 +152,12 @@ class HrmTrainer(TrainingSteps):
                 self._save_state()  # so that there is always a state to resume from
             try:
                 self._train_on()
-            except StoppedBySignal as stopped:
-                logger.warning(f"stopped by {stopped.signal.name} at step {self.step}. {self._how_to_go_on()}")
-                raise
-            except KeyboardInterrupt:
-                logger.warning(f"left at once at step {self.step}. {self._how_to_go_on()}")
+            except KeyboardInterrupt as stop:  # StoppedBySignal says how
+                logger.warning(f"{str(stop) or 'left at once'} {self.where()}")
                 raise
             except NonFiniteError as error:
-                words = f"{error}. Nothing of it was saved. {self._how_to_go_on()}; a lower learning_rate than "
-                words += f"{args.learning_rate} may help"
-                raise NonFiniteError(words) from error
+                advice = f"{self._how_to_go_on()}; a lower learning_rate than {args.learning_rate} may help"
+                raise NonFiniteError(f"{error}. Nothing of it was saved. {advice}") from error
             finally:
                 self.stop = None
             seconds = time.monotonic() - started
@@ -188,17 +177,14 @@ class HrmTrainer(TrainingSteps):
         return self.scores
 
     def go_on(self) -> bool:
-        """Resumes from a saved state, if `args.resume` asks for it and there is one; part of `train`.
+        """Resumes from a saved state, if `args.resume` asks for it and there is one; returns whether. Part of `train`.
 
-        Another number of processes can resume, if it divides the global batch; the run's folder must be on storage
-        that all of them share.
+        Another number of processes can resume, if it divides the global batch and they share the folder's storage.
 
-        Returns:
-            whether the run resumes.
         Raises:
             CheckpointError: there is no complete state.
-            ArgumentError: data, architecture or arguments differ from those of the state, or `resume` names a state of
-                another folder than `output_dir`; or `metric_for_best` is no score of the evaluation.
+            ArgumentError: data, architecture or arguments differ from those of the state, it is not in `output_dir`,
+                or `metric_for_best` is no score of the evaluation.
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
@@ -215,8 +201,8 @@ class HrmTrainer(TrainingSteps):
 
     def _check_metric(self) -> None:
         """Finds a `metric_for_best` that does not exist before the first step: one row, one segment."""
-        how = {"batch_size": 1, "max_segments": 1}
-        scores = evaluate_puzzles(self.model, _FirstRow(self.eval_dataset), self.processor, **how)
+        row = Dataset.from_dict(dict(self.eval_dataset[0:1]))
+        scores = evaluate_puzzles(self.model, row, self.processor, batch_size=1, max_segments=1)
         self.best.check({f"eval/{name}": value for name, value in scores.items()})
 
     def _train_on(self) -> None:
@@ -248,11 +234,7 @@ class HrmTrainer(TrainingSteps):
                 self._plan()
 
     def run_step(self) -> dict[str, torch.Tensor]:
-        """A step as `train` takes it, from reading a batch of the stream to adding up what will be logged.
-
-        Returns:
-            float64 sums over this process's slots, see `step_metrics.segment_sums`.
-        """
+        """A step as `train` takes it; returns float64 sums over this process's slots, see `segment_sums`."""
         started = time.monotonic()
         self._call("on_step_begin")
         sums = self.training_step(next(self.batches))
@@ -347,9 +329,7 @@ class HrmTrainer(TrainingSteps):
     def export(self, name: str) -> None:
         """Saves the (averaged) weights, config and processor under this name in the run folder.
 
-        Raises:
-            OSError: it could not be written, on every process.
-            NonFiniteError: a weight is NaN or infinite.
+        Raises OSError on every process if it cannot be written, NonFiniteError for a weight that is NaN or infinite.
         """
         self.finite.check(self.step)
 
@@ -378,7 +358,6 @@ class HrmTrainer(TrainingSteps):
         return self.average.applied() if self.average is not None else nullcontext()
 
     def _take_best(self) -> None:
-        """Ends with the weights of the best evaluation."""
         if self.best.give_up and self.step < self.args.max_steps:
             logger.info(
                 f"stopped early at step {self.step} of {self.args.max_steps}: {self.best.waited} evaluations without "
@@ -413,13 +392,11 @@ class HrmTrainer(TrainingSteps):
             self._call("on_save", path=folder)
         self._last_state_at = time.monotonic()
 
-    def _shared_parts(self) -> dict[str, Any]:
-        """What is equal on all processes."""
+    def _shared_parts(self) -> dict[str, Any]:  # equal on all processes
         parts = {"model": self.model, "moments": self.moments, "best": self.best}
         return parts if self.average is None else {**parts, "average": self.average}
 
-    def _own_parts(self) -> dict[str, Any]:
-        """What only this process knows."""
+    def _own_parts(self) -> dict[str, Any]:  # what only this process knows
         return {name: getattr(self, name) for name in ("slots", "window", "batches", "exploration")}
 
     def _shared_state(self) -> dict[str, Any]:
@@ -468,24 +445,17 @@ class HrmTrainer(TrainingSteps):
         )
 
     def where(self) -> str:
-        """How far the run is and how to resume, for the message of a lost process."""
         return f"at step {self.step}. {self._how_to_go_on()}"
 
     # after the run
 
     def push_to_hub(self, repo_id: str, **options: Any) -> list[tuple[str, int]] | None:
-        """Pushes the last export, with the model card that `write_model_card` left in it, to the Hub.
+        """Pushes the last export to the Hub, see `hrm_hf.hub.push.push_checkpoint` for options, result and errors.
 
-        The main process pushes; the others return at once, so let them leave before: `accelerator.end_training()`.
+        The main process pushes; the others return None at once: let them leave before by `accelerator.end_training()`.
 
-        Args:
-            repo_id: "owner/name".
-            options: as `hrm_hf.hub.push.push_checkpoint` takes them: private, dry_run, with_code and so on.
-        Returns:
-            What was sent, paths and bytes; None on other processes than the main one.
         Raises:
-            ArgumentError: nothing was exported yet, or an option that is not allowed.
-            CheckpointError: the push failed; the export is untouched.
+            ArgumentError: nothing was exported yet.
         """
         if not self.accelerator.is_main_process:
             return None
@@ -494,29 +464,13 @@ class HrmTrainer(TrainingSteps):
         return push_checkpoint(self.run_folder.last_export, repo_id, **options)
 
     def close(self) -> None:
-        """Ends the trackers and lets go of the distributed model; call it before `accelerator.end_training()`, after
-        the last step.
-
-        Otherwise the distributed model is the last to hold the process group and ends gloo's threads while it holds
-        the interpreter, which such a thread may be waiting for: the process would never end.
-        """
+        """Ends the trackers and lets go of the distributed model; call it before `accelerator.end_training()`."""
+        # Else that model is the last to hold the process group and ends gloo's threads while it holds the interpreter,
+        # which such a thread may be waiting for: the process would never end.
         if self.trackers is not None:
             self.trackers.finish()
         self.distributed_model = self.model
         self.accelerator.free_memory()
-
-
-class _FirstRow:
-    """The first row of a data set, as a data set."""
-
-    def __init__(self, dataset: PuzzleRows):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, rows: slice) -> dict[str, Any]:
-        return self.dataset[0:1]
 
 
 def _as_json(facts: dict[str, Any]) -> dict[str, Any]:

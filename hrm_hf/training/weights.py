@@ -1,10 +1,20 @@
-"""An exponential moving average of the weights, used for evaluation and export (as the Tiny Recursive Model does)."""
+"""Fresh weights from a seed, and the moving average of weights that evaluation and export use (as TRM does)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from ..hrm.configuration_hrm import HrmConfig
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+
+
+def seeded_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
+    """A fresh model on the CPU; the same config and seed give the same weights. Global generators stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # transformers initialises from the global generator
+        return HrmForPuzzleSolving(config)
 
 
 class WeightAverage:
@@ -37,7 +47,6 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
         self.num_updates = state["num_updates"]
         for number, average in enumerate(self.averages):
             average.copy_(state["averages"][str(number)])
