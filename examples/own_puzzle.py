@@ -54,8 +54,7 @@ rates = dict(learning_rate=2e-3, weight_decay=0.1, warmup_steps=50, lr_min_ratio
 args = HrmTrainingArguments(global_batch_size=64, max_steps=steps, **rates)
 batches = training_batches(folder / "train.h5", global_batch_size=64, seed=0)
 trainer = HrmTrainer(model, args, batches, eval_dataset=load_puzzles(folder / "test.h5"), processor=processor)
-scores = trainer.train()
-print(f"step {steps}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"step {steps}: " + ", ".join(f"{name} {value:.4f}" for name, value in trainer.train().items()))
 puzzle = "a.b..\n.....\nab.b.\n..a..\nb...a"
 result = PuzzleSolvingPipeline(model.eval(), processor)(puzzle)
 print(f"{puzzle}\n\nbecomes, valid: {result['valid']}\n\n{result['solution']}")

@@ -4,10 +4,12 @@ The variables are set before torch and the Hugging Face libraries are imported, 
 pytest-xdist every worker has its own.
 """
 
+import logging
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 
 HF_HOME = tempfile.mkdtemp(prefix="hrm-hf-tests-")
 os.environ["HF_HOME"] = HF_HOME
@@ -59,6 +61,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def messages_as_before() -> Iterator[None]:
+    """What a command does about messages and bars, for its own process, is undone."""
+    yield
+    if transformers := sys.modules.get("transformers"):
+        transformers.logging.set_verbosity_warning()
+        transformers.logging.enable_progress_bar()
+        logging.getLogger("transformers.hrm_hf").setLevel(logging.NOTSET)
 
 
 @pytest.hookimpl(optionalhook=True)
