@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -43,7 +44,7 @@ def progress(
         form = "{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {elapsed} so far, {remaining} left{postfix}"
         how = {"leave": False, "file": _Lines(), "bar_format": form}
         how |= {"mininterval": interval, "maxinterval": interval, "delay": interval, "miniters": 0}
-    return tqdm(work, description, total=total, initial=initial, unit=unit, disable=not _is_first_process(), **how)
+    return _Bar(work, description, total=total, initial=initial, unit=unit, disable=not _is_first_process(), **how)
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -58,6 +59,11 @@ def show_messages() -> None:
     """Commands call this first: messages of level INFO are shown as well; transformers' own and its bars are not."""
     transformers_logging.disable_progress_bar()
     logging.getLogger(_NAME).setLevel(logging.INFO)
+
+
+class _Bar(tqdm):
+    # tqdm's own lock is several, taken one after the other: a Ctrl-C in between leaves one taken for ever.
+    _lock = threading.RLock()
 
 
 class _Stderr:
@@ -90,7 +96,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if _is_first_process():
-            tqdm.write(self.format(record), file=_STDERR)
+            _Bar.write(self.format(record), file=_STDERR)
 
 
 def _is_first_process() -> bool:

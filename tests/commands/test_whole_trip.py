@@ -119,7 +119,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_ctrl_c_ends_an_evaluation_at_once(trained, tmp_path, capsys):
-    asked = []
+    asked, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def press_ctrl_c():
         asked.append(time.monotonic())
@@ -128,7 +128,10 @@ def test_ctrl_c_ends_an_evaluation_at_once(trained, tmp_path, capsys):
     timer = threading.Timer(3.0, press_ctrl_c)
     timer.start()
     words = ["--checkpoint", str(trained / "checkpoint-final"), "--data", str(trained / "data")]
-    code = evaluate.main([*words, "--max-segments", "100000", "--save-predictions", str(tmp_path / "out")])
+    try:
+        code = evaluate.main([*words, "--max-segments", "100000", "--save-predictions", str(tmp_path / "out")])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130 and time.monotonic() - asked[0] < 10
     assert capsys.readouterr() == ("", "interrupted\n")
     assert list(tmp_path.iterdir()) == []
