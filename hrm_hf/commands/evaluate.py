@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..data import PuzzleFile, load_puzzles
-from ..files import write_whole, written_whole
+from ..files import write_whole
 from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError
@@ -128,8 +128,7 @@ def report(
     """Writes what was asked for and prints the table."""
     if args.save_predictions:
         arrays = {name: getattr(predictions, name) for name in ("sequences", "q_halt_logits", "segments")}
-        with written_whole(args.save_predictions) as partial:
-            save_file(arrays, partial)
+        write_whole(args.save_predictions, save(arrays))
     scores = score_predictions(predictions, dataset, processor)
     guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
     if processor.task == "arc":

@@ -84,7 +84,7 @@ def predict_puzzles(
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
-        after_segment: called with False after every segment, and with True once this process has its answers, before
+        after_segment: called with False after every update of a level, and with True once this process has its answers, before
             they are joined; what it raises breaks off.
     Returns:
         The same on every process.
@@ -116,19 +116,21 @@ def predict_puzzles(
     )
     with progress(description="solving", unit="puzzles", total=len(dataset)) as bar:
 
-        def segment_done(*_: Any) -> None:
+        def level_done(*_: Any) -> None:
             bar.update(0)  # a line is due by the clock
             if after_segment is not None:
                 after_segment(False)
 
-        hook = model.model.register_forward_hook(segment_done)
+        # of a level, for a whole segment of a large model takes many seconds on a CPU
+        hooks = [level.register_forward_hook(level_done) for level in (model.model.H_level, model.model.L_level)]
         try:
             for place, row in enumerate(solved):
                 for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
                     answer[place] = value
                 bar.update(min(num_processes, len(dataset) - bar.n))
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
     if after_segment is not None:
         after_segment(True)
     if num_processes > 1:

@@ -138,13 +138,19 @@ def test_ctrl_c_ends_an_evaluation_at_once(trained, tmp_path, capsys):
 
 
 def test_ctrl_c_leaves_no_half_written_predictions(trained, tmp_path, monkeypatch, capsys):
-    def half_saved(arrays, path):
-        Path(path).write_bytes(b"half")
+    def half_written(descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "save_file", half_saved)
+    monkeypatch.setattr("hrm_hf.files.os.fsync", half_written)
     (tmp_path / "out").write_bytes(b"of before")
     words = ["--checkpoint", str(trained / "checkpoint-final"), "--data", str(trained / "data")]
     assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
+
+
+def test_predictions_that_cannot_be_written_are_one_line(trained, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    words = ["--checkpoint", str(trained / "checkpoint-final"), "--data", str(trained / "data")]
+    assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: [Errno ")
