@@ -84,8 +84,8 @@ def predict_puzzles(
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
-        after_segment: called with False after every update of a level, and with True once this process has its answers, before
-            they are joined; what it raises breaks off.
+        after_segment: called with False after every update of a level, and with True once this process has its
+            answers, before they are joined; what it raises breaks off.
     Returns:
         The same on every process.
     Raises:
