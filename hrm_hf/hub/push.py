@@ -27,7 +27,8 @@ from .travelling_code import add_code
 
 # Files of an earlier push, which would be loaded with the new ones or tell of another run.
 REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
-REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py")  # version 0.1.0 sent them with the code
+# version 0.1.0 sent them with the code
+REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py", "sudoku_units.py")
 
 # Arguments of a run that do not say how it was trained.
 NOT_SENT = ("output_dir", "push_to_hub", "hub_private", "report_to")

@@ -1,1 +1,1 @@
-"""The files of the published code: checkpoints and data folders, both ways. Imports hrm and data."""
+"""The published code's files: checkpoints both ways, data folders to puzzle files. Imports hrm, data and hub."""

@@ -151,8 +151,8 @@ def find_recipe(name: str | Path) -> Path:
     """
     ours = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
     if str(name) not in ours and not os.path.isfile(name):
-        hint = _did_you_mean(Path(name).stem, ours) or f"; recipes are {', '.join(ours)}"
-        raise ArgumentError(f"there is no recipe {name}{hint}; or give the path of a YAML file")
+        hint = _did_you_mean(Path(name).stem, ours) or f"; give the path of a YAML file or one of {', '.join(ours)}"
+        raise ArgumentError(f"there is no recipe {name}{hint}")
     return ours.get(str(name), Path(name))
 
 

@@ -140,7 +140,9 @@ class StopRequests:
         def watch() -> None:
             asked = None
             while signum := os.read(reading, 1):
-                if asked is None and signum[0] == signal.SIGTERM:
+                if signum[0] not in SIGNALS:  # another one that Python handles, such as SIGCHLD
+                    continue
+                if asked is None and signum[0] == signal.SIGTERM and processes.host_group is not None:
                     timer = threading.Timer(SECONDS_TO_STOP, self._speak_of_the_launcher)
                     timer.daemon = True
                     timer.start()

@@ -59,8 +59,8 @@ class HrmTrainer(TrainingSteps):
             on_step_end, on_log, on_evaluate, on_save (for every state and every exported checkpoint, whose folder is
             `path`), on_train_end. They are handed `args`, a TrainerState (global_step, max_steps, log_history,
             best_metric, best_global_step) and a TrainerControl, of which should_training_stop, should_log,
-            should_evaluate and should_save (a state and a checkpoint) are obeyed at the end of the step; with several
-            processes they must be the same on all.
+            should_evaluate and should_save (a state and, set in on_step_end, a checkpoint) are obeyed at the end of
+            the step; with several processes they must be the same on all.
 
     Raises:
         CheckpointError: weights that are not float32.
@@ -253,6 +253,8 @@ class HrmTrainer(TrainingSteps):
         control.should_evaluate = self.eval_dataset is not None and (done or _due(self.step, args.eval_steps))
         control.should_save = save_due = done or _due(self.step, args.state_steps)
         self._call("on_step_end")
+        if self.control.should_evaluate and self.eval_dataset is None:
+            raise ArgumentError("a callback set should_evaluate, but there is no eval_dataset to score on")
         asked_for = self.control.should_save and not save_due
         self.should_export = not done and (asked_for or _due(self.step, args.save_steps))
 

@@ -449,7 +449,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
 
         # by the function: over old weights, cut on a branch, broken off and repeated, on a public one, refused
         old = ("model.safetensors", FILE_NAME, "metrics.jsonl", "training_arguments.json", "card_values.json")
-        old += ("sudoku_generator.py",)  # of the code of 0.1.0
+        old += ("sudoku_generator.py", "sudoku_units.py")  # of the code of 0.1.0
         hub.add("model", "you/sharded", {"notes.txt": b"kept"} | dict.fromkeys(old, b"old"))
         hub.add("model", "you/alone", {"notes.txt": b"kept"} | dict.fromkeys(old, b"old"))
         hub.add("model", "you/public", {"x": b"x"})

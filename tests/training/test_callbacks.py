@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from tiny_models import tiny_model
 from training_parts import Rows, arguments, batch
 from transformers import TrainerCallback
 
+from hrm_hf import ArgumentError
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.states import check_state
 
@@ -131,3 +133,9 @@ def test_what_a_callback_asks_for_is_done(tmp_path):
         ("save", 2, "checkpoint-final"),
         ("train_end", 2),
     ]
+
+
+def test_an_evaluation_that_has_no_rows_is_refused():
+    trainer = HrmTrainer(tiny_model(), arguments(), [batch(0)], callbacks=[Asking()])
+    with pytest.raises(ArgumentError, match="a callback set should_evaluate, but there is no eval_dataset"):
+        trainer.train()
