@@ -82,7 +82,9 @@ def test_wrong_recipes_are_named(tmp_path, text, message):
 
 
 def test_missing_and_binary_recipes(tmp_path):
-    with pytest.raises(ArgumentError, match="there is no recipe .*no.yaml; give the path of a YAML file or one of arc_1, "):
+    with pytest.raises(
+        ArgumentError, match="there is no recipe .*no.yaml; give the path of a YAML file or one of arc_1"
+    ):
         parse_arguments(TYPES, tmp_path / "no.yaml", [])
     with pytest.raises(ArgumentError, match="there is no recipe"):
         parse_arguments(TYPES, tmp_path, [])
@@ -133,7 +135,7 @@ def test_a_recipe_is_found_by_name_or_path(tmp_path, monkeypatch):
     for wrong in ("sudoku_extreme1k", "examples/recipes/sudoku_extreme_1k.yaml"):
         with pytest.raises(ArgumentError, match=f"no recipe {wrong}; did you mean sudoku_extreme_1k\\?"):
             parse_arguments(TYPES, wrong, [])
-    with pytest.raises(ArgumentError, match="no recipe zzz; give the path of a YAML file or one of arc_1, arc_2, maze_6x6"):
+    with pytest.raises(ArgumentError, match="no recipe zzz; give the path of a YAML file or one of arc_1"):
         parse_arguments(TYPES, "zzz", [])
 
 
