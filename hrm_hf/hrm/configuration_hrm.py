@@ -19,7 +19,14 @@ CHOICES = {
 }
 # What is built or run in a loop has a limit, far above any trained model: a damaged config.json would keep the machine
 # busy for hours. Other sizes must fit the weights.
-LARGEST = {"H_layers": 256, "L_layers": 256, "H_cycles": 64, "L_cycles": 64, "halt_max_steps": 1024}
+LARGEST = {
+    "H_layers": 256,
+    "L_layers": 256,
+    "H_cycles": 64,
+    "L_cycles": 64,
+    "halt_max_steps": 1024,
+    "num_segments": 1024,
+}
 
 
 @strict
@@ -49,6 +56,9 @@ class HrmConfig(PretrainedConfig):
         halting (`str`, defaults to `"q_learning"`): when a puzzle is left. `"q_learning"`: when q_halt > q_continue,
             and training teaches q_continue the value of one more segment. `"halt_only"`: when q_halt > 0, as in the
             Tiny Recursive Model (arXiv 2510.04871); q_continue is not trained, which saves a pass.
+        num_segments (`int`, defaults to 1): segments of one call of the model, whose losses are averaged: for loops
+            that carry no states from step to step, such as `transformers.Trainer`. Neither solving nor HrmTrainer
+            reads it.
         compute_dtype (`str`, defaults to `"float32"`): dtype of the activations, `"float32"` or `"bfloat16"`,
             whatever the dtype of the weights; norms, rotary tables and q values stay float32.
 
@@ -76,6 +86,7 @@ class HrmConfig(PretrainedConfig):
     halt_max_steps: int = 16
     token_loss: str = "stablemax"
     halting: str = "q_learning"
+    num_segments: int = 1
     compute_dtype: str = "float32"
 
     def validate_architecture(self):

@@ -10,6 +10,7 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_hrm import HrmConfig
 from .errors import ArgumentError, PuzzleError
+from .halting import q_continue_targets as targets_of_q_continue
 from .halting import select_rows
+from .keywords import refuse_keywords
 from .losses import IGNORE_INDEX, segment_losses
 from .shown_value import is_integer
-from .solving import PuzzleSlots, SolvedRow, on_device, solve_queue
+from .solving import PuzzleSlots, SolvedRow, check_count, on_device, solve_queue
 
 WRITTEN_OUT_POSITIONS = 256  # see attention_function
 TRUNCATED_NORMAL_STD = 0.87962566103423978  # standard deviation of N(0, 1) cut at +-2
@@ -38,25 +42,7 @@ class HrmCarry(NamedTuple):
     z_L: torch.Tensor  # (B, T, D)
 
 
-class HrmBlockWeights(NamedTuple):
-    """The weights of one block in the compute dtype: cast once per segment, used in every cycle of it."""
-
-    qkv: torch.Tensor  # (3 * D, D), rows: query heads, key heads, value heads
-    o: torch.Tensor  # (D, D)
-    gate_up: torch.Tensor  # (2 * F, D), rows: gate, up
-    down: torch.Tensor  # (D, F)
-
-
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: (T, K) float32
-
-
-class HrmPrepared(NamedTuple):
-    """What the updates of a segment read besides states and input; good for every segment until the weights change."""
-
-    H: list[HrmBlockWeights]
-    L: list[HrmBlockWeights]
-    rotary: Rotary | None
-    run_block: Callable  # (block, hidden, weights, rotary) -> hidden
 
 
 @dataclass
@@ -140,6 +126,62 @@ def attention_function(implementation: str, query: torch.Tensor) -> Callable:
     return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
 
 
+def linear(in_features: int, out_features: int, bias: bool = False) -> nn.Linear:
+    """A linear layer that computes in the dtype of its input, whatever that of its weights.
+
+    It is an `nn.Linear` with a forward of its own and no subclass: torch's `quantize_dynamic` passes subclasses over.
+    """
+    layer = nn.Linear(in_features, out_features, bias=bias)
+    layer.kept_weight = None  # the weight in the compute dtype, inside `KeptWeights`
+    layer.forward = partial(_linear_forward, layer)  # a bound method could not be pickled
+    return layer
+
+
+def _linear_forward(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+    bias = None if layer.bias is None else layer.bias.to(hidden.dtype)
+    return F.linear(hidden, _weight_in(hidden.dtype, layer), bias)
+
+
+def _weight_in(dtype: torch.dtype, layer: nn.Linear) -> torch.Tensor:
+    """The layer's weight in this dtype: the kept one, if it carries the gradient that is asked for."""
+    kept = layer.kept_weight
+    wants_gradient = layer.weight.requires_grad and torch.is_grad_enabled()
+    if kept is not None and kept.dtype == dtype and (kept.requires_grad or not wants_gradient):
+        return kept
+    return layer.weight.to(dtype)
+
+
+class KeptWeights:
+    """Context in which a model's linear layers read their weights as they were cast when this was made.
+
+    So each is cast once, and not in every cycle. It may be entered again until the weights change. Weights that are
+    elsewhere (offloaded, on "meta") are cast when they come.
+
+    Raises:
+        ArgumentError: another dtype than float32 for layers of `quantize_dynamic`.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        self._weights: list[tuple[nn.Linear, torch.Tensor | None]] = []
+        for layer in model.modules():
+            if "kept_weight" in vars(layer):
+                if layer.weight.dtype != dtype and not layer.weight.is_meta:
+                    self._weights.append((layer, _weight_in(dtype, layer)))
+            elif dtype != torch.float32 and type(layer).__module__.startswith("torch.ao.nn.quantized.dynamic"):
+                raise ArgumentError("layers of quantize_dynamic take float32 alone: set compute_dtype to 'float32'")
+
+    def __enter__(self) -> None:
+        self._before = [(layer, layer.kept_weight) for layer, _ in self._weights]
+        self._set(self._weights)
+
+    def __exit__(self, *error: object) -> None:
+        self._set(self._before)
+
+    def _set(self, weights: list[tuple[nn.Linear, torch.Tensor | None]]) -> None:
+        for layer, weight in weights:
+            layer.kept_weight = weight
+
+
 class HrmAttention(nn.Module):
     """Bidirectional attention with one fused input projection, by transformers' attention interface."""
 
@@ -149,29 +191,22 @@ class HrmAttention(nn.Module):
         self.head_dim = config.head_dim
         self.scaling = self.head_dim**-0.5
         self.is_causal = False  # the interface takes True when this is missing
-        self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv_proj = linear(config.hidden_size, 3 * config.hidden_size)  # rows: query, key, value
+        self.o_proj = linear(config.hidden_size, config.hidden_size)
 
-    def forward(
-        self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None, first: int | None = None
-    ) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, rotary: Rotary | None, first: int | None = None) -> torch.Tensor:
         """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
         batch, positions, width = hidden.shape
-        if first is None:
-            qkv = F.linear(hidden, weights.qkv).view(batch, positions, 3, -1, self.head_dim)  # (B, T, 3, N, K)
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
-        else:
-            query = F.linear(hidden[:, :first], weights.qkv[:width]).view(batch, first, -1, self.head_dim)
-            query = query.transpose(1, 2)  # (B, N, first, K)
-            kv = F.linear(hidden, weights.qkv[width:]).view(batch, positions, 2, -1, self.head_dim)
-            key, value = kv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
+        qkv = self.qkv_proj(hidden).view(batch, positions, 3, -1, self.head_dim)  # (B, T, 3, N, K)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, N, T, K) each
+        query = query[:, :, :first]
         if rotary is not None:
             cos, sin = rotary
             query = apply_rotary_pos_emb(query, cos[:first], sin[:first])
             key = apply_rotary_pos_emb(key, cos, sin)
         attention = attention_function(self.config._attn_implementation, key)
         mixed, _ = attention(self, query, key, value, None, scaling=self.scaling, dropout=0.0)  # (B, T, N, K)
-        return F.linear(mixed.reshape(batch, -1, width), weights.o)
+        return self.o_proj(mixed.reshape(batch, -1, width))
 
 
 class HrmMLP(nn.Module):
@@ -179,15 +214,15 @@ class HrmMLP(nn.Module):
 
     def __init__(self, config: HrmConfig):
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj = linear(config.hidden_size, 2 * config.intermediate_size)  # rows: gate, up
+        self.down_proj = linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor, weights: HrmBlockWeights) -> torch.Tensor:
-        gate, up = F.linear(hidden, weights.gate_up).chunk(2, dim=-1)  # (B, T, F) each
-        return F.linear(F.silu(gate) * up, weights.down)
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)  # (B, T, F) each
+        return self.down_proj(F.silu(gate) * up)
 
 
-class HrmBlock(nn.Module):
+class HrmBlock(GradientCheckpointingLayer):
     """Post-norm transformer block: attention and SwiGLU, each with its residual inside the norm."""
 
     def __init__(self, config: HrmConfig):
@@ -196,18 +231,10 @@ class HrmBlock(nn.Module):
         self.self_attn = HrmAttention(config)
         self.mlp = HrmMLP(config)
 
-    def cast_weights(self, dtype: torch.dtype) -> HrmBlockWeights:
-        """The block's weights in `dtype`; the parameters themselves where the dtype is theirs."""
-        attention, mlp = self.self_attn, self.mlp
-        layers = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
-        return HrmBlockWeights(*(layer.weight.to(dtype) for layer in layers))
-
-    def forward(
-        self, hidden: torch.Tensor, weights: HrmBlockWeights, rotary: Rotary | None, first: int | None = None
-    ) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, rotary: Rotary | None, first: int | None = None) -> torch.Tensor:
         """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
-        hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, weights, rotary, first), self.eps)
-        return rms_norm(hidden + self.mlp(hidden, weights), self.eps)
+        hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, rotary, first), self.eps)
+        return rms_norm(hidden + self.mlp(hidden), self.eps)
 
 
 class HrmLevel(nn.Module):
@@ -217,56 +244,29 @@ class HrmLevel(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([HrmBlock(config) for _ in range(num_layers)])
 
-    def cast_weights(self, dtype: torch.dtype) -> list[HrmBlockWeights]:
-        return [layer.cast_weights(dtype) for layer in self.layers]
-
     def forward(
         self,
         state: torch.Tensor,
         injection: torch.Tensor,
-        weights: list[HrmBlockWeights],
         rotary: Rotary | None,
-        run_block: Callable = nn.Module.__call__,
+        run_block: Callable | None = None,
         first: int | None = None,
     ) -> torch.Tensor:
         """(B, T, D), twice -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
         hidden = state + injection
-        whole = len(self.layers) if first is None else len(self.layers) - 1
-        for layer, layer_weights in zip(self.layers[:whole], weights[:whole], strict=True):
-            hidden = run_block(layer, hidden, layer_weights, rotary)
-        if first is not None:
-            hidden = self.layers[-1](hidden, weights[-1], rotary, first)
-        return hidden
+        for layer in self.layers if first is None else self.layers[:-1]:
+            hidden = layer(hidden, rotary) if run_block is None else run_block(layer, hidden, rotary)
+        return hidden if first is None else self.layers[-1](hidden, rotary, first)
 
 
 class HrmPuzzleTable(nn.Embedding):
-    """A vector for every puzzle identifier; its gradient is sparse, as ARC's table has 450 M values."""
+    """A vector for every puzzle identifier. Set `sparse` where the table is large (ARC's has 450 M values):
+
+    its gradient is then a sparse tensor, which few optimisers take; HrmTrainer sets it.
+    """
 
     def __init__(self, config: HrmConfig):
-        super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim, sparse=True)
-
-
-class HrmLmHead(nn.Linear):
-    """Logits of the cell codes at every position."""
-
-    def __init__(self, config: HrmConfig):
-        super().__init__(config.hidden_size, config.vocab_size, bias=False)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(..., D) -> (..., V) in the dtype of the states, whatever that of the weights."""
-        return F.linear(hidden, self.weight.to(hidden.dtype))
-
-
-class HrmQHead(nn.Linear):
-    """The values of halting and of going on, read from the first position."""
-
-    def __init__(self, config: HrmConfig):
-        super().__init__(config.hidden_size, 2)
-
-    def forward(self, first_state: torch.Tensor) -> torch.Tensor:
-        """(B, D) -> (B, 2) float32, computed in the dtype of the states."""
-        dtype = first_state.dtype
-        return F.linear(first_state, self.weight.to(dtype), self.bias.to(dtype)).float()
+        super().__init__(config.num_puzzle_identifiers, config.puzzle_emb_ndim)
 
 
 class HrmPreTrainedModel(PreTrainedModel):
@@ -278,6 +278,8 @@ class HrmPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("text",)
     _no_split_modules = ["HrmBlock"]
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over rows: transformers.Trainer divides by its accumulation steps
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -286,7 +288,7 @@ class HrmPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Truncated normals whose standard deviation AFTER the cut is 1 / sqrt(fan_in) (1 for the init vectors)."""
-        if isinstance(module, HrmQHead):
+        if isinstance(module, nn.Linear) and module.bias is not None:  # the q head alone has one
             # halting starts improbable and independent of the state
             init.zeros_(module.weight)
             init.constant_(module.bias, -5.0)
@@ -341,22 +343,9 @@ class HrmModel(HrmPreTrainedModel):
         fresh = self.initial_carry(rows.shape[0])
         return HrmCarry(*(select_rows(rows, new, old) for new, old in zip(fresh, carry, strict=True)))
 
-    def prepare(self, device: torch.device | None = None, run_block: Callable | None = None) -> HrmPrepared:
-        """Casts every weight once, for all segments until the weights change.
-
-        device: where the states are; None = where the model is. run_block: how a block is run, (block, hidden,
-        weights, rotary) -> hidden, for instance a compiled one; None = the block itself. Raises ArgumentError for one
-        that cannot be called.
-        """
-        config, rotary = self.config, None
-        run_block = nn.Module.__call__ if run_block is None else run_block
-        if not callable(run_block):
-            raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
-        # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
-        if config.pos_encodings == "rope":
-            rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, device or self.device)
-        dtype = self.compute_dtype
-        return HrmPrepared(self.H_level.cast_weights(dtype), self.L_level.cast_weights(dtype), rotary, run_block)
+    def kept_weights(self) -> KeptWeights:
+        """Casts every weight once, for all segments until the weights change: `with model.kept_weights(): ...`."""
+        return KeptWeights(self, self.compute_dtype)
 
     def embed(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None) -> torch.Tensor:
         """The input embedding e: puzzle vector, tokens and learned positions, scaled by sqrt(D).
@@ -375,7 +364,8 @@ class HrmModel(HrmPreTrainedModel):
             prefix = prefix.view(-1, config.num_prefix, config.hidden_size)  # (B, P, D)
             embeddings = torch.cat((prefix, embeddings), dim=1)  # (B, T, D)
         if self.embed_positions is not None:
-            embeddings = 0.707106781 * (embeddings + self.embed_positions.weight.to(dtype))
+            positions = self.embed_positions(torch.arange(config.num_positions, device=embeddings.device)).to(dtype)
+            embeddings = 0.707106781 * (embeddings + positions)
         return math.sqrt(config.hidden_size) * embeddings
 
     def check_inputs(self, input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None) -> None:
@@ -402,43 +392,50 @@ class HrmModel(HrmPreTrainedModel):
         puzzle_identifiers: torch.Tensor | None = None,
         carry: HrmCarry | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        prepared: HrmPrepared | None = None,
+        run_block: Callable | None = None,
         **kwargs,
     ) -> HrmModelOutput:
-        """Runs one segment; arguments as in [`HrmForPuzzleSolving.forward`].
-
-        Only the very last update of each level carries gradients (paper section 2, one-step gradient approximation).
-        """
+        """Runs one segment; arguments as in [`HrmForPuzzleSolving.forward`]."""
+        refuse_keywords(kwargs, HrmModel.forward)
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, puzzle_identifiers)
-        prepared = prepared or self.prepare(inputs_embeds.device)
-        z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
-        z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
-        z_H = self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block)
+        z_H, z_L = self._segment(carry, inputs_embeds, run_block)
         return HrmModelOutput(last_hidden_state=z_H, carry=HrmCarry(z_H.detach(), z_L.detach()))
 
     @torch.no_grad()
     def first_state_ahead(
-        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
+        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, run_block: Callable | None = None
     ) -> torch.Tensor:
         """The first position of the high-level state (B, D), all that the q head reads, after one more segment."""
-        z_H, z_L = self._updates_before_the_last(carry, inputs_embeds, prepared)
-        z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
-        return self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block, first=1)[:, 0]
+        return self._segment(carry, inputs_embeds, run_block, first=1)[0][:, 0]
 
-    @torch.no_grad()
-    def _updates_before_the_last(
-        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
-    ) -> HrmCarry:
-        """Both states before the last update of each level."""
+    def _segment(
+        self,
+        carry: HrmCarry | None,
+        inputs_embeds: torch.Tensor,
+        run_block: Callable | None,
+        first: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """z_H and z_L after all cycles; with `first` z_H ends with its first positions alone."""
+        config, rotary = self.config, None
+        # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
+        if config.pos_encodings == "rope":
+            rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, inputs_embeds.device)
         z_H, z_L = self.initial_carry(inputs_embeds.shape[0]) if carry is None else carry
-        for h_cycle in range(self.config.H_cycles):
-            last_h_cycle = h_cycle == self.config.H_cycles - 1
-            for _ in range(self.config.L_cycles - last_h_cycle):
-                z_L = self.L_level(z_L, z_H + inputs_embeds, prepared.L, prepared.rotary, prepared.run_block)
-            if not last_h_cycle:
-                z_H = self.H_level(z_H, z_L, prepared.H, prepared.rotary, prepared.run_block)
-        return HrmCarry(z_H, z_L)
+        with self.kept_weights():
+            for h_cycle in range(1, config.H_cycles + 1):
+                last = h_cycle == config.H_cycles
+                for l_cycle in range(1, config.L_cycles + 1):
+                    with _gradient(last and l_cycle == config.L_cycles):
+                        z_L = self.L_level(z_L, z_H + inputs_embeds, rotary, run_block)
+                with _gradient(last):
+                    z_H = self.H_level(z_H, z_L, rotary, run_block, first if last else None)
+        return z_H, z_L
+
+
+def _gradient(carried: bool) -> torch.set_grad_enabled:
+    """The one-step gradient (paper section 2): only the very last update of each level carries one."""
+    return torch.set_grad_enabled(carried and torch.is_grad_enabled())
 
 
 class HrmForPuzzleSolving(HrmPreTrainedModel):
@@ -452,8 +449,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def __init__(self, config: HrmConfig):
         super().__init__(config)
         self.model = HrmModel(config)
-        self.lm_head = HrmLmHead(config)
-        self.q_head = HrmQHead(config)
+        self.lm_head = linear(config.hidden_size, config.vocab_size)
+        self.q_head = linear(config.hidden_size, 2, bias=True)
         self.post_init()
 
     def initial_carry(self, batch_size: int) -> HrmCarry:
@@ -522,43 +519,68 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         carry: HrmCarry | None = None,
         q_continue_targets: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        prepared: HrmPrepared | None = None,
+        num_segments: int | None = None,
+        run_block: Callable | None = None,
         **kwargs,
     ) -> HrmOutput:
-        """Runs one segment and both heads.
+        """Runs segments, one by default, and both heads after each; the output is that of the last one.
 
         Args:
             input_ids: (B, S) int, cell codes; may be None when `inputs_embeds` is given.
             puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0.
-            labels: (B, S) int64, -100 = ignored; with them the output has a loss.
+            labels: (B, S) int64, -100 = ignored; with them the output has a loss, the mean over rows and segments.
             carry: `out.carry` of the segment before; None starts from the init vectors.
-            q_continue_targets: (B,) probabilities from `halting.q_continue_targets`.
+            q_continue_targets: (B,) probabilities from `halting.q_continue_targets`, for the last segment. Those of
+                the segments before it come, under Q-learning, from the segment that follows each.
             inputs_embeds: (B, T, D) from [`HrmModel.embed`]: saves embedding the input again.
-            prepared: from [`HrmModel.prepare`]: saves casting the weights again.
+            num_segments: from 1; None = `config.num_segments`. No gradient passes from a segment to the one before.
+            run_block: how a block is run, (block, hidden, rotary) -> hidden, for instance a compiled one; None = it
+                is called.
+            kwargs: what transformers, Accelerate and PEFT hand to every model and this one does not need.
         Raises:
             PuzzleError: input or labels outside what the model knows.
+            TypeError: another keyword, or one that asks for what the model does not give.
+            ArgumentError: `num_segments` below 1.
         """
-        segment = self.model(input_ids, puzzle_identifiers, carry, inputs_embeds, prepared, return_dict=True)
-        logits = self.cell_logits(segment.last_hidden_state)  # (B, S, V)
-        q_halt, q_continue = self.q_logits(segment.last_hidden_state[:, 0])
-        loss = None
-        if labels is not None:
-            if labels.shape != logits.shape[:2]:
-                raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(logits.shape[:2])}")
-            self.check_labels(labels)
-            token_loss = self.config.token_loss
-            losses = segment_losses(logits, q_halt, q_continue, labels.long(), token_loss, q_continue_targets)
-            loss = losses.total().mean()
-        return HrmOutput(
-            loss=loss, logits=logits, q_halt_logits=q_halt, q_continue_logits=q_continue, carry=segment.carry
-        )
+        refuse_keywords(kwargs, HrmForPuzzleSolving.forward)
+        config = self.config
+        num_segments = config.num_segments if num_segments is None else num_segments
+        check_count("num_segments", num_segments)
+        segments = []
+        with self.model.kept_weights():
+            if inputs_embeds is None:
+                inputs_embeds = self.model.embed(input_ids, puzzle_identifiers)
+            for _ in range(num_segments):
+                out = self.model(inputs_embeds=inputs_embeds, carry=carry, run_block=run_block, return_dict=True)
+                carry = out.carry
+                segments.append((self.cell_logits(out.last_hidden_state), *self.q_logits(out.last_hidden_state[:, 0])))
+        loss = None if labels is None else self._loss(segments, labels, q_continue_targets)
+        logits, q_halt, q_continue = segments[-1]
+        return HrmOutput(loss=loss, logits=logits, q_halt_logits=q_halt, q_continue_logits=q_continue, carry=carry)
+
+    def _loss(self, segments: list[tuple], labels: torch.Tensor, last_targets: torch.Tensor | None) -> torch.Tensor:
+        """The mean over rows and segments, of which each is logits, q_halt and q_continue."""
+        expected = segments[0][0].shape[:2]
+        if labels.shape != expected:
+            raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(expected)}")
+        self.check_labels(labels)
+        config, losses = self.config, []
+        for number, (logits, q_halt, q_continue) in enumerate(segments, start=1):
+            targets = last_targets if number == len(segments) else None
+            if number < len(segments) and config.halting == "q_learning":
+                _, *following = segments[number]
+                steps = torch.full_like(labels[:, 0], number)
+                targets = targets_of_q_continue(*(q.detach() for q in following), steps, config.halt_max_steps)
+            of_rows = segment_losses(logits, q_halt, q_continue, labels.long(), config.token_loss, targets)
+            losses.append(of_rows.total().mean())
+        return torch.stack(losses).mean()
 
     @torch.no_grad()
     def q_logits_ahead(
-        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, prepared: HrmPrepared
+        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, run_block: Callable | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue of the segment after `carry`, (B,) float32 each; up to rounding those of `forward`."""
-        return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, prepared))
+        return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, run_block))
 
     def cell_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The high-level state (B, T, D) -> logits of the answer's cells, (B, S, V) in the compute dtype."""
@@ -566,7 +588,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
 
     def q_logits(self, first_state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The high-level state's first position (B, D) -> q_halt and q_continue, (B,) float32 each."""
-        q_logits = self.q_head(first_state)  # (B, 2)
+        q_logits = self.q_head(first_state).float()  # (B, 2), computed in the dtype of the state
         return q_logits[:, 0], q_logits[:, 1]
 
     def check_labels(self, labels: torch.Tensor) -> None:
@@ -591,7 +613,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
             compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
-            run_block: see [`HrmModel.prepare`]; compiled blocks change answers by rounding alone.
+            run_block: see `forward`; compiled blocks change answers by rounding alone.
         Raises:
             ArgumentError: a value that is not allowed.
             PuzzleError: input outside what the model knows.

@@ -69,12 +69,14 @@ class PuzzleSlots:
         run_block: Callable | None = None,
     ):
         self.max_segments = model.config.halt_max_steps if max_segments is None else max_segments
-        _check_count("max_segments", self.max_segments)
+        check_count("max_segments", self.max_segments)
         check_compute_dtype(compute_dtype)
-        self._model, self._halt = model, halt
+        if not (run_block is None or callable(run_block)):
+            raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
+        self._model, self._halt, self._run_block = model, halt, run_block
         self._core = _computing_in(model.model, compute_dtype or model.config.compute_dtype)
         with torch.no_grad():
-            self._prepared = self._core.prepare(run_block=run_block)  # the weights cast once, for all segments
+            self._weights = self._core.kept_weights()  # cast once, for all segments
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
         self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
@@ -120,7 +122,9 @@ class PuzzleSlots:
     def run_segment(self) -> FinishedRows | None:
         """One segment for every puzzle at work. Those that are done, None if none is, leave their slots free."""
         self._drop_free_slots()
-        out = self._core(inputs_embeds=self._embeddings, carry=self._carry, prepared=self._prepared, return_dict=True)
+        states = {"inputs_embeds": self._embeddings, "carry": self._carry}
+        with self._weights:
+            out = self._core(**states, run_block=self._run_block, return_dict=True)
         self._carry, hidden = out.carry, out.last_hidden_state  # (B, T, D)
         self._segments += 1
         done = self._segments >= self.max_segments  # (B,)
@@ -181,7 +185,7 @@ def solve_queue(
         ArgumentError: a value that is not allowed.
         PuzzleError: a row outside what the model knows, with its number in the queue, from 0.
     """
-    _check_count("batch_size", batch_size)
+    check_count("batch_size", batch_size)
     return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype, run_block), iter(rows), batch_size, model)
 
 
@@ -245,7 +249,7 @@ def check_compute_dtype(value: Any) -> None:
         raise ArgumentError(f"compute_dtype is {shown(value)}; allowed: {allowed}, None for the model's own")
 
 
-def _check_count(name: str, value: Any) -> None:
+def check_count(name: str, value: Any) -> None:
     if not is_integer(value) or value < 1:
         raise ArgumentError(f"{name} is {shown(value)}; it must be at least 1, and an integer")
 

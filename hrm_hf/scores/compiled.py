@@ -14,7 +14,7 @@ from ..hrm.modeling_hrm import HrmBlock
 
 
 def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callable:
-    """`HrmBlock.forward` compiled: a `run_block` for `HrmModel.prepare`, `solve`, `solve_queue` and `predict_puzzles`.
+    """`HrmBlock.forward` compiled: a `run_block` for `forward`, `solve`, `solve_queue` and `predict_puzzles`.
 
     It is compiled when called, once for each model shape, dtype and gradient mode. After eight times torch raises, so
     let each model have its own. Hooks on the blocks are not seen.

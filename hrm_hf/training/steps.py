@@ -60,6 +60,7 @@ class TrainingSteps:
         self.moments = NamedMoments(self.dense_optimizer, [*dense])
         self.puzzle_optimizer = None  # it has no state
         if table is not None:
+            table.sparse = True
             self.puzzle_optimizer = SparseSignSGD(
                 table.weight,
                 lr=0.0,
@@ -145,16 +146,16 @@ class TrainingSteps:
         config = self.model.config
         slots = slots.refilled(self.model, offered)
         data = slots.data
-        # this step's weights and input, for both passes
-        prepared = self.model.model.prepare(run_block=self.run_block)
-        embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
-        out = self.distributed_model(inputs_embeds=embeddings, carry=slots.carry, prepared=prepared)
         steps = slots.steps + 1
         targets = None
-        if config.halting == "q_learning" and config.halt_max_steps > 1:
-            # the plain module, because DDP has nothing to do here
-            following = self.model.q_logits_ahead(out.carry, embeddings.detach(), prepared)
-            targets = q_continue_targets(*following, steps, config.halt_max_steps)
+        with self.model.model.kept_weights():  # for both passes
+            embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
+            how = {"carry": slots.carry, "num_segments": 1, "run_block": self.run_block}
+            out = self.distributed_model(inputs_embeds=embeddings, **how)
+            if config.halting == "q_learning" and config.halt_max_steps > 1:
+                # the plain module, because DDP has nothing to do here
+                following = self.model.q_logits_ahead(out.carry, embeddings.detach(), self.run_block)
+                targets = q_continue_targets(*following, steps, config.halt_max_steps)
         losses = segment_losses(
             out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
         )

@@ -50,8 +50,7 @@ def test_q_logits_ahead_are_those_of_a_whole_segment(changes):
     carry = model(inputs).carry
     with torch.no_grad():
         want = model(inputs, carry=carry)
-        prepared, embeddings = model.model.prepare(), model.model.embed(inputs)
-        got = model.q_logits_ahead(carry, embeddings, prepared)
+        got = model.q_logits_ahead(carry, model.model.embed(inputs))
     torch.testing.assert_close(got[0], want.q_halt_logits, rtol=0, atol=1e-5)
     torch.testing.assert_close(got[1], want.q_continue_logits, rtol=0, atol=1e-5)
     assert want.q_halt_logits.std() > 0.1  # the rows differ
@@ -59,14 +58,14 @@ def test_q_logits_ahead_are_those_of_a_whole_segment(changes):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("changes", ARCHITECTURES)
-def test_a_prepared_segment_is_the_plain_one_bit_for_bit(changes, dtype):
+def test_a_segment_with_kept_weights_is_the_plain_one_bit_for_bit(changes, dtype):
     model = perturbed(tiny_model(compute_dtype=dtype, **changes))
     inputs, labels = some_inputs(), some_inputs(seed=3)
     plain = model(inputs, labels=labels)
     plain.loss.backward()
     want = gradients(model)
-    prepared, embeddings = model.model.prepare(), model.model.embed(inputs)
-    got = model(inputs_embeds=embeddings, labels=labels, prepared=prepared)
+    with model.model.kept_weights():
+        got = model(inputs_embeds=model.model.embed(inputs), labels=labels)
     got.loss.backward()
     assert torch.equal(got.loss, plain.loss) and torch.equal(got.carry.z_H, plain.carry.z_H)
     for name, gradient in gradients(model).items():
@@ -103,10 +102,11 @@ def test_written_out_attention_is_as_accurate_as_the_fused_one():
 
 def segment_and_gradients(model, run_block) -> dict[str, torch.Tensor]:
     inputs, labels = some_inputs(), some_inputs(seed=3)
-    prepared, embeddings = model.model.prepare(run_block=run_block), model.model.embed(inputs)
-    out = model(inputs_embeds=embeddings, labels=labels, prepared=prepared)
+    with model.model.kept_weights():
+        embeddings = model.model.embed(inputs)
+        out = model(inputs_embeds=embeddings, labels=labels, run_block=run_block)
+        ahead = model.q_logits_ahead(out.carry, embeddings.detach(), run_block)
     out.loss.backward()
-    ahead = model.q_logits_ahead(out.carry, embeddings.detach(), prepared)
     return {"logits": out.logits.detach(), "ahead": torch.stack(ahead), **gradients(model)}
 
 

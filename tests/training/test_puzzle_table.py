@@ -44,7 +44,7 @@ def test_rows_come_by_number_and_unknown_ones_by_choice(unknown, form):
     torch.testing.assert_close(table_of(model), expected, rtol=0, atol=0 if unknown == "blank" else 1e-6)
     table = model.model.puzzle_embeddings
     assert model.config.num_puzzle_identifiers == model.model.config.num_puzzle_identifiers == 7
-    assert table.num_embeddings == 7 and table.sparse and table.weight.requires_grad
+    assert table.num_embeddings == 7 and not table.sparse and table.weight.requires_grad
 
 
 def test_mean_of_a_table_of_blanks_only_is_the_blank():
@@ -91,10 +91,13 @@ def test_a_rearranged_model_is_saved_and_trained_like_any_other(tmp_path):
     assert loaded.config.num_puzzle_identifiers == 7
     for same in (model, loaded):
         assert torch.equal(same(cells, torch.tensor([6])).logits, before)
-    model(cells, torch.tensor([6]), labels=cells).loss.backward()
-    gradient = model.model.puzzle_embeddings.weight.grad
-    assert gradient.is_sparse and gradient.shape == (7, 8)
-    assert gradient.coalesce().indices().tolist() == [[6]]
+    for sparse in (True, False):
+        model.zero_grad()
+        model.model.puzzle_embeddings.sparse = sparse
+        model(cells, torch.tensor([6]), labels=cells).loss.backward()
+        gradient = model.model.puzzle_embeddings.weight.grad
+        assert gradient.is_sparse == sparse and gradient.shape == (7, 8)
+        assert gradient.to_dense().abs().sum(-1).nonzero().tolist() == [[6]]
 
 
 @pytest.mark.parametrize(

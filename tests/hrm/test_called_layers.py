@@ -1,0 +1,92 @@
+"""The model's layers are layers: each is called in forward, solving and training, and cast no more than once."""
+
+import pytest
+import torch
+from tiny_models import perturbed, some_inputs, tiny_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_parts import arguments, batch
+
+from hrm_hf.training import HrmTrainer
+
+KINDS = (torch.nn.Linear, torch.nn.Embedding)
+WAYS = ("forward", "solve", "training", "training with targets of q_continue")
+
+
+def run(model, way: str) -> None:
+    if way == "forward":
+        model(some_inputs())
+    elif way == "solve":
+        model.solve(some_inputs(), max_segments=2)
+    else:
+        model.config.halting = "q_learning" if "targets" in way else "halt_only"
+        HrmTrainer(model, arguments(), [batch(seed=0)]).run_step()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_hooks_fire_on_every_linear_and_embedding(way, positions, dtype):
+    model = perturbed(tiny_model(pos_encodings=positions, compute_dtype=dtype))
+    calls: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, KINDS):
+            calls[name] = 0
+            module.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    run(model, way)
+    assert len(calls) >= 12 and min(calls.values()) >= 1, calls
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_hook_changes_changes_the_answer(way):
+    """Of every linear layer of the blocks."""
+    for name in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"):
+        model = perturbed(tiny_model())
+        layers = [module for path, module in model.named_modules() if path.endswith(name)]
+        assert len(layers) == 2
+        plain = model(some_inputs()).logits
+        for layer in layers:
+            layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+        assert (model(some_inputs()).logits - plain).abs().max() > 1e-3, name
+
+
+class Casts(TorchDispatchMode):
+    """Counts, by the name of the weight, what is cast to bfloat16."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.names = {p.data_ptr(): name for name, p in model.model.named_parameters() if "embed" not in name}
+        self.counts: dict[str, int] = dict.fromkeys(self.names.values(), 0)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        is_cast = function is torch.ops.aten._to_copy.default and kwargs.get("dtype") is torch.bfloat16
+        if is_cast and args[0].data_ptr() in self.names:
+            self.counts[self.names[args[0].data_ptr()]] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_weight_is_cast_once_and_not_in_every_cycle(way):
+    """Once for a segment, once for both passes of a training step, once for all segments of a solve."""
+    model = perturbed(tiny_model(compute_dtype="bfloat16", H_cycles=3, L_cycles=3))
+    with Casts(model) as casts:
+        run(model, way)
+    assert set(casts.counts.values()) == {1}
+
+
+def test_weights_that_change_between_segments_are_cast_again():
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    before = model(some_inputs()).logits
+    model.model.L_level.layers[0].mlp.down_proj.weight.data.mul_(2)
+    assert not torch.equal(model(some_inputs()).logits, before)
+
+
+def test_gradients_pass_although_weights_were_kept_without_them():
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    with torch.no_grad():
+        kept = model.model.kept_weights()
+    model(some_inputs()).logits.float().square().mean().backward()
+    want = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with kept:
+        model(some_inputs()).logits.float().square().mean().backward()
+    assert want and all(torch.equal(dict(model.named_parameters())[name].grad, each) for name, each in want.items())
