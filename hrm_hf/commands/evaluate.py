@@ -35,6 +35,7 @@ from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, s
 from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmTrainingArguments, make_accelerator
+from ..training.processes import launched_dtype
 from .command import Command
 from .load import load_model_and_processor, refuse_mistyped_path
 
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check_arguments(args)
     accelerator = make_accelerator(HrmTrainingArguments())
+    args.compute_dtype = launched_dtype(args.compute_dtype, "--compute-dtype") or args.compute_dtype
     path = puzzle_file_path(args.data, "test")
     file, dataset = PuzzleFile(path), load_puzzles(path)
     if args.limit is not None:

@@ -24,7 +24,13 @@ from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
-from ..training.processes import make_accelerator, naming_lost_processes, on_main_process, share_cpu_cores
+from ..training.processes import (
+    launched_dtype,
+    make_accelerator,
+    naming_lost_processes,
+    on_main_process,
+    share_cpu_cores,
+)
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .load import refuse_mistyped_path
 from .solve import draw, in_words, load_solver
@@ -67,6 +73,8 @@ def run_training(
     run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
     accelerator = make_accelerator(args, run_dir[0])
     share_cpu_cores(accelerator, args.cpu_threads)
+    if (launched := launched_dtype()) is not None:
+        accelerator.print(f"compute_dtype {launched}, which accelerate launch asks for")
     with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
         broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
         args.output_dir = run_dir[0]
@@ -89,8 +97,10 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
-        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped.
+        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped; another
+            compute_dtype than `accelerate launch` asks for.
     """
+    launched = launched_dtype()
     types = (task, HrmModelArguments, HrmTrainingArguments)
     description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
     given, *_ = parse_arguments(types, None, argv, description, prog)
@@ -100,7 +110,10 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     if recipe is None:
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
         recipe = given.default_recipe(info)
-    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
+    defaults = {} if launched is None else {"compute_dtype": launched}
+    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog, defaults)
+    on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
+    launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
     if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -197,6 +197,7 @@ def parse_arguments(
     argv: list[str],
     description: str | None = None,
     prog: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
@@ -204,6 +205,7 @@ def parse_arguments(
         dataclass_types: what to fill; every field has a default, lists are lists of str.
         recipe: a name or a path, see `find_recipe`.
         description, prog: what --help says first, and what it calls the command.
+        defaults: take the place of the dataclasses' own, by name.
     Raises:
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
@@ -211,6 +213,7 @@ def parse_arguments(
     parser = HfArgumentParser(
         dataclass_types, allow_abbrev=False, description=description, prog=prog, formatter_class=_HelpFormatter
     )
+    parser.set_defaults(**(defaults or {}))
     hints = _field_types(dataclass_types)
     if recipe is not None:
         settings = read_recipe(find_recipe(recipe), dataclass_types)

@@ -35,8 +35,10 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
         args: `report_to` names the trackers.
         run_dir: where trackers put their files.
     Raises:
-        ArgumentError: a tracker that does not exist or is not installed, or processes that would not work together.
+        ArgumentError: a tracker that does not exist or is not installed, processes that would not work together, or
+            see `launched_dtype`.
     """
+    launched_dtype()
     trackers = [name for name in args.report_to if name != "none"]
     installed = [str(tracker.value) for tracker in get_available_trackers()]
     for name in trackers:
@@ -60,8 +62,31 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
     return accelerator
 
 
-def check_accelerator(accelerator: Accelerator) -> None:
-    """Raises ArgumentError for an accelerator under which the steps would silently be others."""
+def launched_dtype(named: str | None = None, by: str = "") -> str | None:
+    """The compute dtype that `accelerate launch --mixed_precision` asks for, None where it asks for none.
+
+    Args:
+        named: the compute dtype that is named already, by what `by` says; None = none is.
+    Raises:
+        ArgumentError: fp16 or fp8, in which no model computes, or a named dtype that is another.
+    """
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    asks = f"accelerate launch asks for the mixed precision {precision}"
+    if precision not in ("no", "bf16"):
+        raise ArgumentError(f"{asks}, in which no model of hrm_hf computes: give --mixed_precision bf16 or no")
+    if precision == "no":
+        return None
+    if named not in (None, "bfloat16"):
+        raise ArgumentError(f"{asks}, but {by} names the compute_dtype {named}: give the same, or only one of them")
+    return "bfloat16"
+
+
+def check_accelerator(accelerator: Accelerator, compute_dtype: str) -> None:
+    """Raises ArgumentError for an accelerator under which the steps would silently be others.
+
+    compute_dtype: the model's, which must be what `accelerate launch` asks for.
+    """
+    launched_dtype(compute_dtype, "the model's config")
     devices = [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
     needed = {"mixed_precision": ["no"], "gradient_accumulation_steps": [1], "distributed_type": devices}
     for name, allowed in needed.items():

@@ -90,7 +90,7 @@ class HrmTrainer(TrainingSteps):
         if args.early_stopping_patience is not None and eval_dataset is None:
             raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)
-        check_accelerator(accelerator)
+        check_accelerator(accelerator, model.config.compute_dtype)
         args.local_batch_size(accelerator.num_processes)  # raises before a folder is made
         self.eval_dataset, self.processor, self.data_facts = eval_dataset, processor, _as_json(data_facts or {})
         self.run_folder = run_folder
