@@ -4,9 +4,12 @@ Nothing of training (rates, exploration, batch) stands here: those live in `hrm_
 """
 
 import math
+import os
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PretrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 
 from .shown_value import shown
 
@@ -109,6 +112,12 @@ class HrmConfig(PretrainedConfig):
         if self.pos_encodings == "rope" and self.head_dim % 2:
             raise ValueError(f"rope needs an even head width; {width} over {heads} gives {self.head_dim}")
 
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Saves config.json, and all code beside it where it names code: see `save_code`."""
+        if hasattr(self, "auto_map"):
+            save_code(save_directory)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+
     @property
     def head_dim(self) -> int:
         """Width K of an attention head."""
@@ -128,3 +137,15 @@ class HrmConfig(PretrainedConfig):
     def num_positions(self) -> int:
         """All positions T = P + S."""
         return self.num_prefix + self.seq_len
+
+
+def save_code(folder: str | os.PathLike) -> None:
+    """Copies the code that travels with a checkpoint into a folder, which is made if need be."""
+    # transformers fetches and copies a file with what it imports: by these two lines each part brings all others,
+    # and a model saved again brings the pipeline, which config.json names.
+    from .modeling_hrm import HrmForPuzzleSolving
+    from .pipeline_puzzle import PuzzleSolvingPipeline
+
+    os.makedirs(folder, exist_ok=True)
+    for part in (HrmForPuzzleSolving, PuzzleSolvingPipeline):
+        custom_object_save(part, folder)

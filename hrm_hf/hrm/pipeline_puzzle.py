@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
-from transformers.dynamic_module_utils import custom_object_save
 
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
@@ -31,6 +30,7 @@ PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmen
 DEFAULT_BATCH_SIZE = 32
 MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
 MAX_BATCH_SIZE = 65_536
+_CHECKED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class PuzzleSolvingPipeline(Pipeline):
@@ -44,7 +44,8 @@ class PuzzleSolvingPipeline(Pipeline):
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
 
     Raises:
-        CheckpointError: a model without a processor, or one whose sizes or names do not fit the processor's.
+        CheckpointError: a model without a processor, one whose sizes or names do not fit the processor's, or one with
+            weights that are NaN or infinite.
         ArgumentError: an unknown parameter, or a value that is not allowed.
     """
 
@@ -63,6 +64,7 @@ class PuzzleSolvingPipeline(Pipeline):
                 "or processor=HrmProcessor(...)"
             )
         processor.check_fits(model.config)
+        check_finite(model, model.name_or_path or "the model")
         super().__init__(model=model, processor=processor, batch_size=batch_size, **kwargs)
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
@@ -149,8 +151,6 @@ class PuzzleSolvingPipeline(Pipeline):
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
-        if self.model.is_remote_code():  # model and processor have saved their own files, not the pipeline's
-            custom_object_save(self, save_directory)
 
     def _sanitize_parameters(
         self,
@@ -202,6 +202,15 @@ class PuzzleSolvingPipeline(Pipeline):
                 question = waiting.popleft()
                 yield self.postprocess((question, answers[: question.num_rows]))
                 del answers[: question.num_rows]
+
+
+def check_finite(model: Any, name: str) -> None:
+    """Raises CheckpointError for NaN or infinity in a weight; offloaded and quantised ones are not looked at."""
+    for key, tensor in model.state_dict().items():
+        if type(tensor) is not torch.Tensor or tensor.is_meta or tensor.dtype not in _CHECKED:
+            continue
+        if not all(bound.isfinite() for bound in torch.aminmax(tensor)):  # NaN is the least and the largest of all
+            raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
 
 
 def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:

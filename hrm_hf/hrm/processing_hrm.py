@@ -18,6 +18,7 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
+from .configuration_hrm import save_code
 from .errors import ArgumentError, CheckpointError, HrmError, PuzzleError
 from .grids import MAX_CELLS, check_shape, place
 from .puzzle_codecs import CODECS
@@ -107,12 +108,23 @@ class HrmProcessor(ProcessorMixin):
                 raise CheckpointError(str(error)) from error
         return settings, kwargs
 
+    @classmethod
+    def from_args_and_dict(cls, args: Any, processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As the base class's, but a processor remembers that its checkpoint carries code."""
+        found = super().from_args_and_dict(args, processor_dict, **kwargs)
+        if "auto_map" in processor_dict:
+            processor = found[0] if isinstance(found, tuple) else found
+            processor.auto_map = {"AutoProcessor": "processing_hrm.HrmProcessor"}
+        return found
+
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
         """Saves settings and names into a folder, with `push_to_hub` also on the Hub (`repo_id`: by default the
-        folder's name); returns the paths of the files written.
+        folder's name), and the code if its own checkpoint carries it; returns the paths of settings and names.
         """
+        if hasattr(self, "auto_map"):
+            save_code(save_directory)
         files = super().save_pretrained(save_directory)
         if self.puzzle_identifiers is not None:
             files.append(str(self.puzzle_identifiers.save(save_directory)))

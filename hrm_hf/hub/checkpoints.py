@@ -20,6 +20,7 @@ from ..files import read_json
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.pipeline_puzzle import check_finite
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.shown_value import one_line, shown
 from .hub_errors import clear_hub_errors, is_hub_id
@@ -60,9 +61,7 @@ def load_checkpoint(
     finally:
         if shows_progress:
             enable_progress_bar()
-    for key, tensor in model.state_dict().items():
-        if not all(bound.isfinite() for bound in torch.aminmax(tensor)):  # NaN is the least and the largest of all
-            raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
+    check_finite(model, name)
     return model
 
 

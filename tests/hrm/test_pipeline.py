@@ -15,7 +15,7 @@ from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.hrm.arc import ArcAugmentation, cut, frame
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, PuzzleError
 from hrm_hf.hrm.modeling_hrm import HrmSolveOutput
-from hrm_hf.hrm.pipeline_puzzle import PuzzleSolvingPipeline
+from hrm_hf.hrm.pipeline_puzzle import PuzzleSolvingPipeline, check_finite
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 from hrm_hf.hrm.solving import SolvedRow
 
@@ -430,3 +430,22 @@ def test_saved_pipeline_loads_without_remote_code(folder, tmp_path):
     solver.save_pretrained(tmp_path)
     assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
     assert pipeline("puzzle-solving", model=str(tmp_path), device="cpu")(PUZZLE) == solver(PUZZLE)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(folder, tmp_path, value):
+    model = HrmForPuzzleSolving.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight[2, 3] = value
+    with pytest.raises(CheckpointError, match="the tensor lm_head.weight holds NaN or infinity"):
+        pipeline("puzzle-solving", model=model, processor=HrmProcessor(grid_shape=(4, 4)))
+    model.save_pretrained(tmp_path)
+    HrmProcessor(grid_shape=(4, 4)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: the tensor lm_head.weight holds NaN or infinity"):
+        pipeline("puzzle-solving", model=str(tmp_path), device="cpu")
+
+
+def test_weights_elsewhere_are_not_looked_at(folder):
+    model = HrmForPuzzleSolving.from_pretrained(folder)
+    model.lm_head.to("meta")  # as Accelerate leaves a module whose weights are on the disk
+    check_finite(model, "the model")

@@ -63,8 +63,17 @@ def checkpoint(plain, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def without_package(plain, checkpoint, tmp_path_factory) -> dict[str, dict]:
-    """What load_without_package found: {"folder": ..., "http": ...}; the repository is private, with cut weights."""
+def by_package(checkpoint, tmp_path_factory) -> Path:
+    """The same loaded and saved by someone who has hrm_hf."""
+    folder = tmp_path_factory.mktemp("by_package") / "again_by_package"
+    AutoModel.from_pretrained(checkpoint).save_pretrained(folder)
+    AutoProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def without_package(plain, checkpoint, by_package, tmp_path_factory) -> dict[str, dict]:
+    """What load_without_package found, by source; the repository ("http") is private, with cut weights."""
     work = tmp_path_factory.mktemp("without_package")
     python = make_bare_environment(work / "environment")
     push = [PUSH, "--checkpoint", plain, "--repo-id", REPO, "--with-code", "--private", "--max-shard-size", "100KB"]
@@ -72,10 +81,10 @@ def without_package(plain, checkpoint, tmp_path_factory) -> dict[str, dict]:
         done = warm_processes.run(push, hub.environment(work / "author"))
         assert done.returncode == 0, done.stderr[-3000:]
         assert "model.safetensors.index.json" in hub.repos["model", REPO].files
-        load = [python, "-I", SCRIPT, work / "answers.json", work, checkpoint, REPO]
+        load = [python, "-I", SCRIPT, work / "answers.json", work, checkpoint, REPO, by_package]
         run(load, env=hub.environment(work / "stranger"), cwd=work)
     found = json.loads((work / "answers.json").read_text())
-    return {"folder": found[str(checkpoint)], "http": found[REPO]}
+    return {"folder": found[str(checkpoint)], "http": found[REPO], "by_package": found[str(by_package)]}
 
 
 def run(command: list, **options) -> None:
@@ -96,7 +105,7 @@ def with_package(checkpoint) -> dict:
     return {"logits": logits.tolist(), "results": results}
 
 
-@pytest.mark.parametrize("source", ["folder", "http"])
+@pytest.mark.parametrize("source", ["folder", "http", "by_package"])
 class TestWithoutPackage:
     def test_trust_is_asked_for(self, without_package, source):
         assert "trust_remote_code=True" in without_package[source]["refusal"]
@@ -109,16 +118,14 @@ class TestWithoutPackage:
     def test_classes_come_from_the_checkpoint(self, without_package, source):
         classes = without_package[source]["classes"]
         assert list(classes) == ["HrmConfig", "HrmForPuzzleSolving", "HrmProcessor", "PuzzleSolvingPipeline"]
-        place = (
-            "hrm_hyphen_4x4_dot_1" if source == "folder" else "transformers_modules.user.hrm_hyphen_with_hyphen_code"
-        )
-        assert all(place in module for module in classes.values()), classes
+        place = {"folder": "hrm_hyphen_4x4_dot_1", "http": "transformers_modules.user.hrm_hyphen_with_hyphen_code"}
+        assert all(place.get(source, "again_by_package") in module for module in classes.values()), classes
 
     def test_saved_again_with_its_code(self, without_package, with_package, source):
-        again = without_package[source]["again"]
-        assert all("again" in module for module in again["classes"].values()), again["classes"]
-        assert again["logits"] == with_package["logits"]
-        assert again["results"] == with_package["results"]
+        for again in without_package[source]["again"]:
+            assert all("again" in module for module in again["classes"].values()), again["classes"]
+            assert again["logits"] == with_package["logits"]
+            assert again["results"] == with_package["results"]
 
     def test_error_names_the_item(self, without_package, source):
         assert without_package[source]["error"].startswith("PuzzleError: item 1: ")
@@ -141,6 +148,8 @@ def test_package_saves_what_carried_code(checkpoint, tmp_path):
     AutoProcessor.from_pretrained(checkpoint).save_pretrained(tmp_path)
     again = pipeline("puzzle-solving", model=str(tmp_path), device="cpu", local_files_only=True)
     assert again.processor.puzzle_identifiers.names == tuple(NAMES)
+    for file in code_files():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.model.parameters(), model.parameters()))
 
 
