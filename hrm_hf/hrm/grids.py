@@ -24,7 +24,7 @@ Fit = Callable[[tuple[int, ...]], tuple[Shape, str]]
 
 
 def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] = str, hint: str = "") -> np.ndarray:
-    """A grid as a person or a program writes it -> (rows, columns) uint8 of cell numbers.
+    """A grid as a person or a program writes it -> (rows, columns) of cell numbers, uint8 where that holds them.
 
     Args:
         puzzle: text of one line or of one line per row; a list of such lines, of rows of cell numbers, or of all cell
@@ -48,7 +48,7 @@ def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] =
                         f"one of {characters!r} in text, and 0 to {len(characters) - 1} as a number"
                     )
                 cells.append(number)
-        return np.array(cells, np.uint8).reshape(shape)
+        return np.array(cells, np.min_scalar_type(len(characters))).reshape(shape)
     except PuzzleError:
         raise
     except Exception as error:  # the object is the caller's: its own methods may raise whatever they like
@@ -56,7 +56,7 @@ def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] =
 
 
 def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndarray:
-    """Grids of cell numbers as uint8, copied only if they have another dtype.
+    """Grids of cell numbers as uint8 (uint16 where `largest` asks for it), copied only if they have another dtype.
 
     PuzzleError unless they hold integers from 0 to `largest` and, if `shape` is given, have the shape (M, *shape).
     """
@@ -69,7 +69,7 @@ def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndar
         for number in (int(grids.min()), int(grids.max())):
             if not 0 <= number <= largest:
                 raise PuzzleError(f"a grid must hold integers from 0 to {largest}, got {number}")
-    return grids.astype(np.uint8, copy=False)
+    return grids.astype(np.min_scalar_type(largest), copy=False)
 
 
 def check_shape(name: str, shape: Any, cells: range, error: type[HrmError] = PuzzleError) -> Shape:
@@ -165,7 +165,7 @@ class PuzzleCodec:
     read: Callable[[Any, Shape, Shape | None], np.ndarray]
     check: Callable[[np.ndarray, Shape | None], None] = lambda grid, box_shape: None
     encode: Callable[[np.ndarray, Shape], np.ndarray] = lambda grid, grid_shape: np.asarray(grid, np.int64) + 1
-    decode: Callable[[np.ndarray], np.ndarray] = lambda ids: (np.maximum(ids, 1) - 1).astype(np.uint8)
+    decode: Callable[[np.ndarray], np.ndarray] = lambda ids: np.maximum(ids, 1) - 1
     write: Callable[[np.ndarray, str], str] | None = None
     draw: Callable[[np.ndarray, Shape | None], str] | None = None
     is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool] | None = None

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ class HrmProcessor(ProcessorMixin):
     """
 
     model_input_names = ["input_ids", "puzzle_identifiers"]
+    # transformers.Trainer asks its processing_class for these; puzzles have none
+    tokenizer = SimpleNamespace(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 
     def __init__(
         self,
@@ -226,7 +229,8 @@ class HrmProcessor(ProcessorMixin):
         Args:
             ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
             like: the puzzle as it came in: text (one line per row if it has lines), a list of lines, a nested or a
-                flat list of numbers, an array or a tensor, whose dtype the answer takes.
+                flat list of numbers, an array or a tensor, whose dtype the answer takes (int64 where that cannot hold
+                it).
         Raises:
             ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """
@@ -241,9 +245,11 @@ class HrmProcessor(ProcessorMixin):
         if isinstance(like, str):
             return self._write(grid, like)
         if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
-            return torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)).to(like.dtype)
+            answer = torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64))
+            return answer.to(like.dtype) if torch.equal(answer.to(like.dtype).long(), answer) else answer
         if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
-            return (grid if like.ndim == 2 else grid.reshape(-1)).astype(like.dtype)
+            answer = grid if like.ndim == 2 else grid.reshape(-1)
+            return answer.astype(like.dtype if np.array_equal(answer.astype(like.dtype), answer) else np.int64)
         if not isinstance(like, list | tuple) or not like:
             raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):

@@ -40,7 +40,7 @@ class PuzzleRows(Sized, Protocol):
 class PuzzlePredictions:
     """The answers to N rows, in stored order."""
 
-    sequences: np.ndarray  # (N, S) uint8, token ids
+    sequences: np.ndarray  # (N, S) uint8, int32 for a vocabulary above 256; token ids
     q_halt_logits: np.ndarray  # (N,) float32, the halting value at the last segment
     segments: np.ndarray  # (N,) int32, segments that each row took
 
@@ -102,7 +102,7 @@ def predict_puzzles(
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
     share = -(-len(dataset) // num_processes)  # rows of each process; the last one of some is left empty
     answers = (
-        np.zeros((share, model.config.seq_len), dtype=np.uint8),
+        np.zeros((share, model.config.seq_len), np.uint8 if model.config.vocab_size <= 256 else np.int32),
         np.zeros(share, dtype=np.float32),
         np.zeros(share, dtype=np.int32),
     )

@@ -3,8 +3,11 @@
 import numpy as np
 import paths
 import pytest
+import torch
 
+from hrm_hf import HrmProcessor
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.grids import check_grids, read_grid
 from hrm_hf.hrm.puzzle_codecs import CODECS, PuzzleCodec
 
 GOLDEN = paths.GOLDEN / "G"
@@ -86,3 +89,26 @@ def test_a_task_of_ones_own_needs_two_functions():
     assert codec.decode(np.array([[0, 2], [1, 1]])).tolist() == [[0, 1], [0, 0]]
     assert codec.fit((2, 2), None) is None
     assert (codec.write, codec.draw, codec.is_solution, codec.blank_id, codec.row_scores) == (None,) * 5
+
+
+def test_cell_numbers_above_255(monkeypatch):
+    """A game of 600 kinds of cells, as text and as numbers."""
+    symbols = "".join(map(chr, range(0x4E00, 0x4E00 + 599)))
+
+    def read(puzzle, grid_shape, box_shape):
+        return check_grids(read_grid(puzzle, "grid", lambda written: (grid_shape, symbols)), len(symbols) - 1)
+
+    codec = PuzzleCodec(vocabulary=lambda grid_shape: ["PAD", *symbols], read=read)
+    monkeypatch.setitem(CODECS, "many", codec)
+    processor = HrmProcessor(task="many", grid_shape=(1, 3))
+    cells = [0, 255, 593]
+    ids = [1, 256, 594]
+    text = "".join(symbols[cell] for cell in cells)
+    assert processor.encode(text).tolist() == processor.encode([cells]).tolist() == ids
+    assert processor.decode(ids, like=text) == text and processor.decode(ids, like=[0, 0, 0]) == cells
+    for dtype in (np.uint8, np.int8, np.uint16, np.float16, object):
+        assert processor.decode(ids, like=np.zeros((1, 3), dtype)).tolist() == [cells]
+        assert processor.decode([1, 2, 3], like=np.zeros((1, 3), dtype)).dtype == dtype
+    for dtype in (torch.uint8, torch.bfloat16, torch.int64):
+        assert processor.decode(ids, like=torch.zeros(3, dtype=dtype)).tolist() == cells
+        assert processor.decode([1, 2, 3], like=torch.zeros(3, dtype=dtype)).dtype == dtype

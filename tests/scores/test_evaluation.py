@@ -152,3 +152,13 @@ def test_refuses_what_does_not_fit():
         predict_puzzles(model, Rows(), max_segments=2.5)
     with pytest.raises(ArgumentError, match="11 predictions for 1 rows"):
         score_predictions(predict_puzzles(model, Rows()), {0: None})
+
+
+@pytest.mark.parametrize("vocab_size", [256, 257, 600])
+def test_codes_above_255_come_back_as_they_are(vocab_size):
+    model = perturbed(tiny_model(vocab_size=vocab_size))
+    solved = model.solve(torch.from_numpy(ROWS["input_ids"]), halt=False).sequences.numpy()
+    assert (solved.max() > 255) == (vocab_size == 600)
+    predictions = predict_puzzles(model, Rows())
+    np.testing.assert_array_equal(predictions.sequences, solved)
+    assert predictions.sequences.dtype == (np.uint8 if vocab_size == 256 else np.int32)
