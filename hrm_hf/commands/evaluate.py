@@ -19,10 +19,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
 from safetensors.numpy import save
 
-from ..data import PuzzleFile, load_puzzles
+from ..data import FileRows, PuzzleFile
 from ..files import write_whole
 from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
@@ -64,9 +63,8 @@ def run(args: argparse.Namespace) -> None:
     accelerator = make_accelerator(HrmTrainingArguments())
     args.compute_dtype = launched_dtype(args.compute_dtype, "--compute-dtype") or args.compute_dtype
     path = puzzle_file_path(args.data, "test")
-    file, dataset = PuzzleFile(path), load_puzzles(path)
-    if args.limit is not None:
-        dataset = dataset.select(range(min(args.limit, len(dataset))))
+    file = PuzzleFile(path)
+    dataset = FileRows(file, None if args.limit is None else np.arange(min(args.limit, file.info.num_rows)))
     model, processor = load_model_and_processor(args.checkpoint)
     unknown = match_puzzle_table(model, processor, file, args.unknown_puzzles)
     file.check_fits(model.config, processor.task)
@@ -98,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{speed}{100 * (1 - mean / most):.1f} % saved{' (compiling included)' if args.compile else ''}")
         own = model.config.compute_dtype
         if args.compile or args.compute_dtype not in (None, own):
-            some = dataset.select(range(min(COMPARED_ROWS, len(dataset))))
+            some = FileRows(file, dataset.numbers[:COMPARED_ROWS])
             plain = predict_puzzles(model, some, args.batch_size, **how).sequences
             same = (predictions.sequences[: len(some)] == plain).all(axis=1).sum()
             way = (args.compute_dtype or own) + (", compiled," if args.compile else "")
@@ -123,7 +121,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def report(
     args: argparse.Namespace,
     file: PuzzleFile,
-    dataset: Dataset,
+    dataset: FileRows,
     processor: HrmProcessor,
     predictions: PuzzlePredictions,
 ) -> None:
@@ -144,7 +142,7 @@ def report(
             print(f"{name:18}{value:10.4f}" + (f"{guessed[name]:10.4f}" if name in guessed else ""))
 
 
-def baseline(dataset: Dataset, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
+def baseline(dataset: FileRows, box_shape: tuple[int, int], seed: int) -> dict[str, float]:
     """Scores of guessing each blank among the digits that the givens of its row, column and box allow."""
     rows, side = dataset[:], box_shape[0] * box_shape[1]
     inputs = np.asarray(rows["input_ids"])

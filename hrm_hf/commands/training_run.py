@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
 
-from ..data import PuzzleFile, load_puzzles, total_steps, training_batches
+from ..data import FileRows, PuzzleFile, total_steps, training_batches
 from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
@@ -52,7 +51,7 @@ class RunData(NamedTuple):
     folder: str  # where the files are, or the id of a data set on the Hub
     train: PuzzleFile
     test: PuzzleFile | None
-    scored: Dataset | None  # the rows that training scores; None without test file
+    scored: FileRows | None  # the rows that training scores; None without test file
     in_words: str  # the training puzzles, for the model card
     wanted: dict[str, Any]  # of the generator; empty where it did not run
 
@@ -151,7 +150,7 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
     if not Path(folder).is_dir() or (Path(folder) / "test.h5").exists():
         test_file = PuzzleFile(puzzle_file_path(folder, "test"))
         check_same_identifiers(train_file, test_file)
-        scored = data_args.scored_rows(load_puzzles(test_file.path))
+        scored = data_args.scored_rows(test_file)
     words += f", up to {info.num_aug} augmentations each" if info.num_aug else ""
     return RunData(folder, train_file, test_file, scored, f"{info.num_groups} {words}", wanted)
 
@@ -214,7 +213,7 @@ def describe_checkpoint(
     chosen = " (which the step was chosen by, too)" if was_chosen else ""
     scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
     print(f"on {number} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-    row = data.scored[0]
+    row = {name: values[0] for name, values in data.scored[:1].items()}
     like = "" if info.box_shape else " \n "  # a Sudoku is written in one line, a maze in one line per row
     example = None if info.task == "arc" else trainer.processor.decode(row["input_ids"], like=like)
     write_model_card(

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from datasets import Dataset
 from transformers.hf_argparser import HfArg
 
-from ..data import PuzzleSetInfo
+from ..data import FileRows, PuzzleFile, PuzzleSetInfo
 from ..data.build import maze_builder, sudoku_builder
 from ..hrm.errors import ArgumentError
 from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
@@ -36,9 +35,9 @@ class DataArguments:
         """What the generated puzzles are, in words."""
         raise NotImplementedError
 
-    def scored_rows(self, test_set: Dataset) -> Dataset:
-        """The rows of the test set that training scores."""
-        return test_set
+    def scored_rows(self, file: PuzzleFile) -> FileRows:
+        """The rows of the test file that training scores."""
+        return FileRows(file)
 
 
 @dataclass
@@ -103,9 +102,9 @@ class ArcArguments(DataArguments):
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         return "arc_1"
 
-    def scored_rows(self, test_set: Dataset) -> Dataset:
+    def scored_rows(self, file: PuzzleFile) -> FileRows:
         """The test pairs without augmentation; hrm-evaluate lets all augmentations vote."""
-        return test_set.select(np.flatnonzero(np.asarray(test_set.data["variant"]) == 0))
+        return FileRows(file, np.flatnonzero(file.groups_and_variants(np.arange(file.info.num_rows))[1] == 0))
 
 
 TASKS: dict[str, type[DataArguments]] = {kind.task: kind for kind in (SudokuArguments, MazeArguments, ArcArguments)}

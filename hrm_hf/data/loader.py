@@ -1,22 +1,26 @@
 """Puzzle files as Hugging Face data sets: rows to look at or evaluate, and batches to train on.
 
-`load_puzzles` gives a map-style Dataset whose Arrow table is only an index; cells are read from the file on access.
-`training_batches` gives an IterableDataset whose items are whole batches, drawn by the group sampler and gathered from
-the memory map. Both deliver int64 with labels ready for the loss (-100 = ignored).
+`load_puzzles` gives a Dataset of real columns, converted once into the cache of datasets, so that whatever datasets
+does with columns (formats, selections, exports, workers) works with these. `training_batches` gives an IterableDataset
+whose items are whole batches, drawn by the group sampler and gathered from the memory map of the puzzle file itself;
+FileRows reads rows in stored order from there. All deliver int64 with labels ready for the loss (-100 = ignored).
 """
 
 import os
 from collections.abc import Iterator
 from copy import copy
-from functools import partial
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import Hasher
+from huggingface_hub.utils import WeakFileLock
 
-from ..hrm.errors import ArgumentError
+from ..files import written_whole
+from ..hrm.errors import ArgumentError, DataError
 from ..hub.downloads import puzzle_file_path
+from ..progress import progress
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo
@@ -29,7 +33,8 @@ try:
 except ImportError as error:
     raise ImportError(f"datasets {datasets.__version__} is not supported yet: install datasets 5.2") from error
 
-_INDEX = ("row", "group", "variant", "example")
+_ROWS_VERSION = b"1"  # another one wherever _to_table makes other rows of the same file: they are cached
+_CELLS_AT_ONCE = 1 << 22  # of inputs, while a file is converted
 
 
 def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Dataset:
@@ -38,32 +43,62 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
     path: a file; or a folder or Hub data set ("owner/name") with train.h5 and test.h5, of which split ("train" or
     "test") names one. What the Hub sends is cached.
 
-    Each item: input_ids, labels int64 (S,) with -100 = ignored, puzzle_identifiers int64, and where it is from: row
-    (its number in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native
-    grids stand in the top left corners of their frames. A slice or a list of rows stacks them: (B, S), (B,). The table
-    itself holds row, group, variant and example; a column made by `.map` is kept and shadows what is read from the
-    file. `.with_format` replaces the reading of cells: leave it off (torch's collate takes the numpy arrays).
+    Columns: input_ids, labels (S,) with -100 = ignored, puzzle_identifiers, and where a row is from: row (its number
+    in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native grids stand
+    in the top left corners of their frames. Items are numpy arrays of int64, which a slice or list of rows stacks,
+    (B, S), (B,); `.with_format` gives others. Stored, and seen by exports, are uint8 and int16. They lie in the cache
+    of datasets (HF_DATASETS_CACHE), written there when a file of this content is first loaded: 3 bytes a cell.
 
     Raises DataError for a file that is missing, damaged, of another version, or holds codes outside its vocabulary,
-    and for a data set that cannot be fetched; ArgumentError for another split.
+    for a data set that cannot be fetched, and for a cache that cannot be written; ArgumentError for another split.
     """
-    file = PuzzleFile(puzzle_file_path(path, split))
-    file.check_cells()
-    numbers = np.arange(file.info.num_rows)
-    groups, variants = file.groups_and_variants(numbers)
-    _, _, examples = file.row_places(numbers)
-    index = pa.table(dict(zip(_INDEX, (numbers, groups, variants, examples), strict=True)))
-    # The fingerprint names this very state of the file, so that cached results of .map never outlive a change of it.
-    fingerprint = Hasher.hash((str(file.path), file.stamp))
-    return datasets.Dataset(index, fingerprint=fingerprint).with_transform(partial(_read_rows, file))
+    rows = FileRows(PuzzleFile(puzzle_file_path(path, split)))
+    content = Hasher.hash_bytes([_ROWS_VERSION, np.memmap(rows.file.path, mode="r")])
+    cached = Path(datasets.config.HF_DATASETS_CACHE, "hrm_hf", content, "rows.arrow")  # .map caches beside it
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(cached.with_suffix(".lock")):  # the first of several processes converts
+            if not cached.exists():
+                _convert(rows, cached)
+    except OSError as error:
+        raise DataError(f"{cached}: {error}. Set HF_DATASETS_CACHE to a folder that has room") from error
+    return datasets.Dataset.from_file(str(cached)).with_format("numpy")
 
 
-def _read_rows(file: PuzzleFile, batch: dict[str, list]) -> dict[str, object]:
-    """The transform behind `load_puzzles`: a batch of index rows -> the same with their cells read from the file."""
-    if "row" not in batch:
-        return batch
-    cells = to_batch(file, *file.locate_rows(np.asarray(batch["row"], dtype=np.int64)))
-    return cells | batch | {name: np.asarray(batch[name]) for name in _INDEX if name in batch}
+def _convert(rows: "FileRows", target: Path) -> None:
+    step = max(_CELLS_AT_ONCE // rows.file.info.seq_len, 1)
+    starts = progress(range(0, len(rows), step), f"converting {rows.file.path.name}", "parts")
+    with written_whole(target) as partial, pa.ipc.new_stream(str(partial), _to_table(rows[:0]).schema) as stream:
+        for start in starts:
+            stream.write_table(_to_table(rows[start : start + step]))
+
+
+def _to_table(rows: dict[str, np.ndarray]) -> pa.Table:
+    """Cells become lists of one length, of the smallest types that hold codes and -100."""
+    lists = {}
+    for name, dtype in (("input_ids", np.uint8), ("labels", np.int16)):
+        lists[name] = pa.FixedSizeListArray.from_arrays(rows[name].astype(dtype).reshape(-1), rows[name].shape[1])
+    return pa.table(rows | lists)
+
+
+class FileRows:
+    """Rows of a puzzle file as slices of `load_puzzles` give them, but read from the file itself: slices only.
+
+    numbers: which rows, int64 (N,); None = all. Raises DataError for codes outside the vocabulary.
+    """
+
+    def __init__(self, file: PuzzleFile, numbers: np.ndarray | None = None) -> None:
+        file.check_cells()
+        self.file, self.numbers = file, np.arange(file.info.num_rows) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
+        numbers = self.numbers[rows]
+        groups, variants = self.file.groups_and_variants(numbers)
+        index = {"row": numbers, "group": groups, "variant": variants, "example": self.file.row_places(numbers)[2]}
+        return to_batch(self.file, *self.file.locate_rows(numbers)) | index
 
 
 def training_batches(

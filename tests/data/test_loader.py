@@ -15,8 +15,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_model
+from transformers import Trainer, TrainingArguments, default_data_collator
 
 from hrm_hf.data import (
+    FileRows,
     GridExample,
     GroupSampler,
     PuzzleFile,
@@ -102,7 +105,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_rows_are_read_on_access(path):
+def test_rows_are_those_of_the_file(path):
     puzzles = load_puzzles(path)
     assert isinstance(puzzles, datasets.Dataset) and len(puzzles) == 17
     row = puzzles[7]
@@ -137,9 +140,147 @@ def test_the_collate_function_of_torch_takes_the_rows(path):
     assert batch["labels"].dtype == torch.int64 and batch["labels"].shape == (3, SEQ_LEN)
 
 
-def test_pickled_puzzles_read_the_same(path):
-    puzzles = load_puzzles(path)
-    same(pickle.loads(pickle.dumps(puzzles))[:], puzzles[:])
+COLUMNS = ("input_ids", "labels", "puzzle_identifiers")
+
+
+@pytest.fixture(params=["whole frames", "native grids"])
+def either(request):
+    return request.getfixturevalue("path" if request.param == "whole frames" else "grids_path")
+
+
+def read_plainly(path):
+    """COLUMNS of all rows, past the data sets."""
+    file = PuzzleFile(path)
+    places = file.locate_rows(np.arange(file.info.num_rows))
+    cells = file.read(*places).astype(np.int64)
+    labels = np.where(cells[:, 1] == file.info.ignore_label_id, -100, cells[:, 1])
+    return dict(zip(COLUMNS, (cells[:, 0], labels, file.puzzle_identifiers(*places)), strict=True))
+
+
+def check(values, truth, rows):
+    """A batch, or anything that holds COLUMNS, has the values of these rows, all of them integers."""
+    for name in COLUMNS:
+        column = np.stack([np.asarray(value) for value in values[name]])
+        assert column.dtype.kind in "iu", name
+        np.testing.assert_array_equal(column, truth[name][rows], err_msg=name)
+
+
+FORMATS = {"torch": torch.int64, "numpy": np.dtype("int64"), None: None}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_gives_every_column_however_it_is_asked(either, form):
+    truth, puzzles = read_plainly(either), load_puzzles(either).with_format(form)
+    check(puzzles[2:9], truth, np.arange(2, 9))
+    check(puzzles[[9, 0]], truth, [9, 0])
+    check(puzzles, truth, slice(None))  # puzzles["input_ids"] and so on
+    check({name: [puzzles[4][name]] for name in COLUMNS}, truth, [4])
+    check({name: [row[name] for row in puzzles] for name in COLUMNS}, truth, slice(None))
+    check(next(puzzles.iter(batch_size=3)), truth, np.arange(3))
+    if form:
+        for values in (puzzles[4], puzzles[:2], {name: puzzles[name][:] for name in COLUMNS}):
+            assert {values[name].dtype for name in COLUMNS} == {FORMATS[form]}
+    with_some = puzzles.with_format("torch", columns=["labels"])[:2]
+    assert with_some.keys() == {"labels"} and with_some["labels"].dtype == torch.int64
+
+
+@pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # datasets' own, of its `sort`
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_way_to_choose_rows_keeps_the_columns(either, form):
+    truth, puzzles = read_plainly(either), load_puzzles(either)
+    split = puzzles.train_test_split(test_size=0.4, seed=0)
+    for some in (
+        puzzles.select([8, 4, 4]),
+        puzzles.select(range(3, 7)),
+        puzzles.skip(2).take(3),
+        puzzles.shard(num_shards=2, index=1),
+        puzzles.shuffle(seed=1),
+        puzzles.filter(lambda row: row["input_ids"][0] < 4),
+        puzzles.sort("example", reverse=True),
+        puzzles.flatten_indices(),
+        puzzles.map(lambda row: {"blanks": (row["input_ids"] == 1).sum()}),
+        puzzles.map(lambda batch: {"first": batch["labels"][:, 0]}, batched=True, batch_size=3),
+        datasets.concatenate_datasets([puzzles.select([5, 6]), puzzles]),
+        *split.values(),
+        *split.filter(lambda row: row["variant"] < 2).shuffle(seed=2).values(),
+        datasets.DatasetDict({"train": puzzles}).with_format("torch")["train"],
+    ):
+        some = some.with_format(form)
+        assert len(some)
+        check(some, truth, np.asarray(some["row"]))
+        check(some[:], truth, np.asarray(some["row"]))
+
+
+def test_every_way_to_store_rows_keeps_the_columns(either, tmp_path):
+    truth, puzzles = read_plainly(either), load_puzzles(either)
+    puzzles.save_to_disk(tmp_path / "saved")
+    puzzles.to_parquet(tmp_path / "puzzles.parquet")
+    puzzles.to_json(tmp_path / "puzzles.jsonl")
+    for stored in (
+        datasets.load_from_disk(tmp_path / "saved"),
+        datasets.Dataset.from_parquet(str(tmp_path / "puzzles.parquet")),
+        datasets.Dataset.from_json(str(tmp_path / "puzzles.jsonl")),
+        pickle.loads(pickle.dumps(puzzles)),
+        datasets.Dataset.from_pandas(puzzles.to_pandas()),
+        datasets.Dataset.from_list(puzzles.to_list()),
+    ):
+        check(stored, truth, slice(None))
+    check(puzzles.to_pandas(), truth, slice(None))
+    check(puzzles.to_dict(), truth, slice(None))
+    streamed = puzzles.to_iterable_dataset(num_shards=2)
+    for rows in (list(streamed), list(streamed.with_format("torch")), list(streamed.map(lambda row: row).take(5))):
+        check({name: [row[name] for row in rows] for name in COLUMNS}, truth, np.arange(len(rows)))
+
+
+@pytest.mark.parametrize(("workers", "way"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_workers_give_the_columns(grids_path, workers, way):
+    truth, puzzles = read_plainly(grids_path), load_puzzles(grids_path)
+    for given in (puzzles, puzzles.with_format("torch")) if way != "spawn" else (puzzles,):
+        loader = torch.utils.data.DataLoader(given, batch_size=7, num_workers=workers, multiprocessing_context=way)
+        for number, batch in enumerate(loader):
+            check(batch, truth, np.arange(len(puzzles))[7 * number :][:7])
+            assert {batch[name].dtype for name in COLUMNS} == {torch.int64}
+        assert number == (len(puzzles) - 1) // 7
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_trainer_of_transformers_takes_what_the_model_takes(path, tmp_path, form):
+    truth, puzzles = read_plainly(path), load_puzzles(path).with_format(form)
+    model = tiny_model(vocab_size=VOCAB, seq_len=SEQ_LEN)
+    args = TrainingArguments(str(tmp_path / "run"), per_device_eval_batch_size=6, report_to=[], use_cpu=True)
+    trainer = Trainer(model, args, train_dataset=puzzles, eval_dataset=puzzles)
+    assert args.remove_unused_columns and trainer.data_collator is default_data_collator
+    assert next(iter(trainer.get_train_dataloader())).keys() == set(COLUMNS)
+    batch = next(iter(trainer.get_eval_dataloader()))
+    check(batch, truth, np.arange(6))
+    assert {batch[name].dtype for name in COLUMNS} == {torch.int64} and batch.keys() == set(COLUMNS)
+    assert model(**batch).loss.isfinite()
+
+
+def test_a_file_is_converted_once_however_many_parts_it_takes(either, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(loader, "_CELLS_AT_ONCE", 3 * PuzzleFile(either).info.seq_len)
+    check(load_puzzles(either), read_plainly(either), slice(None))
+    (cached,) = (tmp_path / "cache").rglob("*.arrow")
+    made = cached.stat()
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(either.read_bytes())
+    check(load_puzzles(copy), read_plainly(either), slice(None))
+    assert cached.stat() == made and [cached] == list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_a_cache_that_cannot_be_written_is_named(path, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    with pytest.raises(DataError, match="Not a directory.*Set HF_DATASETS_CACHE to a folder that has room"):
+        load_puzzles(path)
+
+
+def test_what_commands_score_is_what_people_load(either):
+    puzzles, rows = load_puzzles(either), FileRows(PuzzleFile(either), np.array([8, 2, 5]))
+    assert len(rows) == 3 and len(FileRows(PuzzleFile(either))) == len(puzzles)
+    for part in (slice(None), slice(1, 9), slice(0, 3, 2)):
+        same({name: rows[part][name] for name in puzzles.column_names}, puzzles[[8, 2, 5][part]])
 
 
 def test_a_changed_file_is_not_taken_for_the_old_one(path, tmp_path):
@@ -210,7 +351,7 @@ def test_grids_with_one_example_per_variant_stay_in_the_corner(tmp_path):
 
 def test_rows_of_grids_stand_in_the_corner_and_know_their_identifier_and_example(grids_path):
     puzzles, file = load_puzzles(grids_path), PuzzleFile(grids_path)
-    assert puzzles.column_names == ["row", "group", "variant", "example"]
+    assert set(puzzles.column_names) == {*COLUMNS, "row", "group", "variant", "example"}
     everything = puzzles[:]
     frames = file.read(*file.locate_rows(np.arange(len(puzzles))))
     np.testing.assert_array_equal(everything["input_ids"], frames[:, 0])
