@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -68,6 +69,9 @@ class HrmTrainingArguments:
     puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
     adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
+    max_grad_norm: float | None = HfArg(
+        default=None, help="Longest gradient of the whole model: longer ones are scaled to this norm; unset: none is."
+    )
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
@@ -109,6 +113,7 @@ class HrmTrainingArguments:
             (not_negative, lambda value: 0 <= value < 2**63, "it must be 0 or more, and finite"),
             ("lr_min_ratio halt_exploration_prob", lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
             ("adam_beta1 adam_beta2 ema_decay", lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
+            ("max_grad_norm", lambda value: 0 < value < math.inf, "it must be more than 0, and finite"),
         ):
             for name in names.split():
                 value = getattr(self, name)
@@ -129,6 +134,8 @@ class HrmTrainingArguments:
             free += ["max_steps"]  # the rate stays constant after the warm-up: a run may be made longer
         if self.early_stopping_patience is None:
             free += ["eval_steps", "metric_for_best", "early_stopping_threshold"]
+        if self.max_grad_norm is None:
+            free += ["max_grad_norm"]  # as in states from before there was one
         return {name: value for name, value in vars(self).items() if name not in free}
 
     def local_batch_size(self, num_processes: int) -> int:
