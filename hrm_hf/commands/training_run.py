@@ -215,7 +215,7 @@ def describe_checkpoint(
         recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
         hardware=hardware,
         seed=args.seed,
-        steps=trainer.best.step if was_chosen else trainer.step,
+        steps=trainer.final_step,
         location="path/to/this/folder",
         example=example,
     )

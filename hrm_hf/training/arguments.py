@@ -134,8 +134,6 @@ class HrmTrainingArguments:
             free += ["max_steps"]  # the rate stays constant after the warm-up: a run may be made longer
         if self.early_stopping_patience is None:
             free += ["eval_steps", "metric_for_best", "early_stopping_threshold"]
-        if self.max_grad_norm is None:
-            free += ["max_grad_norm"]  # as in states from before there was one
         return {name: value for name, value in vars(self).items() if name not in free}
 
     def local_batch_size(self, num_processes: int) -> int:

@@ -196,7 +196,7 @@ class TrainingSteps:
         rates = []
         bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
         for optimizer, base in bases.items():
-            rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
+            rates.append(self.learning_rate(base))
             if optimizer is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rates[-1]
@@ -205,6 +205,11 @@ class TrainingSteps:
         if self.average is not None:
             self.average.update()
         return rates[-1]
+
+    def learning_rate(self, base: float) -> float:
+        """The rate of the present step, see `learning_rate_at`."""
+        args = self.args
+        return learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio)
 
 
 def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:

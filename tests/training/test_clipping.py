@@ -79,6 +79,6 @@ def test_a_run_resumes_with_the_same_norm_only(tmp_path):
         return trainer
 
     train(2, "never", 0.5)
-    with pytest.raises(ArgumentError, match="training.max_grad_norm was 0.5, now it is 'gone'"):
+    with pytest.raises(ArgumentError, match="training.max_grad_norm was 0.5, now it is None"):
         train(3, "auto", None)
     assert train(3, "auto", 0.5).step == 3
