@@ -41,9 +41,12 @@ class HrmModelArguments:
         default="q_learning", help="Halt at q_halt > q_continue; or by q_halt alone, without its extra forward pass."
     )
 
-    def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
-        """The model's configuration for data of these sizes. Raises ArgumentError if they do not fit each other."""
-        values = asdict(self)
+    def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int, **others: Any) -> HrmConfig:
+        """The model's configuration for data of these sizes; `others`: fields of HrmConfig that are no arguments.
+
+        Raises ArgumentError if they do not fit each other.
+        """
+        values = asdict(self) | others
         if self.puzzle_emb_ndim is None:
             values["puzzle_emb_ndim"] = self.hidden_size
         sizes = {"vocab_size": vocab_size, "seq_len": seq_len, "num_puzzle_identifiers": num_puzzle_identifiers}
@@ -202,6 +205,7 @@ def parse_arguments(
     argv: list[str],
     description: str | None = None,
     prog: str | None = None,
+    over_recipe: dict[str, Any] | None = None,
 ) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
@@ -209,6 +213,7 @@ def parse_arguments(
         dataclass_types: what to fill; every field has a default, lists are lists of str.
         recipe: a name or a path, see `find_recipe`.
         description, prog: what --help says first, and what it calls the command.
+        over_recipe: values by name that win over the recipe's, but not over the command line's.
     Raises:
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
@@ -232,6 +237,7 @@ def parse_arguments(
             if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
                 value, allowed = f"{getattr(typed, name)!r:.200}", ", ".join(map(str, get_args(hint)))
                 raise ArgumentError(f"the recipe {recipe}: {name} is {value}; allowed are {allowed}")
+    parser.set_defaults(**over_recipe or {})
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, look_for_args_file=False, return_remaining_strings=True
     )

@@ -111,6 +111,16 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
     return chosen[0]
 
 
+def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
+    """The model's configuration in the newest complete state of a run, None where there is no state.
+
+    Raises CheckpointError where all states are damaged.
+    """
+    state, _ = states.newest_state(run_dir)
+    facts = {} if state is None else states.read_json_tree(state, SHARED)["facts"]
+    return {name.removeprefix("model."): facts[name] for name in facts if name.startswith("model.")} or None
+
+
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
     """Renames states newer than `state`, so that no later save takes them for the newest; removes broken saves."""
     mend_folders(run_dir)

@@ -232,7 +232,7 @@ def test_a_run_whose_rate_falls_is_not_made_longer(unbroken, puzzles, tmp_path):
 
 def test_a_run_made_shorter_ends_where_it_is_or_is_refused(long, puzzles, tmp_path):
     run = broken_at(long, 5, tmp_path / "run")
-    with pytest.raises(ArgumentError, match="max_steps is 4, but .*state-00000005 is of step 5: pass that many or more"):
+    with pytest.raises(ArgumentError, match="max_steps is 4, but .*state-00000005 is of step 5: pass that many"):
         trainer_in(run, puzzles, "auto", max_steps=4, **LONGER).train()
     trainer = trainer_in(run, puzzles, "auto", max_steps=5, **LONGER)
     scores = trainer.train()
