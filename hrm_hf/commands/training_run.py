@@ -31,14 +31,15 @@ from ..training.processes import (
     share_cpu_cores,
 )
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
+from .init_from import Start, find_start
 from .load import refuse_mistyped_path
 from .solve import draw, in_words, load_solver
 from .training_tasks import DataArguments
 
 # Arguments that say where a run took place, or that have no influence on the weights: not part of a card's recipe.
 NOT_OF_THE_RECIPE = (
-    *("recipe", "data_dir", "output_dir", "report_to", "cpu_threads", "seed", "max_steps", "push_to_hub"),
-    *("hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
+    *("recipe", "data_dir", "init_from", "output_dir", "report_to", "cpu_threads", "seed", "max_steps"),
+    *("push_to_hub", "hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
 
 
@@ -78,8 +79,15 @@ def run_training(
         broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
         args.output_dir = run_dir[0]
         goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
+        start = None
+        if arguments[0].init_from is not None:
+            start = find_start(arguments[0].init_from, Path(run_dir[0]), goes_on, accelerator)
+            arguments = read_arguments(task, argv, prog, start)
+            args = arguments[-1]
+            args.output_dir = run_dir[0]
         data = prepare_data(arguments, accelerator, goes_on)
-        trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class)
+        trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class, start)
+        del start  # its weights are in the trainer's model
     try:
         with naming_lost_processes(accelerator, trainer.where):
             train(trainer, data, arguments)
@@ -92,12 +100,17 @@ def run_training(
         trainer.run_folder.finish()
 
 
-def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None = None) -> Arguments:
+def read_arguments(
+    task: type[DataArguments], argv: list[str], prog: str | None = None, start: Start | None = None
+) -> Arguments:
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
+    Args:
+        start: whose architecture wins over the recipe's.
     Raises:
         ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped; another
-            compute_dtype than `accelerate launch` asks for.
+            compute_dtype than `accelerate launch` asks for; the command line names an architecture that the weights of
+            `start` do not fit.
     """
     launched = launched_dtype()
     types = (task, HrmModelArguments, HrmTrainingArguments)
@@ -110,7 +123,10 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
         recipe = given.default_recipe(info)
     defaults = {} if launched is None else {"compute_dtype": launched}
-    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog, defaults)
+    over_recipe = {} if start is None else start.architecture() | defaults
+    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog, defaults, over_recipe)
+    if start is not None:
+        start.check(model_args)
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
@@ -138,7 +154,7 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
         folder = str(run_dir / "data")
         on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
         words, wanted = data_args.generated(), asdict(data_args)
-        del wanted["recipe"], wanted["data_dir"]
+        del wanted["recipe"], wanted["data_dir"], wanted["init_from"]
     else:
         words, wanted = f"{data_args.puzzles} of {Path(folder).name}/train.h5", {}
     train_file = PuzzleFile(puzzle_file_path(folder, "train"))
@@ -156,29 +172,41 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
 
 
 def prepare_trainer(
-    arguments: Arguments, data: RunData, accelerator: Accelerator, goes_on: bool, trainer_class: type[HrmTrainer]
+    arguments: Arguments,
+    data: RunData,
+    accelerator: Accelerator,
+    goes_on: bool,
+    trainer_class: type[HrmTrainer],
+    start: Start | None,
 ) -> HrmTrainer:
     """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
 
     Raises:
         HrmError: model and data do not fit each other, or the run cannot go on.
     """
-    *_, model_args, args = arguments
+    data_args, model_args, args = arguments
     info = data.train.info
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
     batches = training_batches(data.train.path, args.global_batch_size, seed=args.seed, **place)
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
         raise ArgumentError(f"--epochs {args.epochs} gives no whole batch of {args.global_batch_size}: give more")
-    config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+    if start is None:
+        config = model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers)
+    else:
+        config = start.config_for(model_args, data.train)
     names = data.train.identifier_names()
     identifiers = PuzzleIdentifiers(names) if any(names[1:]) else None
     processor = HrmProcessor(info.task, info.grid_shape, info.box_shape, identifiers)
     if data.test is not None:
         data.test.check_fits(config, processor.task)
     model = seeded_model(config, args.seed)
+    if start is not None and start.model is not None:
+        start.load_weights(model, data.train)
     run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
     facts = on_main_process(accelerator, lambda: data_facts(data))
+    if facts is not None and start is not None:
+        facts["init_from"] = start.name
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
     return trainer
@@ -188,7 +216,7 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     """Trains; describes and shows what came out."""
     accelerator, info = trainer.accelerator, data.train.info
     data_args, model_args, args = arguments
-    origin = {"recipe": data_args.recipe, "data_dir": data_args.data_dir}
+    origin = {name: getattr(data_args, name) for name in ("recipe", "data_dir", "init_from")}
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
@@ -216,6 +244,11 @@ def describe_checkpoint(
     row = {name: values[0] for name, values in data.scored[:1].items()}
     like = "" if info.box_shape else " \n "  # a Sudoku is written in one line, a maze in one line per row
     example = None if info.task == "arc" else trainer.processor.decode(row["input_ids"], like=like)
+    recipe = {name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE}
+    base, is_on_hub = settings["init_from"], False
+    if base is not None:  # of a folder, which may be gone by now, the end of its path: cards are published
+        is_on_hub = is_hub_id(base) and not Path(base).parent.is_dir()
+        recipe["init_from"] = base if is_on_hub else "/".join(Path(base).absolute().parts[-2:])
     write_model_card(
         checkpoint,
         model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
@@ -224,10 +257,11 @@ def describe_checkpoint(
         dataset=f"{number} held-out puzzles of {Path(data.folder).name}/test.h5{chosen}, all segments run",
         dataset_id=data.folder if is_hub_id(data.folder) else None,
         metrics=scores,
-        recipe={name: value for name, value in settings.items() if name not in NOT_OF_THE_RECIPE},
+        recipe=recipe,
+        base_model=base if is_on_hub else None,
         hardware=hardware,
         seed=args.seed,
-        steps=trainer.best.step if was_chosen else trainer.step,
+        steps=trainer.final_step,
         location="path/to/this/folder",
         example=example,
     )

@@ -15,13 +15,18 @@ from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 @dataclass
 class DataArguments:
-    """Which data to train on. Each game derives from it, adds what its generator needs and overrides the methods."""
+    """What a run starts from: recipe, data, weights. Each game adds what its generator needs and its methods."""
 
     task: ClassVar[str]  # name of the game, as in `HrmProcessor(task=...)`
     puzzles: ClassVar[str]  # what the model card calls them
 
     recipe: str | None = HfArg(default=None, help="Name of a recipe, or path of a YAML file; unset: a small recipe.")
     data_dir: str | None = HfArg(default=None, help="Folder with train.h5 and test.h5, or a Hub data set owner/name.")
+    init_from: str | None = HfArg(
+        default=None,
+        help="Checkpoint whose weights the run starts from: a folder, or owner/name on the Hub. Its architecture wins "
+        "over the recipe's; optimiser, schedule and all else are new.",
+    )
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""

@@ -36,6 +36,7 @@ def write_model_card(
     seed: int,
     steps: int,
     dataset_id: str | None = None,
+    base_model: str | None = None,
     location: str | None = None,
     example: str | None = None,
     limitations: Sequence[str] = (),
@@ -49,6 +50,7 @@ def write_model_card(
         task: the game, for instance "sudoku".
         train_dataset, recipe, hardware, seed, steps: of the training run; steps are the optimiser's.
         dataset, dataset_id: name of the data the metrics were measured on, and its id on the Hub, if it has one.
+        base_model: id on the Hub of the model whose weights the training started from.
         metrics: measured values as `formulas.finish` returns them; `count` is the number of puzzles, the others enter
             the model-index.
         location: folder or Hub id that the usage snippet loads; None = `model_name`.
@@ -78,6 +80,7 @@ def write_model_card(
         model_name=model_name,
         license="apache-2.0",
         library_name="transformers",
+        base_model=base_model,
         tags=["hrm", "hierarchical-reasoning-model", "puzzle-solving", task, "arxiv:2506.21734"],
         datasets=[dataset_id] if dataset_id else None,
         metrics=list(scores),

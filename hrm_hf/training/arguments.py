@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -40,9 +41,12 @@ class HrmModelArguments:
         default="q_learning", help="Halt at q_halt > q_continue; or by q_halt alone, without its extra forward pass."
     )
 
-    def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int) -> HrmConfig:
-        """The model's configuration for data of these sizes. Raises ArgumentError if they do not fit each other."""
-        values = asdict(self)
+    def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int, **others: Any) -> HrmConfig:
+        """The model's configuration for data of these sizes; `others`: fields of HrmConfig that are no arguments.
+
+        Raises ArgumentError if they do not fit each other.
+        """
+        values = asdict(self) | others
         if self.puzzle_emb_ndim is None:
             values["puzzle_emb_ndim"] = self.hidden_size
         sizes = {"vocab_size": vocab_size, "seq_len": seq_len, "num_puzzle_identifiers": num_puzzle_identifiers}
@@ -68,6 +72,9 @@ class HrmTrainingArguments:
     puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
     adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
+    max_grad_norm: float | None = HfArg(
+        default=None, help="Longest gradient of the whole model: longer ones are scaled to this norm; unset: none is."
+    )
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
@@ -109,6 +116,7 @@ class HrmTrainingArguments:
             (not_negative, lambda value: 0 <= value < 2**63, "it must be 0 or more, and finite"),
             ("lr_min_ratio halt_exploration_prob", lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
             ("adam_beta1 adam_beta2 ema_decay", lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
+            ("max_grad_norm", lambda value: 0 < value < math.inf, "it must be more than 0, and finite"),
         ):
             for name in names.split():
                 value = getattr(self, name)
@@ -198,6 +206,7 @@ def parse_arguments(
     description: str | None = None,
     prog: str | None = None,
     defaults: Mapping[str, Any] | None = None,
+    over_recipe: Mapping[str, Any] | None = None,
 ) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
@@ -206,6 +215,7 @@ def parse_arguments(
         recipe: a name or a path, see `find_recipe`.
         description, prog: what --help says first, and what it calls the command.
         defaults: take the place of the dataclasses' own, by name.
+        over_recipe: values by name that win over the recipe's, but not over the command line's.
     Raises:
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
@@ -230,6 +240,7 @@ def parse_arguments(
             if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
                 value, allowed = f"{getattr(typed, name)!r:.200}", ", ".join(map(str, get_args(hint)))
                 raise ArgumentError(f"the recipe {recipe}: {name} is {value}; allowed are {allowed}")
+    parser.set_defaults(**(over_recipe or {}))
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, look_for_args_file=False, return_remaining_strings=True
     )

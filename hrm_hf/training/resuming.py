@@ -111,6 +111,16 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
     return chosen[0]
 
 
+def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
+    """The model's configuration in the newest complete state of a run, None where there is no state.
+
+    Raises CheckpointError where all states are damaged.
+    """
+    state, _ = states.newest_state(run_dir)
+    facts = {} if state is None else states.read_json_tree(state, SHARED)["facts"]
+    return {name.removeprefix("model."): facts[name] for name in facts if name.startswith("model.")} or None
+
+
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:
     """Renames states newer than `state`, so that no later save takes them for the newest; removes broken saves."""
     mend_folders(run_dir)
@@ -130,9 +140,16 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
         if (name in saved, saved.get(name)) != (name in ours, ours.get(name))
     ]
     if differences:
+        longer = ""
+        if ours.get("training.max_steps") != (last := saved.get("training.max_steps")) and last is not None:
+            longer = (
+                f". Its max_steps cannot change, because its learning rate falls until step {last} (lr_min_ratio "
+                f"{saved['training.lr_min_ratio']}): for more steps start a new run from its weights, --init_from "
+                f"{path.parent / 'checkpoint-final'}"
+            )
         raise ArgumentError(
             f"{path} belongs to another run: " + "; ".join(differences) + ". Pass the arguments of that run, or "
-            "start a new one in another --output-dir"
+            "start a new one in another --output-dir" + longer
         )
 
 

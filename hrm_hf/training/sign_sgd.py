@@ -62,6 +62,16 @@ class SparseSignSGD(torch.optim.Optimizer):
         distinct, counts = identifiers.unique_consecutive(return_counts=True)
         return distinct, sums[counts.cumsum(0) - 1]
 
+    def gradient_rows(self) -> torch.Tensor | None:
+        """Rows (M, E) of the global gradient: one for each distinct identifier, zeros for the repeated ones. So their
+        norm is the gradient's, and on an accelerator the host need not wait, as it must for `global_gradient`.
+        """
+        if (found := self._global_rows()) is None:
+            return None
+        identifiers, sums = found
+        sums[1:].masked_fill_((identifiers[1:] == identifiers[:-1])[:, None], 0)
+        return sums
+
     def _global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..hrm.errors import DataError
 from ..hrm.halting import ExplorationDraws, exploration_min_steps, q_continue_targets, training_halt
@@ -170,14 +171,33 @@ class TrainingSteps:
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
         return losses.total(), ActSlots(out.carry, steps, halted, data), sums
 
+    @torch.no_grad()
+    def clip_gradients(self) -> torch.Tensor:
+        """Scales the dense gradients where the norm of all is above `max_grad_norm`; returns that norm, 0-d.
+
+        It is the norm that `torch.nn.utils.clip_grad_norm_` takes of the whole model: the puzzle table's gradient
+        counts with one summed row for each puzzle in the global batch. The table's own gradient stays as it is,
+        because sign-SGD reads nothing of it but the signs. Every process and every number of them has the same norm.
+        """
+        dense = [p for group in self.dense_optimizer.param_groups for p in group["params"] if p.grad is not None]
+        rows = None if self.puzzle_optimizer is None else self.puzzle_optimizer.gradient_rows()
+        norm = get_total_norm([p.grad for p in dense] + ([] if rows is None else [rows]))
+        clip_grads_with_norm_(dense, self.args.max_grad_norm, norm)
+        return norm
+
     def optimizer_step(self) -> float:
-        """Updates the puzzle table, then the weights, then their average; clears the gradients. Returns the rate."""
+        """Clips the gradients, updates the puzzle table, then the weights, then their average; clears the gradients.
+
+        Returns the rate.
+        """
         args = self.args
         self.step += 1
+        if args.max_grad_norm is not None:
+            self.clip_gradients()
         rates = []
         bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
         for optimizer, base in bases.items():
-            rates.append(learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio))
+            rates.append(self.learning_rate(base))
             if optimizer is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rates[-1]
@@ -186,6 +206,11 @@ class TrainingSteps:
         if self.average is not None:
             self.average.update()
         return rates[-1]
+
+    def learning_rate(self, base: float) -> float:
+        """The rate of the present step, see `learning_rate_at`."""
+        args = self.args
+        return learning_rate_at(self.step, base, args.warmup_steps, args.max_steps, args.lr_min_ratio)
 
 
 def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:

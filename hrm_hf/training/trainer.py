@@ -109,6 +109,7 @@ class HrmTrainer(TrainingSteps):
         self.window = MetricsWindow(accelerator.device)
         self.best = BestScore(args.metric_for_best, args.early_stopping_patience, args.early_stopping_threshold)
         self.scores: dict[str, float] = {}  # of the last evaluation
+        self.final_step: int | None = None  # whose weights `train` ended with
         self.run_id = secrets.token_hex(16)
         self.trackers: Trackers | None = None
         self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
@@ -116,6 +117,7 @@ class HrmTrainer(TrainingSteps):
         self.state.is_world_process_zero = accelerator.is_main_process
         self.state.is_local_process_zero = accelerator.is_local_main_process
         self.should_export = False  # at the end of this step, as the control's flags
+        self.end: dict[str, Any] | None = None  # at the last step: what only the end of the run asks for
         self.stop: StopRequests | None = None  # while it trains
         self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
         self._went_on, self._is_first_step, self._rate, self._started = False, True, 0.0, time.time()
@@ -167,10 +169,11 @@ class HrmTrainer(TrainingSteps):
                     f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
                 )
             try:
-                if args.early_stopping_patience is not None and self.best.step is not None:
-                    self._take_best()
-                else:
+                if args.early_stopping_patience is None or self.best.step is None or self._ends_better():
                     self.export("checkpoint-final")
+                    self.final_step = self.step
+                else:
+                    self._take_best()
             except OSError as error:
                 raise OSError(f"{error}. {self._how_to_go_on()}") from error
             self._call("on_train_end")
@@ -183,8 +186,8 @@ class HrmTrainer(TrainingSteps):
 
         Raises:
             CheckpointError: there is no complete state.
-            ArgumentError: data, architecture or arguments differ from those of the state, it is not in `output_dir`,
-                or `metric_for_best` is no score of the evaluation.
+            ArgumentError: data, architecture or arguments differ from those of the state, it is not in `output_dir` or
+                beyond `max_steps`, or `metric_for_best` is no score of the evaluation.
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
@@ -196,6 +199,11 @@ class HrmTrainer(TrainingSteps):
                 self._load(state)
             except (LookupError, TypeError, RuntimeError) as error:
                 raise CheckpointError(f"{state} does not fit this run: {error}") from error
+            if self.step > self.args.max_steps:
+                raise ArgumentError(
+                    f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}: pass that many or more, "
+                    "or resume from an earlier state"
+                )
             self._went_on = True
         return self._went_on
 
@@ -248,15 +256,32 @@ class HrmTrainer(TrainingSteps):
 
     def _plan(self) -> None:
         """What is due at the end of this step, by the arguments and by what callbacks ask for."""
-        args, control, done = self.args, self.control, self.step == self.args.max_steps
-        control.should_log = done or _due(self.step, args.logging_steps)
-        control.should_evaluate = self.eval_dataset is not None and (done or _due(self.step, args.eval_steps))
-        control.should_save = save_due = done or _due(self.step, args.state_steps)
+        args, control = self.args, self.control
+        control.should_log = _due(self.step, args.logging_steps)
+        control.should_evaluate = self.eval_dataset is not None and _due(self.step, args.eval_steps)
+        control.should_save = save_due = _due(self.step, args.state_steps)
         self._call("on_step_end")
         if self.control.should_evaluate and self.eval_dataset is None:
             raise ArgumentError("a callback set should_evaluate, but there is no eval_dataset to score on")
         asked_for = self.control.should_save and not save_due
-        self.should_export = not done and (asked_for or _due(self.step, args.save_steps))
+        self.should_export = self.step < args.max_steps and (asked_for or _due(self.step, args.save_steps))
+        self._plan_end()
+
+    def _plan_end(self) -> None:
+        """Adds what only the end of the run asks for: a run that is made longer forgets it, see `_load`."""
+        if self.step >= self.args.max_steps:
+            control = self.control
+            only = [name for name in ("should_log", "should_evaluate") if not getattr(control, name)]
+            self.end = {"only": only, "lines": [], "scores": self.scores}  # lines: their numbers in the log
+            control.should_log = control.should_save = True
+            control.should_evaluate = self.eval_dataset is not None
+
+    def _only_the_end_asks(self, name: str) -> bool:
+        return self.end is not None and name in self.end["only"]
+
+    def _ends_better(self) -> bool:
+        """Whether the evaluation that only the end asked for is the best one."""
+        return self._only_the_end_asks("should_evaluate") and self.best.beaten_by(self.scores)
 
     def _is_over(self) -> bool:
         return self.step >= self.args.max_steps or self.best.give_up or self.control.should_training_stop
@@ -281,14 +306,18 @@ class HrmTrainer(TrainingSteps):
         *values, asked = self.accelerator.reduce(sums, reduction="sum").tolist()
         rows = self.args.global_batch_size * self.window.steps
         record = means(dict(zip(self.window.sums, values, strict=True)), rows)
-        self.window.clear()
+        if not self._only_the_end_asks("should_log"):
+            self.window.clear()
         self.control.should_save |= asked > 0
         self.control.should_log = False
-        self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": self._rate})
+        values = {f"train/{name}": value for name, value in record.items()} | {"train/lr": self._rate}
+        self._log(values, "should_log")
         shown = {"loss": ("lm_loss", 3), "exact": ("exact_accuracy", 3), "segments": ("steps", 1)}
         return {name: f"{record[key]:.{digits}f}" for name, (key, digits) in shown.items()}
 
-    def _log(self, values: dict[str, float]) -> None:
+    def _log(self, values: dict[str, float], asked_by: str) -> None:
+        if self._only_the_end_asks(asked_by):
+            self.end["lines"].append(len(self.state.log_history))
         if self.trackers is not None:
             self.trackers.log(values, self.step)
         line = {"step": self.step, "seconds": round(time.time() - self._started, 3), **values}
@@ -305,8 +334,8 @@ class HrmTrainer(TrainingSteps):
         self.scores = self.evaluate()
         self.control.should_evaluate = False
         logger.info(f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items()))
-        self._log(self.scores)
-        if self.args.eval_steps is not None:
+        self._log(self.scores, "should_evaluate")
+        if self.args.eval_steps is not None and not self._only_the_end_asks("should_evaluate"):
             is_best = self.best.beaten_by(self.scores) and self._try_to_export("checkpoint-best")
             self.best.show(self.scores, self.step, kept=is_best)
             self.control.should_save |= is_best or self.best.give_up
@@ -369,7 +398,7 @@ class HrmTrainer(TrainingSteps):
         on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
         load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
         self.average = None
-        self.scores = self.best.scores
+        self.scores, self.final_step = self.best.scores, self.best.step
         self._call("on_save", path=self.run_dir / "checkpoint-final")
 
     # the state
@@ -411,10 +440,12 @@ class HrmTrainer(TrainingSteps):
             "elapsed_seconds": time.time() - self._started,
             "log": self.state.log_history,
             "due": {"evaluate": self.control.should_evaluate, "export": self.should_export},
+            "end": self.end,
         }
 
     def _load(self, state: Path) -> None:
         """Puts a state into this trainer; the processes may be others than those that saved it."""
+        args = self.args
         shared = read_tree(state, SHARED)
         own = own_tree(state, self.accelerator.process_index, self.accelerator.num_processes)
         for name, part in self._shared_parts().items():
@@ -425,7 +456,17 @@ class HrmTrainer(TrainingSteps):
         self._started = time.time() - shared["elapsed_seconds"]
         self.state.log_history = shared["log"]
         self.control.should_evaluate, self.should_export = shared["due"]["evaluate"], shared["due"]["export"]
+        self.end = shared["end"]
+        if self.end is not None and self.step < args.max_steps:  # made longer: as if it had never ended
+            lines = enumerate(shared["log"])
+            self.state.log_history = [line for number, line in lines if number not in self.end["lines"]]
+            if self._only_the_end_asks("should_evaluate"):
+                self.control.should_evaluate, self.scores = False, self.end["scores"]
+            self.should_export, self.end = _due(self.step, args.save_steps), None
         self.control.should_save = self.control.should_evaluate or self.should_export
+        if self.end is None:
+            self._rate = self.learning_rate(args.learning_rate)
+            self._plan_end()
         if self.run_folder is not None:
             self.run_folder.go_on(self.state.log_history)
 

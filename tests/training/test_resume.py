@@ -195,11 +195,95 @@ def test_what_changes_no_result_may_differ(unbroken, puzzles, tmp_path):
         assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-5)
 
 
-def test_a_constant_rate_may_go_on_longer(puzzles, tmp_path):
-    for name, steps in (("short", 4), ("long", 8)):
-        trainer_in(tmp_path / name, puzzles, max_steps=steps, lr_min_ratio=1.0, eval_steps=2).train()
-    trainer_in(tmp_path / "short", puzzles, "auto", max_steps=8, lr_min_ratio=1.0, eval_steps=2).train()
-    assert_same_run(tmp_path / "short", tmp_path / "long", 8)
+LONGER = {"lr_min_ratio": 1.0, "logging_steps": 3, "eval_steps": 3, "save_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def long(puzzles, tmp_path_factory) -> Path:
+    """A run of 9 steps at a constant rate."""
+    run = tmp_path_factory.mktemp("long") / "run"
+    trainer_in(run, puzzles, **LONGER).train()
+    return run
+
+
+# as due as the end: nothing and within the warm-up, an export, evaluation and log line, and an export again
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+def test_a_finished_run_made_longer_is_the_unbroken_one(long, puzzles, tmp_path, first):
+    run = tmp_path / "run"
+    trainer_in(run, puzzles, max_steps=first, **LONGER).train()
+    assert log_of(run)[-1].keys() >= {"step", "eval/accuracy"} and log_of(run)[-1]["step"] == first
+    before = (run / "checkpoint-final" / "model.safetensors").read_bytes()
+    trainer_in(run, puzzles, "auto", max_steps=first + 3, **LONGER).train()  # and once more
+    assert (run / "checkpoint-final" / "model.safetensors").read_bytes() != before
+    trainer_in(run, puzzles, str(run), max_steps=9, **LONGER).train()
+    assert_same_run(run, long, 9)
+    assert contents(run) == contents(long)
+    for name in ("checkpoint-best", "checkpoint-2", "checkpoint-4"):
+        ours, theirs = (folder / name / "model.safetensors" for folder in (run, long))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+
+
+def test_a_run_whose_rate_falls_is_not_made_longer(unbroken, puzzles, tmp_path):
+    run = broken_at(unbroken, 9, tmp_path / "run")
+    said = "max_steps was 9, now it is 12.* because its learning rate falls until step 9 .lr_min_ratio 0.1.: for more "
+    with pytest.raises(ArgumentError, match=f"{said}.*--init_from {run}/checkpoint-final"):
+        trainer_in(run, puzzles, "auto", max_steps=12).train()
+
+
+def test_a_run_made_shorter_ends_where_it_is_or_is_refused(long, puzzles, tmp_path):
+    run = broken_at(long, 5, tmp_path / "run")
+    with pytest.raises(ArgumentError, match="max_steps is 4, but .*state-00000005 is of step 5: pass that many"):
+        trainer_in(run, puzzles, "auto", max_steps=4, **LONGER).train()
+    trainer = trainer_in(run, puzzles, "auto", max_steps=5, **LONGER)
+    scores = trainer.train()
+    assert trainer.step == trainer.final_step == 5 and "eval/accuracy" in scores
+    assert log_of(run)[-2]["train/lr"] == 0.01 and log_of(run)[-1]["step"] == 5
+    trainer_in(run, puzzles, "auto", max_steps=9, **LONGER).train()
+    assert_same_run(run, long, 9)
+
+
+class ScoredBySteps(HrmTrainer):
+    """The scores of the steps 2, 4, 6, 8 fall; those of odd steps are high."""
+
+    def evaluate(self, halt=False):
+        return {"eval/accuracy": {2: 0.5, 4: 0.25, 6: 0.2, 8: 0.1}.get(self.step, 1.0)}
+
+
+def test_the_end_of_a_run_made_longer_does_not_count_for_early_stopping(tmp_path):
+    def train(name: str, max_steps: int, resume: str = "never") -> HrmTrainer:
+        settings = {"output_dir": str(tmp_path / name), "max_steps": max_steps, "eval_steps": 2, "state_steps": 1}
+        settings |= {"metric_for_best": "accuracy", "early_stopping_patience": 3, "resume": resume, "state_limit": 20}
+        batches = [batch(0), batch(1)]
+        trainer = ScoredBySteps(tiny_model(), arguments(**settings), batches, eval_dataset=Rows())
+        trainer.train()
+        return trainer
+
+    unbroken = train("unbroken", 20)
+    assert (unbroken.step, unbroken.final_step) == (8, 2)
+    first = train("run", 5)
+    assert (first.step, first.final_step, first.scores) == (5, 5, {"eval/accuracy": 1.0})  # the best of them
+    final = load_file(tmp_path / "run" / "checkpoint-final" / "model.safetensors")
+    assert all(torch.equal(tensor, final[name]) for name, tensor in first.model.state_dict().items())
+    again = train("run", 5, "auto")
+    assert (again.final_step, again.scores) == (5, {"eval/accuracy": 1.0})
+    assert train("run", 20, "auto").final_step == 2
+    assert_same_run(tmp_path / "run", tmp_path / "unbroken", 8)
+    stopped = train("run", 30, "auto")  # a run that gave up stays so
+    assert (stopped.step, stopped.final_step) == (8, 2)
+
+
+@pytest.mark.parametrize("more", [0, 5])
+def test_an_evaluation_at_the_end_that_a_signal_broke_off(puzzles, tmp_path, long, more):
+    run = tmp_path / "run"
+    trainer = trainer_in(run, puzzles, trainer_class=Interrupted, max_steps=4, **LONGER)
+    trainer.at = 4
+    with pytest.raises(StoppedBySignal):
+        trainer.train()
+    del trainer
+    trainer_in(run, puzzles, "auto", max_steps=4 + more, **LONGER).train()
+    assert log_of(run)[-1]["step"] == 4 + more and "eval/accuracy" in log_of(run)[-1]
+    if more:
+        assert_same_run(run, long, 9)
 
 
 def test_a_finished_run_only_exports_again(unbroken, puzzles, tmp_path):

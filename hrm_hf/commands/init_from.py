@@ -1,0 +1,89 @@
+"""The checkpoint that a run starts from (--init_from): its architecture and its weights, for the run's data."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ..data import PuzzleFile
+from ..hrm.configuration_hrm import HrmConfig
+from ..hrm.errors import ArgumentError, DataError
+from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hrm.processing_hrm import HrmProcessor
+from ..progress import get_logger
+from ..scores.puzzle_table_match import match_puzzle_table
+from ..training import HrmModelArguments, on_main_process
+from ..training.resuming import saved_architecture
+from .load import load_model
+
+# What a command line may change: the weights fit every value.
+CHANGEABLE = ("H_cycles", "L_cycles", "halt_max_steps", "token_loss", "halting", "compute_dtype")
+
+logger = get_logger(__name__)
+
+
+class Start(NamedTuple):
+    """What a run starts from."""
+
+    name: str  # folder or id on the Hub
+    config: HrmConfig
+    model: HrmForPuzzleSolving | None  # None where the run resumes: its state holds the weights
+    processor: HrmProcessor | None
+
+    def architecture(self) -> dict[str, Any]:
+        """The values that stand in for those of the recipe."""
+        return {field.name: getattr(self.config, field.name) for field in fields(HrmModelArguments)}
+
+    def check(self, model_args: HrmModelArguments) -> None:
+        """Raises ArgumentError for a value of the command line that the weights do not fit."""
+        for name, own in self.architecture().items():
+            if name not in CHANGEABLE and getattr(model_args, name) != own:
+                raise ArgumentError(
+                    f"{name} is {getattr(model_args, name)}, but the weights of {self.name} have {name} {own}: leave "
+                    f"it out. What can be changed: {', '.join(CHANGEABLE)}"
+                )
+
+    def config_for(self, model_args: HrmModelArguments, file: PuzzleFile) -> HrmConfig:
+        """The configuration for training on a file. Raises DataError for one of other cells than the weights know."""
+        for name in ("vocab_size", "seq_len"):
+            own, known = getattr(file.info, name), getattr(self.config, name)
+            if own != known:
+                raise DataError(
+                    f"{file.path}: {name} is {own}, but the weights of {self.name} have {name} {known}: take a "
+                    "checkpoint for grids of this kind and size, or leave out --init_from"
+                )
+        others = {name: getattr(self.config, name) for name in ("rope_theta", "rms_norm_eps")}
+        info = file.info
+        return model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers, **others)
+
+    def load_weights(self, model: HrmForPuzzleSolving, file: PuzzleFile) -> None:
+        """Puts the weights into a model for this file; its rows of the puzzle table by the puzzles' names.
+
+        A puzzle that the checkpoint does not know starts with the mean of the rows that it has.
+        """
+        if self.model.model.puzzle_embeddings is not None:
+            processor = self.processor or HrmProcessor(file.info.task, file.info.grid_shape, file.info.box_shape)
+            new = match_puzzle_table(self.model, processor, file, "mean")
+            self.model.resize_puzzle_table(file.info.num_puzzle_identifiers, "mean")  # where the file has no names
+            if new:
+                of = f"{len(new)} of {file.info.num_puzzle_identifiers} rows of the puzzle table"
+                logger.info(f"{of} are of puzzles that {self.name} does not know: they start as the mean of its rows")
+        model.load_state_dict(self.model.state_dict())
+        logger.info(f"the run starts from the weights of {self.name}")
+
+
+def find_start(name: str, run_dir: Path, goes_on: bool, accelerator: Accelerator) -> Start:
+    """What a run in this folder starts from; where it resumes from a state, `name` is not read.
+
+    Raises:
+        HrmError: no such checkpoint, one that is not whole or holds NaN, or a run without a whole state.
+    """
+    saved = [on_main_process(accelerator, lambda: saved_architecture(run_dir)) if goes_on else None]
+    broadcast_object_list(saved)
+    if saved[0] is not None:
+        return Start(name, HrmConfig(**saved[0]), None, None)
+    model, processor = load_model(name, dtype=torch.float32)
+    return Start(name, model.config, model, processor)
