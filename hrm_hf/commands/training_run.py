@@ -23,6 +23,7 @@ from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
+from ..training.adapters import add_lora
 from ..training.processes import (
     launched_dtype,
     make_accelerator,
@@ -154,7 +155,8 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
         folder = str(run_dir / "data")
         on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
         words, wanted = data_args.generated(), asdict(data_args)
-        del wanted["recipe"], wanted["data_dir"], wanted["init_from"]
+        for name in ("recipe", "data_dir", "init_from", "lora_rank"):
+            del wanted[name]
     else:
         words, wanted = f"{data_args.puzzles} of {Path(folder).name}/train.h5", {}
     train_file = PuzzleFile(puzzle_file_path(folder, "train"))
@@ -203,10 +205,13 @@ def prepare_trainer(
     model = seeded_model(config, args.seed)
     if start is not None and start.model is not None:
         start.load_weights(model, data.train)
+    if data_args.lora_rank is not None:
+        model.name_or_path = start.name  # the adapter's file names what it belongs to
+        add_lora(model, data_args.lora_rank, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
     facts = on_main_process(accelerator, lambda: data_facts(data))
     if facts is not None and start is not None:
-        facts["init_from"] = start.name
+        facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
     return trainer
@@ -216,7 +221,7 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     """Trains; describes and shows what came out."""
     accelerator, info = trainer.accelerator, data.train.info
     data_args, model_args, args = arguments
-    origin = {name: getattr(data_args, name) for name in ("recipe", "data_dir", "init_from")}
+    origin = {name: getattr(data_args, name) for name in ("recipe", "data_dir", "init_from", "lora_rank")}
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:

@@ -1,6 +1,7 @@
 """What is particular to training on each game: its generator, its default recipe, its names."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -27,6 +28,15 @@ class DataArguments:
         help="Checkpoint whose weights the run starts from: a folder, or owner/name on the Hub. Its architecture wins "
         "over the recipe's; optimiser, schedule and all else are new.",
     )
+    lora_rank: int | None = HfArg(
+        default=None, help="Train a LoRA adapter of this rank on the weights of init_from, and nothing else."
+    )
+
+    def __post_init__(self):
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ArgumentError(f"lora_rank is {self.lora_rank}; it must be at least 1")
+        if self.lora_rank is not None and self.init_from is None:
+            raise ArgumentError("lora_rank is set, but not init_from: whose weights shall the adapter adapt?")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""
@@ -52,6 +62,9 @@ class SudokuArguments(DataArguments):
     task, puzzles = "sudoku", "Sudokus"
 
     size: Literal[4, 6, 9] = HfArg(default=4, help="Size of the generated puzzles.")
+    box_shape: str | None = HfArg(
+        default=None, help="Rows x columns of their boxes, such as 3x2; 1x4 leaves rows and columns alone as rules."
+    )
     num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
     num_test: int = HfArg(default=500, help="Generated puzzles to test on, none equal to a training puzzle.")
     max_givens: int | None = HfArg(default=None, help="At most this many givens per generated puzzle.")
@@ -62,13 +75,23 @@ class SudokuArguments(DataArguments):
         return f"sudoku_{size}x{size}"
 
     def generate(self, folder: Path, seed: int) -> None:
-        box_shape = BOX_SHAPE_OF_SIZE[self.size]
-        rows = sudoku_builder.generate_rows(self.num_train, self.num_test, box_shape, self.max_givens, seed)
+        shape = self._box_shape()
+        rows = sudoku_builder.generate_rows(self.num_train, self.num_test, shape, self.max_givens, seed)
         sudoku_builder.build_sudoku(folder, *rows, num_aug=self.num_aug, seed=seed, overwrite=True)
 
     def generated(self) -> str:
         limit = "" if self.max_givens is None else f" with at most {self.max_givens} givens"
-        return f"generated {self.size}x{self.size} Sudokus{limit}"
+        boxes = "" if self.box_shape is None else f" with boxes of {self.box_shape}"
+        return f"generated {self.size}x{self.size} Sudokus{boxes}{limit}"
+
+    def _box_shape(self) -> tuple[int, int]:
+        if self.box_shape is None:
+            return BOX_SHAPE_OF_SIZE[self.size]
+        sides = [int(side) for side in self.box_shape.lower().split("x") if side.isdecimal()]
+        if len(sides) != 2 or prod(sides) != self.size:
+            allowed = ", ".join(f"{n}x{self.size // n}" for n in range(1, self.size + 1) if self.size % n == 0)
+            raise ArgumentError(f"box_shape is {self.box_shape!r}; allowed for size {self.size}: {allowed}")
+        return sides[0], sides[1]
 
 
 @dataclass

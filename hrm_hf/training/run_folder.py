@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, write_whole
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from .adapters import has_adapter, merged
 from .states import is_state_name, state_steps
 
 try:
@@ -28,6 +29,7 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = ".lock"
+ADAPTER = "adapter"  # in a checkpoint: its adapter alone
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "h5py", "numpy")
 
 
@@ -139,11 +141,14 @@ class RunFolder:
     def export(self, name: str, model: HrmForPuzzleSolving, processor: Any | None) -> Path:
         """Saves model (safetensors, config.json) and processor in a folder of this name, in place of one there is.
 
+        Of a model with an adapter it saves the merged weights, and the adapter by itself in the folder adapter/.
         Raises OSError if it could not be written; what was there stays.
         """
         try:
             partial = start_folder(self.path / name)
-            model.save_pretrained(partial)
+            merged(model).save_pretrained(partial)
+            if has_adapter(model):
+                model.save_pretrained(partial / ADAPTER)
             if processor is not None:
                 processor.save_pretrained(partial)
             return self._put(name)

@@ -50,7 +50,8 @@ class TrainingSteps:
         self.run_block = compiled_block(accelerator.device) if args.compile else None
         self.model, self.distributed_model = self._prepare_model(model)
         table = self.model.model.puzzle_embeddings
-        dense = {n: p for n, p in self.model.named_parameters() if table is None or p is not table.weight}
+        trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        dense = {n: p for n, p in trained.items() if table is None or p is not table.weight}
         self.dense_optimizer = make_adam_atan2(
             [*dense.values()],
             lr=0.0,
@@ -60,7 +61,7 @@ class TrainingSteps:
         )
         self.moments = NamedMoments(self.dense_optimizer, [*dense])
         self.puzzle_optimizer = None  # it has no state
-        if table is not None:
+        if table is not None and table.weight.requires_grad:
             table.sparse = True
             self.puzzle_optimizer = SparseSignSGD(
                 table.weight,

@@ -25,12 +25,13 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
+from .adapters import has_adapter, load_adapter_weights
 from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
 from .processes import check_accelerator, make_accelerator, naming_lost_processes, on_main_process
 from .resuming import SHARED, find_state, own_tree, save_state
-from .run_folder import RunFolder
+from .run_folder import ADAPTER, RunFolder
 from .states import read_tree, state_steps
 from .step_metrics import MetricsWindow, means
 from .steps import TrainingSteps
@@ -44,7 +45,9 @@ class HrmTrainer(TrainingSteps):
     """Trains an HRM.
 
     Args:
-        model: weights must be float32 (activations follow `config.compute_dtype`).
+        model: weights must be float32 (activations follow `config.compute_dtype`). What does not require gradients
+            stays as it is; a model with an adapter (`model.add_adapter`) is exported with the adapter merged, and the
+            adapter beside it.
         args: `max_steps` must be set.
         train_batches: every pass over it yields this process's part of global batches: input_ids, labels (-100 =
             ignored) and puzzle_identifiers as arrays or tensors, local_batch_size rows; see `BatchStream`.
@@ -64,7 +67,7 @@ class HrmTrainer(TrainingSteps):
 
     Raises:
         CheckpointError: weights that are not float32.
-        ArgumentError: arguments that do not fit each other, the number of processes or the accelerator.
+        ArgumentError: another model, or arguments that do not fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -79,6 +82,11 @@ class HrmTrainer(TrainingSteps):
         data_facts: dict[str, Any] | None = None,
         callbacks: Iterable[TrainerCallback | type[TrainerCallback]] = (),
     ):
+        if not isinstance(model, HrmForPuzzleSolving):
+            raise ArgumentError(
+                f"the model is a {type(model).__name__}; HrmTrainer takes an HrmForPuzzleSolving: give it an adapter "
+                "with model.add_adapter(peft.LoraConfig(...))"
+            )
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.dtype != torch.float32:
                 raise CheckpointError(
@@ -396,7 +404,11 @@ class HrmTrainer(TrainingSteps):
             )
         logger.info(f"the best evaluation was that of step {self.best.step}: its weights are the ones exported")
         on_main_process(self.accelerator, lambda: self.run_folder.copy_export("checkpoint-best", "checkpoint-final"))
-        load_model(self.model, self.run_dir / "checkpoint-best" / "model.safetensors")
+        best = self.run_dir / "checkpoint-best"
+        if has_adapter(self.model):
+            load_adapter_weights(self.model, best / ADAPTER / "adapter_model.safetensors")
+        else:
+            load_model(self.model, best / "model.safetensors")
         self.average = None
         self.scores, self.final_step = self.best.scores, self.best.step
         self._call("on_save", path=self.run_dir / "checkpoint-final")
