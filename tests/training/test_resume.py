@@ -206,7 +206,7 @@ def long(puzzles, tmp_path_factory) -> Path:
     return run
 
 
-# as due as the end: nothing and within the warm-up, an export, evaluation and log line, and an export again
+# at these steps nothing is due (in the warm-up), an export, a log line with an evaluation, and an export again
 @pytest.mark.parametrize("first", [1, 2, 3, 4])
 def test_a_finished_run_made_longer_is_the_unbroken_one(long, puzzles, tmp_path, first):
     run = tmp_path / "run"
