@@ -23,6 +23,7 @@ from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
+from ..progress import progress
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
 from ..training.processes import make_accelerator, naming_lost_processes, on_main_process, share_cpu_cores
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
@@ -89,7 +90,8 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
-        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped.
+        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped, or stands
+            beside an option of the generator.
     """
     types = (task, HrmModelArguments, HrmTrainingArguments)
     description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
@@ -102,6 +104,11 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
         recipe = given.default_recipe(info)
     data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog)
     data_args.recipe = recipe
+    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    if data_args.data_dir is not None and (unused := options & (vars(task()).keys() - vars(DataArguments()).keys())):
+        raise ArgumentError(
+            f"--{min(unused)} is for generated puzzles, but --data-dir is given: leave one of them out"
+        )
     if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
     return data_args, model_args, args
@@ -259,7 +266,10 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
 def data_facts(data: RunData) -> dict[str, Any]:
     """What tells these puzzles from others where a run resumes: checksums, and what the generator was asked for."""
     facts = dict(data.wanted)
-    for puzzle_file in filter(None, (data.train, data.test)):
-        with puzzle_file.path.open("rb") as file:
-            facts[f"{puzzle_file.info.split}.h5"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path, split in ((file.path, file.info.split) for file in (data.train, data.test) if file is not None):
+        digest, piece = hashlib.sha256(), 10**6
+        with path.open("rb") as file:
+            for _ in progress(range(0, path.stat().st_size, piece), f"checksum of {path.name}", unit="MB"):
+                digest.update(file.read(piece))
+        facts[f"{split}.h5"] = digest.hexdigest()
     return facts
