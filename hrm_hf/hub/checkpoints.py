@@ -86,6 +86,10 @@ def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
     name = str(name)
     if os.path.isdir(name):
         path = Path(name, CONFIG_NAME)
+        if not path.exists() and (inner := sorted(Path(name).glob(f"checkpoint-*/{CONFIG_NAME}"))):
+            raise CheckpointError(
+                f"{name} is the folder of a run; name a checkpoint in it, such as {inner[-1].parent}"
+            )
     elif is_hub_id(name):
         with clear_hub_errors(name):
             path = Path(hf_hub_download(name, CONFIG_NAME, **hub_arguments))
