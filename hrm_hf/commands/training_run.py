@@ -23,7 +23,7 @@ from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
-from ..progress import progress
+from ..progress import get_logger, progress
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
 from ..training.processes import make_accelerator, naming_lost_processes, on_main_process, share_cpu_cores
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
@@ -90,8 +90,7 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
     Raises:
-        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped, or stands
-            beside an option of the generator.
+        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped.
     """
     types = (task, HrmModelArguments, HrmTrainingArguments)
     description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
@@ -106,9 +105,8 @@ def read_arguments(task: type[DataArguments], argv: list[str], prog: str | None 
     data_args.recipe = recipe
     options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
     if data_args.data_dir is not None and (unused := options & (vars(task()).keys() - vars(DataArguments()).keys())):
-        raise ArgumentError(
-            f"--{min(unused)} is for generated puzzles, but --data-dir is given: leave one of them out"
-        )
+        unheeded = ", ".join(f"--{name}" for name in sorted(unused))
+        get_logger(__name__).warning(f"{unheeded} has no effect: with --data-dir no puzzles are generated")
     if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
     return data_args, model_args, args
