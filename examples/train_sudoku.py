@@ -2,7 +2,9 @@
 
 import sys
 
-from hrm_hf.commands.train import main
+from hrm_hf.commands.command import run_as_command
+from hrm_hf.commands.training_run import run_training
+from hrm_hf.commands.training_tasks import TASKS
 
 if __name__ == "__main__":
-    sys.exit(main(["sudoku", *sys.argv[1:]]))
+    sys.exit(run_as_command(lambda words: run_training(TASKS["sudoku"], words)))

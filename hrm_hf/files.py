@@ -27,10 +27,10 @@ def read_json(
 
 
 def read_within(path: str | os.PathLike, error: type[HrmError], max_bytes: int) -> bytes:
-    """The content of a file; `error` if it is missing, larger, or a pipe or device, whose content may never end."""
+    """The content of a file; `error` if it is missing, larger, a folder, or a pipe or device, which may never end."""
     try:
         if not os.path.isfile(path):
-            raise error(f"{path}: there is no such file")
+            raise error(f"{path}: " + ("it is a folder" if os.path.isdir(path) else "there is no such file"))
         if os.path.getsize(path) > max_bytes:
             raise error(f"{path} has more than {max_bytes} bytes")
         return Path(path).read_bytes()

@@ -65,6 +65,10 @@ class _Bar(tqdm):
     # tqdm's own lock is several, taken one after the other: a Ctrl-C in between leaves one taken for ever.
     _lock = threading.RLock()
 
+    def tick(self, *_: Any) -> None:
+        """A forward hook: nothing more is done, but the clock may ask for another line."""
+        self.update(0)
+
 
 class _Stderr:
     """sys.stderr as it is at the moment; what it can no longer take is dropped."""

@@ -73,6 +73,15 @@ def messages_as_before() -> Iterator[None]:
         logging.getLogger("transformers.hrm_hf").setLevel(logging.NOTSET)
 
 
+@pytest.fixture
+def every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long writes a line for everything that it has done, not one every 30 seconds."""
+    from hrm_hf import progress
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 1e-9)
+    progress.show_messages()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """For `-n auto`: as many workers as cores that this process may use, at most 8."""

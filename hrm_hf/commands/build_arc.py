@@ -23,9 +23,7 @@ from ..hrm.errors import ArgumentError
 from .build_options import add_output_arguments, file_line, print_list, time_and_memory
 from .command import Command
 
-LEAKS = (
-    "if test pairs of an evaluation task would train: refuse (default), drop the tasks that train on them, or allow"
-)
+LEAKS = "if test pairs of an evaluation task would train: refuse (default), drop tasks that train on them, or allow"
 SKIP_BAD = "leave out tasks that are bad, too large for the frame, or unlike an earlier one of the name; list them"
 
 

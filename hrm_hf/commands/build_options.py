@@ -77,12 +77,9 @@ def time_and_memory(started: float) -> str:
     import resource  # not there on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    of_this, of_worker = (
-        resource.getrusage(who).ru_maxrss * unit / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return f"{words}, peak memory {of_this:.0f} MB" + (
-        f", of the largest worker {of_worker:.0f} MB" if of_worker else ""
-    )
+    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    own, worker = (resource.getrusage(each).ru_maxrss * unit / 1e6 for each in whose)
+    return f"{words}, peak memory {own:.0f} MB" + (f", of the largest worker {worker:.0f} MB" if worker else "")
 
 
 def print_list(lines: list[str], what: str) -> None:

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
-from ..hrm.errors import DataError
+from ..hrm.errors import ArgumentError, DataError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
 from ..original import checkpoints, find_files
@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
     published = checkpoints.read_published_config(args.config or find_files.find_settings(args.checkpoint))
     state_dict = checkpoints.read_published_state_dict(checkpoint)
     cells = checkpoints.find_cells(published, state_dict, args.seq_len, args.task)
+    if args.identifiers is not None and cells.task is None:
+        raise ArgumentError("--identifiers needs a known task, for the names go with its processor: give --task")
     model = checkpoints.model_from_published(published, state_dict, cells.seq_len, args.compute_dtype)
     config = model.config
     names_file = args.identifiers or find_files.find_identifiers(args.checkpoint)

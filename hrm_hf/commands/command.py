@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,8 @@ def run_as_command(run: Callable[[list[str]], None], argv: Sequence[str] | None 
     """Hands a command its words, None = the process's; bad input and Ctrl-C become one line on stderr.
 
     Returns:
-        The exit code: 0, 2 after bad input, and after a signal 128 + its number: 130 (Ctrl-C), 143 (SIGTERM).
+        The exit code: 0, 2 after bad input, and after a signal 128 + its number: 130 (Ctrl-C), 143 (SIGTERM), and 141
+        (SIGPIPE) where the reader of stdout has ended, with no word on it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     show_messages()
@@ -60,6 +62,11 @@ def run_as_command(run: Callable[[list[str]], None], argv: Sequence[str] | None 
                 # argparse before Python 3.13 reads it as an empty list, whatever the option's type is.
                 raise ArgumentError(f"argument {word[:-3]}: expected a value, not '--'")
         run(words)
+        print(end="", flush=True)
+    except BrokenPipeError:  # the reader of stdout has ended, as `head` does; Python flushes once more at its end
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE
     except ProcessLostError:  # has said so itself: the main process, which would, may be the lost one
         return 2
     except (HrmError, OSError, ImportError) as error:  # a missing file, a library that is not installed

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, cached_file
+from transformers.utils import PROCESSOR_NAME, cached_file
 
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
@@ -11,8 +11,6 @@ from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.shown_value import one_line
 from ..hub.checkpoints import load_checkpoint
 from ..hub.hub_errors import clear_hub_errors, is_hub_id
-from ..training import holds_run
-from ..training.states import is_state_name
 
 
 def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
@@ -23,7 +21,6 @@ def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmFo
         CheckpointError: there is none or it cannot be fetched, its files are damaged, or it is no HRM or not whole.
     """
     refuse_mistyped_path(checkpoint)
-    refuse_run_folder(checkpoint)
     model = load_checkpoint(checkpoint, dtype=dtype)
     try:
         with clear_hub_errors(checkpoint):
@@ -48,14 +45,3 @@ def refuse_mistyped_path(name: str) -> None:
     folder = Path(name).parent
     if is_hub_id(name) and folder.is_dir():
         raise ArgumentError(f"there is no {name} in the folder {folder}; for the one on the Hub, change the folder")
-
-
-def refuse_run_folder(name: str) -> None:
-    """Raises CheckpointError for the folder of a run, or of a saved state, and names a checkpoint of the run."""
-    path = Path(name)
-    run = path.absolute().parent if is_state_name(path.name) else path
-    if holds_run(run) and not (path / CONFIG_NAME).exists():
-        found = sorted(run.glob("checkpoint-*"))  # the last one is checkpoint-final, else checkpoint-best
-        hint = f"its checkpoints lie in it, such as {found[-1]}" if found else "it has written no checkpoint yet"
-        kind = "a run" if run == path else "a saved state of a run"
-        raise CheckpointError(f"{name} is the folder of {kind}, not a checkpoint: {hint}")

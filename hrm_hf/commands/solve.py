@@ -19,6 +19,8 @@ from transformers import Pipeline, pipeline
 from ..files import MAX_JSON_BYTES, parse_json, read_within
 from ..games.picture import save_picture
 from ..hrm.errors import ArgumentError, PuzzleError
+from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
+from ..progress import progress
 from .command import Command
 from .load import load_model_and_processor
 
@@ -43,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.picture is not None and not args.picture.lower().endswith(".png"):
+        raise ArgumentError(f"--picture {args.picture}: a picture is a PNG file; give a name that ends in .png")
+    if args.picture is not None and not Path(args.picture).absolute().parent.is_dir():
+        raise ArgumentError(f"--picture {args.picture}: there is no folder {Path(args.picture).parent}")
     item = read_item(args.puzzle, args.name)
     solver = load_solver(args.checkpoint)
     all_solved = solve(solver, item, args.num_augmentations)
@@ -76,7 +82,8 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
     if name in content:  # many tasks by name, as in Kaggle's files
         return {"task": content[name], "name": name}
     if "puzzle" in content or "task" in content:
-        return content
+        key = "name" if "task" in content else "puzzle_identifier"
+        return content if name is None else content | {key: name}
     if name is not None:
         raise PuzzleError(f"{path} holds {len(content)} entries by name, but none for --name {name}")
     raise PuzzleError(f"{path} holds neither an ARC task nor a puzzle; to choose one of several tasks, give --name")
@@ -98,7 +105,15 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")
     read = solver.processor.read
-    result = solver(item, num_augmentations=num_augmentations)
+    parameters, _, _ = solver._sanitize_parameters(num_augmentations=num_augmentations)
+    question, answers = solver.preprocess(item, **parameters), []
+    queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE)
+    at_level = solver.model.model.L_level.register_forward_hook
+    with progress(description="solving", unit="rows", total=question.num_rows) as bar, at_level(bar.tick):
+        for answer in queue:
+            answers.append(answer)
+            bar.update()
+    result = solver.postprocess((question, answers))
     solutions = [result["solution"]] if "task" not in item else result["solutions"]
     predictions = [read(grid) if len(grid) else np.zeros((0, 0), np.uint8) for grid in solutions]
     if "task" not in item:

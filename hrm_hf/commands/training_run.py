@@ -22,6 +22,7 @@ from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
 from ..hub.push import push_checkpoint
+from ..progress import get_logger, progress
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
 from ..training.adapters import add_lora
 from ..training.processes import (
@@ -131,6 +132,10 @@ def read_arguments(
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
+    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    if data_args.data_dir is not None and (unused := options & (vars(task()).keys() - vars(DataArguments()).keys())):
+        unheeded = ", ".join(f"--{name}" for name in sorted(unused))
+        get_logger(__name__).warning(f"{unheeded} has no effect: with --data-dir no puzzles are generated")
     if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
     return data_args, model_args, args
@@ -310,7 +315,10 @@ def check_same_identifiers(train_file: PuzzleFile, test_file: PuzzleFile) -> Non
 def data_facts(data: RunData) -> dict[str, Any]:
     """What tells these puzzles from others where a run resumes: checksums, and what the generator was asked for."""
     facts = dict(data.wanted)
-    for puzzle_file in filter(None, (data.train, data.test)):
-        with puzzle_file.path.open("rb") as file:
-            facts[f"{puzzle_file.info.split}.h5"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path, split in ((file.path, file.info.split) for file in (data.train, data.test) if file is not None):
+        digest, piece = hashlib.sha256(), 10**6
+        with path.open("rb") as file:
+            for _ in progress(range(0, path.stat().st_size, piece), f"checksum of {path.name}", unit="MB"):
+                digest.update(file.read(piece))
+        facts[f"{split}.h5"] = digest.hexdigest()
     return facts

@@ -70,8 +70,6 @@ def _check_pair(files: list[PuzzleFile]) -> None:
         if file.info.split != split:
             raise DataError(f"{file.path}: split is {file.info.split!r}, by its name it should be {split!r}")
         for name in _SHARED_FACTS:
-            if getattr(file.info, name) != getattr(first, name):
-                raise DataError(
-                    f"{file.path}: {name} is {getattr(file.info, name)!r}, that of {files[0].path.name} is "
-                    f"{getattr(first, name)!r}"
-                )
+            here, there = getattr(file.info, name), getattr(first, name)
+            if here != there:
+                raise DataError(f"{file.path}: {name} is {here!r}, that of {files[0].path.name} is {there!r}")

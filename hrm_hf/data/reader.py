@@ -19,6 +19,7 @@ import numpy as np
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.puzzle_identifiers import BLANK_NAME
 from ..hrm.shown_value import shown
+from ..progress import progress
 from . import schema
 from .frames import frame_pairs, pair_offsets, runs
 from .schema import PuzzleSetInfo
@@ -129,12 +130,10 @@ class PuzzleFile:
                 identifiers.append(row_array(schema.IDENTIFIER))
             else:
                 identifiers.append(np.full(rows, self.info.blank_identifier_id, dtype=np.int32))
-            for array in arrays:
-                shapes = self._shapes(array)
-                schema.check_example(
-                    self.info, array.name, array, shapes, rows, transforms[-1] if transforms else None
-                )
-                stores.append((len(puzzles), rows, array.id.get_offset(), shapes.prod(axis=1).sum(), shapes))
+            for each in arrays:
+                shapes = self._shapes(each)
+                schema.check_example(self.info, each.name, each, shapes, rows, transforms[-1] if transforms else None)
+                stores.append((len(puzzles), rows, each.id.get_offset(), shapes.prod(axis=1).sum(), shapes))
             puzzles.append((rows, len(arrays), rows_are == schema.ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
         self.puzzles, self.stores = np.array(puzzles, dtype=_PUZZLE), np.array(stores, dtype=_STORE)
         counts = {
@@ -291,7 +290,7 @@ class PuzzleFile:
         first, last = self.info.first_code, self.info.vocab_size - 1
         if first == 0 and last == 255:
             return  # every uint8 is allowed
-        for number, store in enumerate(self.stores):
+        for number, store in enumerate(progress(self.stores, f"checking {self.path.name}", unit="arrays")):
             offset, row_bytes = int(store["offset"]), int(store["row_bytes"])
             step = max(_SCAN_BYTES // row_bytes, 1)
             for start in range(0, int(store["rows"]), step):

@@ -127,9 +127,7 @@ class PuzzleSetInfo:
         for name, texts in (("task", (self.task,)), ("split", (self.split,)), ("vocabulary", self.vocabulary)):
             for text in texts:
                 if not text.isprintable() or len(text) > MAX_NAME:
-                    raise DataError(
-                        f"{name} holds {shown(text)}, expected printable text of at most {MAX_NAME} characters"
-                    )
+                    raise DataError(f"{name} holds {shown(text)}, expected at most {MAX_NAME} printable characters")
         highest_code = self.vocab_size - 1
         limits = {
             "vocab_size": (1, 256),
@@ -147,9 +145,7 @@ class PuzzleSetInfo:
         if len(self.vocabulary) != self.vocab_size:
             raise DataError(f"vocab_size is {self.vocab_size}, but the vocabulary has {len(self.vocabulary)} names")
         if min(self.grid_shape) < 1 or self.seq_len > MAX_CELLS:
-            raise DataError(
-                f"grid_shape is {self.grid_shape}, both sides must be at least 1, and the cells at most {MAX_CELLS}"
-            )
+            raise DataError(f"grid_shape is {self.grid_shape}, sides must be at least 1, cells at most {MAX_CELLS}")
         if self.box_shape is not None and (min(self.box_shape) < 1 or self.grid_shape != (prod(self.box_shape),) * 2):
             raise DataError(f"box_shape {self.box_shape} does not fit grid_shape {self.grid_shape}")
 

@@ -85,6 +85,10 @@ def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
     name = str(name)
     if os.path.isdir(name):
         path = Path(name, CONFIG_NAME)
+        run = path.parent.absolute().parent if path.parent.name.startswith("state-") else path.parent
+        if not path.exists() and (inner := sorted(run.glob(f"checkpoint-*/{CONFIG_NAME}"))):
+            kind = "a run" if run == path.parent else "a saved state"
+            raise CheckpointError(f"{name} is the folder of {kind}; name a checkpoint, such as {inner[-1].parent}")
     elif is_hub_id(name):
         with clear_hub_errors(name):
             path = Path(hf_hub_download(name, CONFIG_NAME, **hub_arguments))

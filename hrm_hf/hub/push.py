@@ -133,9 +133,7 @@ def collect(
     except ValueError:
         limit = 0
     if limit < 1:
-        raise ArgumentError(
-            f"max_shard_size is {max_shard_size!r}; allowed: an integer with KB, MB or GB, as in 500MB"
-        )
+        raise ArgumentError(f"max_shard_size is {max_shard_size!r}; allowed: an integer with KB, MB or GB, as 500MB")
     weights = check_checkpoint(folder)
     processor = HrmProcessor.from_pretrained(folder)
     num_rows = read_config(folder).num_puzzle_identifiers
@@ -172,9 +170,7 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str], num_r
     for task in asked:
         variants = processor.puzzle_identifiers.variants_of(task) if processor.puzzle_identifiers else ()
         if not variants:
-            raise ArgumentError(
-                f"puzzle_table names {task!r}; allowed: all, none, or tasks of this checkpoint's table"
-            )
+            raise ArgumentError(f"puzzle_table names {task!r}; allowed: all, none, or tasks of the puzzle table")
         rows |= {row for _, row in variants}
     return sorted(rows)
 

@@ -44,6 +44,7 @@ from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
 from ..hrm.puzzle_codecs import CODECS
 from ..hrm.shown_value import one_line, shown
+from ..progress import progress
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 
 TASKS = ("sudoku", "maze", "arc")
@@ -151,11 +152,9 @@ def read_split(path: Path, task: str) -> PublishedSplit:
     group_starts = _starts(path, "group_indices", len(puzzle_starts) - 1)
     info = _read_info(path, task, inputs.shape[1], np.diff(group_starts))
     identifiers = _load(path, "puzzle_identifiers", 1)
-    limit = info.num_puzzle_identifiers
-    if len(identifiers) != len(puzzle_starts) - 1 or identifiers.min() < 0 or identifiers.max() >= limit:
-        raise DataError(
-            f"{path}: all__puzzle_identifiers.npy must hold {len(puzzle_starts) - 1} numbers from 0 to {limit - 1}"
-        )
+    limit, num_puzzles = info.num_puzzle_identifiers, len(puzzle_starts) - 1
+    if len(identifiers) != num_puzzles or identifiers.min() < 0 or identifiers.max() >= limit:
+        raise DataError(f"{path}: all__puzzle_identifiers.npy must hold {num_puzzles} numbers from 0 to {limit - 1}")
     examples, variants = np.diff(puzzle_starts), np.diff(group_starts)
     if (wrong := examples != np.repeat(examples[group_starts[:-1]], variants)).any():
         raise DataError(f"{path}: puzzle {wrong.argmax()} has another number of examples than the first of its group")
@@ -177,9 +176,7 @@ def _read_info(path: Path, task: str, seq_len: int, variants: np.ndarray) -> Puz
             )
     num_identifiers = facts.get("num_puzzle_identifiers")
     if type(num_identifiers) is not int:
-        raise DataError(
-            f"{path}/dataset.json: num_puzzle_identifiers is {shown(num_identifiers)}, expected an integer"
-        )
+        raise DataError(f"{path}/dataset.json: num_puzzle_identifiers is {shown(num_identifiers)}, not an integer")
     return PuzzleSetInfo(
         task=task,
         split=path.name,
@@ -223,26 +220,23 @@ def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequenc
     single = np.diff(split.group_starts) == 1
     examples = np.diff(split.puzzle_starts)[split.group_starts[:-1]]  # of each group's puzzles
     ends = np.flatnonzero(~(single[:-1] & single[1:]) | (examples[:-1] != examples[1:])) + 1
-    for run in np.split(np.arange(len(single)), ends):
-        for groups in np.split(run, range(BLOCK_ROWS, len(run), BLOCK_ROWS)):
-            puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
-            arrays = {}
-            if (identifiers := split.identifiers[puzzles]).any():
-                arrays = {IDENTIFIER: identifiers, NAME: np.array([names[i] for i in identifiers], dtype="S")}
-            writer.add_puzzle(
-                f"{groups[0]:08d}",
-                list(split.cells(puzzles)),
-                ROWS_ARE_PUZZLES if single[groups[0]] else ROWS_ARE_VARIANTS,
-                _ATTRIBUTES,
-                arrays,
-            )
+    runs = np.split(np.arange(len(single)), ends)
+    blocks = [groups for run in runs for groups in np.split(run, range(BLOCK_ROWS, len(run), BLOCK_ROWS))]
+    for groups in progress(blocks, f"writing {writer.path.name}", unit="blocks"):
+        puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
+        arrays = {}
+        if (identifiers := split.identifiers[puzzles]).any():
+            arrays = {IDENTIFIER: identifiers, NAME: np.array([names[i] for i in identifiers], dtype="S")}
+        rows_are = ROWS_ARE_PUZZLES if single[groups[0]] else ROWS_ARE_VARIANTS
+        writer.add_puzzle(f"{groups[0]:08d}", list(split.cells(puzzles)), rows_are, _ATTRIBUTES, arrays)
 
 
 def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) -> None:
     """One puzzle_id per group, under its task's name and in the order of the names, as build_arc stores them."""
     names = [names[identifier] for identifier in split.identifiers.tolist()]  # of each puzzle
     tasks = [names[puzzle] for puzzle in split.group_starts[:-1].tolist()]
-    for group in sorted(range(len(tasks)), key=tasks.__getitem__):
+    in_order = sorted(range(len(tasks)), key=tasks.__getitem__)
+    for group in progress(in_order, f"writing {writer.path.name}", unit="tasks"):
         puzzles = slice(*split.group_starts[group : group + 2].tolist())
         variants = names[puzzles]
         try:

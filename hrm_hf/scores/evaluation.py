@@ -66,7 +66,7 @@ def predict_puzzles(
     gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     compute_dtype: str | None = None,
     run_block: Callable | None = None,
-    after_segment: Callable[[bool], None] | None = None,
+    after_update: Callable[[bool], None] | None = None,
 ) -> PuzzlePredictions:
     """The model's answer to every row, with a progress bar.
 
@@ -84,7 +84,7 @@ def predict_puzzles(
             with more than one.
         compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
-        after_segment: called with False after every update of a level, and with True once this process has its
+        after_update: called with False after every update of a level, and with True once this process has its
             answers, before they are joined; what it raises breaks off.
     Returns:
         The same on every process.
@@ -118,21 +118,18 @@ def predict_puzzles(
 
         def level_done(*_: Any) -> None:
             bar.update(0)  # a line is due by the clock
-            if after_segment is not None:
-                after_segment(False)
+            if after_update is not None:
+                after_update(False)
 
         # of a level, for a whole segment of a large model takes many seconds on a CPU
-        hooks = [level.register_forward_hook(level_done) for level in (model.model.H_level, model.model.L_level)]
-        try:
+        high, low = (level.register_forward_hook for level in (model.model.H_level, model.model.L_level))
+        with high(level_done), low(level_done):
             for place, row in enumerate(solved):
                 for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
                     answer[place] = value
                 bar.update(min(num_processes, len(dataset) - bar.n))
-        finally:
-            for hook in hooks:
-                hook.remove()
-    if after_segment is not None:
-        after_segment(True)
+    if after_update is not None:
+        after_update(True)
     if num_processes > 1:
         answers = tuple(_joined(answer, num_processes, gather, model.device) for answer in answers)
     return PuzzlePredictions(*(answer[: len(dataset)] for answer in answers))

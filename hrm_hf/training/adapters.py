@@ -34,7 +34,7 @@ def has_adapter(model: Any) -> bool:
 
 @torch.no_grad()
 def merged(model: HrmForPuzzleSolving) -> HrmForPuzzleSolving:
-    """A copy with its adapters added to the weights that they adapt: a model like any other; without any, the model."""
+    """A copy with its adapters added to the weights that they adapt: without any, the model."""
     if not has_adapter(model):
         return model
     model = copy.deepcopy(model)

@@ -123,9 +123,7 @@ class HrmTrainingArguments:
                 if value is not None and not is_allowed(value):
                     raise ArgumentError(f"{name} is {value}; {allowed}")
         if self.early_stopping_patience is not None and self.eval_steps is None:
-            raise ArgumentError(
-                f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is not set"
-            )
+            raise ArgumentError(f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is None")
 
     def ruling(self) -> dict[str, Any]:
         """The arguments that must be the same where a run resumes."""
@@ -241,14 +239,12 @@ def parse_arguments(
                 value, allowed = f"{getattr(typed, name)!r:.200}", ", ".join(map(str, get_args(hint)))
                 raise ArgumentError(f"the recipe {recipe}: {name} is {value}; allowed are {allowed}")
     parser.set_defaults(**(over_recipe or {}))
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        argv, look_for_args_file=False, return_remaining_strings=True
-    )
+    *read, unknown = parser.parse_args_into_dataclasses(argv, look_for_args_file=False, return_remaining_strings=True)
     if unknown:
         names = [option for name in hints for option in (f"--{name}", f"--{name.replace('_', '-')}")]
         hint = _did_you_mean(unknown[0].split("=")[0], names)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    return tuple(parsed)
+    return tuple(read)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

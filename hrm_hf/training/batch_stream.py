@@ -37,9 +37,7 @@ class BatchStream(Iterator[dict[str, Any]]):
         batch = next(self._iterator, None)
         while batch is None:
             if self.taken == 0:
-                raise DataError(
-                    "the training set gives no whole batch in a pass: use a smaller global_batch_size or more puzzles"
-                )
+                raise DataError("the data gives no whole batch in a pass: lower global_batch_size or add puzzles")
             self.pass_number, self.taken = self.pass_number + 1, 0
             self._start_pass()
             batch = next(self._iterator, None)

@@ -55,10 +55,8 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:
-        raise ArgumentError(
-            f"{started} processes were started, but Accelerate runs each one alone: without GPUs set "
-            "ACCELERATE_USE_CPU=true"
-        )
+        advice = "without GPUs set ACCELERATE_USE_CPU=true"
+        raise ArgumentError(f"{started} processes were started, but Accelerate runs each one alone: {advice}")
     return accelerator
 
 

@@ -101,9 +101,13 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
             except CheckpointError as error:
                 raise CheckpointError(f"{error}. --resume {run_dir} resumes from the newest complete state") from error
         shared = states.read_json_tree(state, SHARED)
-        _check_facts(state, shared["facts"], facts)
-        _clear_away(run_dir, state, keep, shared["best"]["step"])
-        logger.info(f"resuming from {state} ({why}), step {shared['step']}")
+        try:
+            saved, best_step, step = dict(shared["facts"]), shared["best"]["step"], shared["step"]
+        except (LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{state} is not whole, its tree lacks {error}") from error
+        _check_facts(state, saved, facts)
+        _clear_away(run_dir, state, keep, best_step)
+        logger.info(f"resuming from {state} ({why}), step {step}")
         return state
 
     chosen = [on_main_process(accelerator, choose)]
@@ -168,9 +172,7 @@ def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
     trees = [states.read_tree(state, _process_name(each, saved)) for each in range(saved)]
     places = [{**tree["batches"], "generator": None} for tree in trees]
     if any(place != places[0] for place in places):
-        raise CheckpointError(
-            f"{state}: its {saved} processes stand at different places of their batches; only as many can resume"
-        )
+        raise CheckpointError(f"{state}: its {saved} processes are at different batches; only as many can resume")
     slots, sums = ([tree[name] for tree in trees] for name in ("slots", "window"))
     rows = {name: torch.cat([part[name] for part in slots]).chunk(num_processes)[rank] for name in slots[0]}
     totals = {name: sum(part["sums"][name] for part in sums) for name in sums[0]["sums"]}

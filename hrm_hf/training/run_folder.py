@@ -196,9 +196,7 @@ def check_run_dir(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     entries = path.iterdir() if path.is_dir() else []
-    found = sorted(
-        entry.name for entry in entries if entry.name not in ("data", LOCK) and not entry.match(".*.partial")
-    )
+    found = sorted(each.name for each in entries if each.name not in ("data", LOCK) and not each.match(".*.partial"))
     if "run.json" in found:
         how = "choose a new --output-dir, or resume that run with --resume auto"
         raise ArgumentError(f"the output folder {path} holds another run (run.json): {how}")

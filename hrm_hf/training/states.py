@@ -231,7 +231,7 @@ def _check_listing(folder: Path, files: list[FileRecord], *others: str) -> None:
         size = _plain_file_size(folder / record.name)
         if size != record.size:
             raise CheckpointError(
-                f"{folder / record.name} is damaged: it has {size} bytes, not {str(record.size)[:20]}"
+                f"{folder / record.name} is damaged: {size} bytes instead of {str(record.size)[:20]}"
             )
     unknown = {entry.name for entry in os.scandir(folder)} - {record.name for record in files} - {*others}
     if unknown:

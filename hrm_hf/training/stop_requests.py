@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP as requests: the step is finished and the run saved before the process leaves.
 
 With several processes a signal may reach one of them only, yet all must stop at the same point. So the processes vote
-after every step, and after every segment of an evaluation, and read the vote at the next: by then it is counted, and
-nobody waits for it. The votes are CPU tensors in a gloo group, so that an accelerator is never waited for either.
+after every step, and in an evaluation after every update of a level, and read the vote at the next: by then it is
+counted, and nobody waits for it. The votes are CPU tensors in a gloo group: an accelerator is never waited for either.
 (Accelerate's `check_trigger` waits for the device at every call, and for the slowest process.)
 """
 
@@ -73,7 +73,7 @@ class StopRequests:
             self.wait()
 
     def check(self, at_work: bool = True) -> None:
-        """Call it on every process after every step and every segment of an evaluation.
+        """Call it on every process after every step, and in an evaluation after every update of a level.
 
         Raises StoppedBySignal if any process was asked to stop: on all at the same call, with several one call late.
         """
@@ -86,7 +86,7 @@ class StopRequests:
         elif self._own is not None:
             raise StoppedBySignal(self._own)
 
-    def after_segment(self, finished: bool) -> None:
+    def after_update(self, finished: bool) -> None:
         """For `predict_puzzles`: all processes break off an evaluation, or none does."""
         self.wait() if finished else self.check()
 

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from safetensors.torch import load_model
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
 from ..hrm.errors import ArgumentError, CheckpointError, NonFiniteError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
@@ -67,7 +67,7 @@ class HrmTrainer(TrainingSteps):
 
     Raises:
         CheckpointError: weights that are not float32.
-        ArgumentError: another model, or arguments that do not fit each other, the number of processes or the accelerator.
+        ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -93,6 +93,11 @@ class HrmTrainer(TrainingSteps):
                     f"training needs float32 weights, but {name} is {tensor.dtype}: load the model with "
                     "dtype=torch.float32, and set config.compute_dtype for the activations"
                 )
+        self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
+        if any(isinstance(each, EarlyStoppingCallback) for each in self.callbacks):
+            raise ArgumentError(
+                "EarlyStoppingCallback is of transformers' Trainer: set early_stopping_patience instead"
+            )
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
         if args.early_stopping_patience is not None and eval_dataset is None:
@@ -120,7 +125,6 @@ class HrmTrainer(TrainingSteps):
         self.final_step: int | None = None  # whose weights `train` ended with
         self.run_id = secrets.token_hex(16)
         self.trackers: Trackers | None = None
-        self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
         self.state, self.control = TrainerState(max_steps=args.max_steps), TrainerControl()
         self.state.is_world_process_zero = accelerator.is_main_process
         self.state.is_local_process_zero = accelerator.is_local_main_process
@@ -300,7 +304,14 @@ class HrmTrainer(TrainingSteps):
         self.state.best_metric = self.best.scores.get(f"eval/{self.best.metric}")
         what |= {"model": self.model, "processing_class": self.processor, "optimizer": self.dense_optimizer}
         for callback in self.callbacks:
-            self.control = getattr(callback, event)(self.args, self.state, self.control, **what) or self.control
+            try:
+                self.control = getattr(callback, event)(self.args, self.state, self.control, **what) or self.control
+            except AttributeError as error:
+                if error.obj is not self.args:
+                    raise
+                raise ArgumentError(
+                    f"{type(callback).__name__} needs {error.name}, of transformers' Trainer"
+                ) from error
 
     # what a step may end with
 
@@ -361,7 +372,7 @@ class HrmTrainer(TrainingSteps):
                 process_index=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 gather=self.accelerator.gather,
-                after_segment=None if self.stop is None else self.stop.after_segment,
+                after_update=None if self.stop is None else self.stop.after_update,
             )
         return {f"eval/{name}": value for name, value in scores.items()}
 

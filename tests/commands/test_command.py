@@ -3,6 +3,7 @@
 import argparse
 import configparser
 import importlib
+import os
 import runpy
 import sys
 
@@ -69,7 +70,7 @@ def test_the_scripts_of_the_repository_are_the_commands(script, capsys, monkeypa
     with pytest.raises(SystemExit) as left:
         runpy.run_path(str(script), run_name="__main__")
     assert left.value.code == 0 and len(script.read_text().splitlines()) <= 12
-    assert capsys.readouterr().out.startswith("usage: ")
+    assert capsys.readouterr().out.startswith(f"usage: {script.name} [-h] ")
 
 
 def raising(error: BaseException):
@@ -91,6 +92,16 @@ def raising(error: BaseException):
 def test_exit_codes(error, code, said, capsys):
     assert run_as_command(raising(error), []) == code
     assert capsys.readouterr() == ("", said)
+
+
+def test_a_reader_of_stdout_that_has_ended_is_no_error(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run_as_command(lambda words: print("nobody reads this"), []) == 141
+        monkeypatch.undo()
+    assert capsys.readouterr().err == ""
 
 
 def test_an_error_of_the_program_is_no_bad_input():

@@ -184,14 +184,9 @@ def test_checkpoints_that_cannot_be_started_from_are_one_line(sudokus, checkpoin
 
     assert f"there is no folder {tmp_path}/none" in refused(tmp_path / "none")
     run = checkpoint.parent
-    assert (
-        f"{run} is the folder of a run, not a checkpoint: its checkpoints lie in it, such as {checkpoint}"
-        in refused(run)
-    )
+    assert f"{run} is the folder of a run; name a checkpoint, such as {checkpoint}" in refused(run)
     state = run / "state-00000003"
-    assert f"{state} is the folder of a saved state of a run, not a checkpoint" in refused(state)
-    (tmp_path / "empty" / "state-00000001").mkdir(parents=True)
-    assert "is the folder of a run, not a checkpoint: it has written no checkpoint yet" in refused(tmp_path / "empty")
+    assert f"{state} is the folder of a saved state; name a checkpoint, such as {checkpoint}" in refused(state)
 
     broken = tmp_path / "broken"
     shutil.copytree(checkpoint, broken)

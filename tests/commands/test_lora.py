@@ -1,4 +1,4 @@
-"""--lora_rank: an adapter learns on a checkpoint, the rest stays; exported merged and by itself, resumed bit for bit."""
+"""--lora_rank: an adapter learns on a checkpoint; it is exported merged and by itself, resumed bit for bit."""
 
 import shutil
 
@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from tiny_models import some_inputs, tiny_model
 from training_parts import arguments, batch
 
-from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmTrainer
+from hrm_hf import ArgumentError, HrmForPuzzleSolving
 from hrm_hf.commands import train
+from hrm_hf.training import HrmTrainer
 from hrm_hf.training.adapters import add_lora, merged
 
 peft = pytest.importorskip("peft")
@@ -44,7 +45,7 @@ def test_an_adapter_is_trained_exported_and_resumed(tmp_path, capsys):
     whole, base = HrmForPuzzleSolving.from_pretrained(final), HrmForPuzzleSolving.from_pretrained(BASE)
     inputs = some_inputs()
     adapted = peft.PeftModel.from_pretrained(base, final / "adapter").eval()
-    torch.testing.assert_close(adapted(inputs).logits, whole(inputs).logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(adapted(inputs).logits, whole(inputs).logits, rtol=1e-4, atol=1e-4)
     before, after = load_file(BASE / "model.safetensors"), load_file(final / "model.safetensors")
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert changed and all("_proj" in name or "q_head.weight" in name for name in changed)

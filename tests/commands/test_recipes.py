@@ -5,10 +5,13 @@ config/arch/hrm_v1.yaml); [R] the README of the published code. The small recipe
 project: their values are those that the documentation's figures were measured with.
 """
 
+import hashlib
+from types import SimpleNamespace
+
 import pytest
 from paths import ROOT
 
-from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.commands.training_run import data_facts, read_arguments
 from hrm_hf.commands.training_tasks import TASKS
 from hrm_hf.training.arguments import read_recipe
 
@@ -88,3 +91,27 @@ def test_a_recipe_says_what_its_source_says(name):
     types = tuple(type(part) for part in parts)
     assert read_recipe(ROOT / "hrm_hf" / "recipes" / f"{name}.yaml", types).keys() == RECIPES[name].keys()
     parts[1].to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)  # the sizes fit each other
+
+
+@pytest.mark.parametrize(
+    ("task", "option"),
+    [("sudoku", "--num-aug=5"), ("sudoku", "--size"), ("maze", "--min_steps"), ("maze", "--height")],
+)
+def test_options_of_the_generator_that_have_no_effect_are_named(task, option, capsys):
+    recipe = {"sudoku": "sudoku_4x4", "maze": "maze_6x6"}[task]
+    words = ["--recipe", recipe, *([option] if "=" in option else [option, "4"])]
+    read_arguments(TASKS[task], words)
+    assert capsys.readouterr().err == ""
+    read_arguments(TASKS[task], [*words, "--data-dir", "somewhere"])
+    name = option.split("=")[0].replace("-", "_").replace("__", "--")
+    assert capsys.readouterr().err == f"{name} has no effect: with --data-dir no puzzles are generated\n"
+
+
+def test_the_checksums_of_the_data_show_how_far_they_are(tmp_path, capsys, every_line):
+    content = bytes(2_500_000)
+    (tmp_path / "train.h5").write_bytes(content)
+    file = SimpleNamespace(path=tmp_path / "train.h5", info=SimpleNamespace(split="train"))
+    facts = data_facts(SimpleNamespace(wanted={"size": 4}, train=file, test=None))
+    assert facts == {"size": 4, "train.h5": hashlib.sha256(content).hexdigest()}
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[0] for line in lines] == [f"checksum of train.h5: {n}/3 MB" for n in (1, 2, 3)]

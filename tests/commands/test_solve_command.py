@@ -171,3 +171,48 @@ def test_what_can_be_wrong_with_a_hub_id_is_told_apart(checkpoints, tmp_path):
     without_waiting = "import time; time.sleep = lambda seconds: None\n"  # before each of huggingface_hub's retries
     (network,) = run(environment, "you/none", before=without_waiting)  # nobody listens there any more
     assert "could not be reached" in network or "out of reach" in network
+
+
+def test_a_name_goes_with_a_puzzle_or_task_in_a_dict(checkpoints, said, tmp_path):
+    (tmp_path / "puzzle.json").write_text(json.dumps({"puzzle": [[1, 2]]}))
+    text = said("--checkpoint", checkpoints["arc"], tmp_path / "puzzle.json", "--name", "aaaa")
+    assert text.startswith("1 2\n")
+    line = said("--checkpoint", checkpoints["arc"], tmp_path / "puzzle.json", "--name", "bbbb", expect=2)
+    assert "'bbbb'" in line
+    (tmp_path / "task.json").write_text(json.dumps({"task": ARC_TASK, "name": "bbbb"}))
+    assert "of 2 votes" in said("--checkpoint", checkpoints["arc"], tmp_path / "task.json", "--name", "aaaa")
+
+
+@pytest.mark.parametrize(
+    ("picture", "named"),
+    [
+        ("solved.jpg", "solved.jpg: a picture is a PNG file; give a name that ends in .png"),
+        ("nowhere/solved.png", "nowhere/solved.png: there is no folder nowhere"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(said, tmp_path, monkeypatch, picture, named):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hrm_hf.commands.solve.load_solver", lambda _: pytest.fail("the checkpoint was loaded"))
+    assert said("--checkpoint", "any", "--picture", picture, "1" * 16, expect=2) == f"error: --picture {named}\n"
+
+
+def test_a_folder_is_not_called_missing(checkpoints, said, tmp_path):
+    assert f"{tmp_path}: it is a folder" in said("--checkpoint", checkpoints["sudoku"], f"@{tmp_path}", expect=2)
+
+
+def test_the_folder_of_a_run_says_where_its_checkpoints_are(checkpoints, said, tmp_path):
+    for name in ("checkpoint-100", "checkpoint-best"):
+        shutil.copytree(checkpoints["sudoku"], tmp_path / "run" / name)
+    run = tmp_path / "run"
+    hint = f"{run} is the folder of a run; name a checkpoint, such as {run}/checkpoint-"
+    assert said("--checkpoint", run, "1" * 16, expect=2) == f"error: {hint}best\n"
+    shutil.copytree(checkpoints["sudoku"], run / "checkpoint-final")
+    assert said("--checkpoint", run, "1" * 16, expect=2) == f"error: {hint}final\n"
+    said("--checkpoint", run / "checkpoint-final", "1" + "." * 15)
+
+
+def test_a_task_shows_how_far_it_is(checkpoints, tmp_path, capsys, every_line):
+    (tmp_path / "aaaa.json").write_text(json.dumps(ARC_TASK))
+    assert main(["--checkpoint", checkpoints["arc"], str(tmp_path / "aaaa.json")]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("solving: ")]
+    assert lines[0].startswith("solving: 0/4 rows, ") and lines[-1].startswith("solving: 4/4 rows, ")

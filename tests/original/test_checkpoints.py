@@ -457,3 +457,10 @@ def test_command_line_without_the_number_of_cells(tmp_path):
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: the number of cells") and finished.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_a_task_that_is_not_known_are_refused(tmp_path, capsys):
+    weights, names = GOLDEN / "A" / "weights.safetensors", tmp_path / "names.json"
+    names.write_text(json.dumps(["<blank>"]))
+    code = run(tmp_path, weights, golden_settings("A"), "--seq-len=16", f"--identifiers={names}")
+    assert_refused(tmp_path, capsys, code, "--identifiers needs a known task")

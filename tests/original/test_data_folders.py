@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import h5py
@@ -477,3 +478,13 @@ def test_a_hub_data_set_in_place_of_a_folder(tmp_path):
     assert len(errors) == 1 and "user/none" in errors[0]
     for name in ("train.h5", "test.h5"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("task", "unit"), [("maze", "blocks"), ("arc", "tasks")])
+def test_long_work_shows_how_far_it_is(tmp_path, capsys, every_line, task, unit):
+    folder = arc_folder(tmp_path) if task == "arc" else full_frames(tmp_path, task)
+    for info in convert_published_folder(folder, tmp_path / "out", task):
+        PuzzleFile(tmp_path / "out" / f"{info.split}.h5").check_cells()
+        said = capsys.readouterr().err
+        assert re.search(f"^writing {info.split}.h5: 1/[0-9]+ {unit}, ", said, re.MULTILINE) or info.split == "test"
+        assert re.search(f"^checking {info.split}.h5: 1/[0-9]+ arrays, ", said, re.MULTILINE)

@@ -5,7 +5,8 @@ import json
 import pytest
 from tiny_models import tiny_model
 from training_parts import Rows, arguments, batch
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_callback import DefaultFlowCallback
 
 from hrm_hf import ArgumentError
 from hrm_hf.training import HrmTrainer
@@ -139,3 +140,50 @@ def test_an_evaluation_that_has_no_rows_is_refused():
     trainer = HrmTrainer(tiny_model(), arguments(), [batch(0)], callbacks=[Asking()])
     with pytest.raises(ArgumentError, match="a callback set should_evaluate, but there is no eval_dataset"):
         trainer.train()
+
+
+@pytest.mark.parametrize("callback", [PrinterCallback, ProgressCallback])
+def test_the_callbacks_of_transformers_print_what_is_logged(tmp_path, capsys, callback):
+    trainer_in(tmp_path / "run", [callback]).train()
+    assert capsys.readouterr().out.count("'train/lm_loss'") == 2
+
+
+@pytest.mark.parametrize("callback", [EarlyStoppingCallback, EarlyStoppingCallback(early_stopping_patience=3)])
+def test_early_stopping_by_a_callback_is_refused_before_a_folder_is_made(tmp_path, callback):
+    with pytest.raises(ArgumentError, match="EarlyStoppingCallback .* set early_stopping_patience"):
+        trainer_in(tmp_path / "run", [callback])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_needs_another_argument_is_refused_by_name(tmp_path):
+    trainer = trainer_in(tmp_path / "run", [DefaultFlowCallback])
+    with pytest.raises(ArgumentError, match="DefaultFlowCallback needs logging_first_step, of transformers' Trainer"):
+        trainer.train()
+
+
+class Mistaken(TrainerCallback):
+    def on_log(self, args, state, control, logs, **kwargs):
+        logs.nothing()
+
+
+def test_a_mistake_in_a_callback_is_not_put_into_other_words(tmp_path):
+    with pytest.raises(AttributeError, match="'dict' object has no attribute 'nothing'"):
+        trainer_in(tmp_path / "run", [Mistaken]).train()
+
+
+class SavingAfterEvaluation(TrainerCallback):
+    def on_evaluate(self, args, state, control, **kwargs):
+        control.should_save = True
+
+
+def test_a_save_asked_for_after_an_evaluation_is_a_state_and_no_checkpoint(tmp_path):
+    how = {"eval_steps": None, "save_steps": None, "max_steps": 2, "state_minutes": 0}
+    trainer = trainer_in(tmp_path / "run", [AskingToEvaluate, SavingAfterEvaluation], **how)
+    trainer.train()
+    check_state(tmp_path / "run" / "state-00000001")
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-final"]
+
+
+class AskingToEvaluate(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_evaluate = True

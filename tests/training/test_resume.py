@@ -1,5 +1,6 @@
 """A run that goes on from a saved state: equal to the unbroken one, and refused where it would be another run."""
 
+import hashlib
 import json
 import logging
 import math
@@ -184,6 +185,26 @@ def test_another_run_is_refused_with_all_differences(unbroken, puzzles, tmp_path
         trainer.data_facts = {"train": "another"}
         trainer.train()
     assert {path.name for path in run.glob("state-*")} == {f"state-{step:08d}" for step in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("facts", None), ("facts", [1]), ("best", None), ("best", {}), ("step", None)]
+)
+def test_a_state_without_what_a_run_needs_is_one_line(unbroken, puzzles, tmp_path, part, value):
+    run = broken_at(unbroken, 4, tmp_path / "run")
+    state = run / "state-00000004"
+    tree = read_json_tree(state, "state") | {part: value}
+    if value is None:
+        del tree[part]
+    content = json.dumps(tree)
+    (state / "state.json").write_text(content)
+    manifest = json.loads((state / "manifest.json").read_text())
+    (record,) = (each for each in manifest["files"] if each["name"] == "state.json")
+    record |= {"size": len(content), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+    (state / "manifest.json").write_text(json.dumps(manifest) + "\n")
+    check_state(state)
+    with pytest.raises(CheckpointError, match="state-00000004 is not whole"):
+        trainer_in(run, puzzles, resume="auto").train()
 
 
 def test_what_changes_no_result_may_differ(unbroken, puzzles, tmp_path):

@@ -111,9 +111,7 @@ def _read_folder(path: Path, above: Sequence[str]) -> dict[str, bytes]:
             member = file.relative_to(path).as_posix()
             if _is_known(above, member):
                 if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path)):
-                    raise DataError(
-                        f"{path}: {member!r} is a link that leads out of the folder: put a copy in its place"
-                    )
+                    raise DataError(f"{path}: {member!r} is a link that leads out of the folder: put a copy there")
                 files[member] = read_within(file, DataError, MAX_FILE_BYTES)
     return files
 

@@ -151,7 +151,5 @@ def _integers(texts: list[str], path: Path, lines: tuple[int, ...]) -> np.ndarra
     """m texts -> int32 (m,)."""
     for text, line in zip(texts, lines, strict=True):
         if not (text.isdecimal() and text.isascii() and len(text) <= 10) or int(text) > _LARGEST_RATING:
-            raise DataError(
-                f"{path} line {line}: the rating is {text!r}, expected an integer from 0 to {_LARGEST_RATING}"
-            )
+            raise DataError(f"{path} line {line}: the rating is {text!r}, expected an integer up to {_LARGEST_RATING}")
     return np.array([int(text) for text in texts], dtype=np.int32)

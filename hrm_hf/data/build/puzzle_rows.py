@@ -143,9 +143,7 @@ def build_files(
         )
     if subsample_size is not None:
         if not 1 <= subsample_size <= len(train):
-            raise ArgumentError(
-                f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, the puzzles there are"
-            )
+            raise ArgumentError(f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, all puzzles")
         generator = np.random.default_rng([info.seed, SUBSAMPLE])
         train = train.select(np.sort(generator.choice(len(train), subsample_size, replace=False)))
     writers = [

@@ -70,9 +70,7 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
     Whole classes of equal puzzles go to one side. Raises ArgumentError if num_test rows cannot be held out.
     """
     if not 1 <= num_test < len(rows):
-        raise ArgumentError(
-            f"{num_test} test puzzles cannot be held out of {len(rows)}: allowed are 1 to {len(rows) - 1}"
-        )
+        raise ArgumentError(f"{num_test} of {len(rows)} puzzles for the test: allowed are 1 to {len(rows) - 1}")
     _, classes, sizes = np.unique(class_keys(rows.questions, rows.box_shape), return_inverse=True, return_counts=True)
     missing, is_test_class = num_test, np.zeros(len(sizes), dtype=bool)
     for number in np.random.default_rng([seed, HOLD_OUT]).permutation(len(sizes)):
