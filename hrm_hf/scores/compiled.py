@@ -3,6 +3,7 @@
 The products run at their peak anyway; compiling fuses what lies between them (norms, rotation, SwiGLU, softmax).
 """
 
+import inspect
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -29,9 +30,10 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
     check_compiler(device)
     # On a CPU the pattern matcher would put the fused attention back that `attention_function` avoids.
     options = {"pattern_matcher": False} if device.type == "cpu" else None
-    # isolated: without it all trainers of a process would share a limit of eight
-    dynamic = None if any_batch_size else False
-    return torch.compile(HrmBlock.forward, fullgraph=True, dynamic=dynamic, options=options, isolate_recompiles=True)
+    how = {"dynamic": None if any_batch_size else False, "options": options}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # torch 2.11 has none
+        how["isolate_recompiles"] = True  # else all trainers of a process share a limit of eight
+    return torch.compile(HrmBlock.forward, fullgraph=True, **how)
 
 
 @cache

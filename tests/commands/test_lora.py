@@ -16,7 +16,6 @@ from hrm_hf.training import HrmTrainer
 from hrm_hf.training.adapters import add_lora, merged
 
 peft = pytest.importorskip("peft")
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 BASE = GOLDEN / "sudoku_4x4"
 SMALL = "--num-train 40 --num-test 20 --num-aug 5 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
 

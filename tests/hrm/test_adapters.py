@@ -7,11 +7,7 @@ from tiny_models import perturbed, some_inputs, tiny_model
 from hrm_hf import HrmForPuzzleSolving
 
 peft = pytest.importorskip("peft")
-# of PEFT and transformers between themselves
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
 BLOCKS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 TARGETS = [*([name] for name in BLOCKS), BLOCKS, "all-linear", ["lm_head"], ["embed_tokens"], ["puzzle_embeddings"]]
 
