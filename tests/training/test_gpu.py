@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from golden_fixtures import GOLDEN
+from safetensors.torch import load_file
 from tiny_models import perturbed, some_inputs, tiny_model
 from training_parts import Rows, arguments, batch
+from transformers import BitsAndBytesConfig
 
+from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.scores.compiled import compiled_block
 from hrm_hf.scores.evaluation import predict_puzzles
 from hrm_hf.training import HrmTrainer
@@ -83,3 +87,15 @@ def test_a_run_on_the_gpu_goes_on(tmp_path):
     train(tmp_path / "run", steps=3)
     for name, tensor in train(tmp_path / "run", "auto").items():
         torch.testing.assert_close(tensor, unbroken[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_quantised_by_bitsandbytes_solve(bits):
+    pytest.importorskip("bitsandbytes")
+    checkpoint = GOLDEN / "sudoku_4x4"
+    puzzles = load_file(checkpoint / "puzzles.safetensors")
+    how = BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
+    model = HrmForPuzzleSolving.from_pretrained(checkpoint, quantization_config=how, device_map={"": 0})
+    assert model.model.H_level.layers[0].mlp.down_proj.weight.dtype in (torch.int8, torch.uint8)
+    solved = model.solve(puzzles["input_ids"].long().cuda()).sequences.cpu() == puzzles["labels"]
+    assert solved.all(-1).float().mean() > (0.99 if bits == 8 else 0.9)
