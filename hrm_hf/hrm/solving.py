@@ -79,19 +79,18 @@ class PuzzleSlots:
             self._weights = self._core.kept_weights()  # cast once, for all segments
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
-        self._free = np.zeros(0, dtype=np.int64)  # slots whose puzzle is done
         self._carry = self._core.initial_carry(0)  # of (B, T, D)
         self._embeddings = self._carry.z_H  # (B, T, D)
 
     def __len__(self) -> int:
         """Puzzles at work."""
-        return len(self._keys) - len(self._free)
+        return len(self._keys)
 
     @torch.no_grad()
     def add(
         self, keys: Sequence[int], input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None
     ) -> None:
-        """Starts puzzles: in free slots as far as there are any, and in new ones.
+        """Starts puzzles.
 
         Args:
             keys: n integers under which the answers come back.
@@ -100,28 +99,17 @@ class PuzzleSlots:
         Raises:
             PuzzleError: input outside what the model knows.
         """
-        keys = np.asarray(keys, dtype=np.int64)
         embeddings = self._core.embed(input_ids, puzzle_identifiers)
         new = (embeddings, *self._core.initial_carry(len(keys)))  # (n, T, D) each
-        states = (self._embeddings, *self._carry)
-        taken = self._free[: len(keys)]
-        rest = slice(len(taken), None)
-        if len(taken) < len(keys):  # where memory may run out: nothing is changed yet
-            states = tuple(torch.cat((mine, theirs[rest])) for mine, theirs in zip(states, new, strict=True))
-        if len(taken):
-            slots = self._index(taken)
-            for mine, theirs in zip(states, new, strict=True):
-                mine.index_copy_(0, slots, theirs[: len(taken)])
-            self._keys[taken], self._segments[taken] = keys[: len(taken)], 0
-        self._free = self._free[len(taken) :]
-        self._keys = np.concatenate((self._keys, keys[rest]))
-        self._segments = np.concatenate((self._segments, np.zeros_like(keys[rest])))
+        old = (self._embeddings, *self._carry)
+        states = [torch.cat(pair) for pair in zip(old, new, strict=True)]  # memory may run out: nothing is changed yet
+        self._keys = np.append(self._keys, np.asarray(keys, np.int64))
+        self._segments = np.append(self._segments, np.zeros(len(keys), np.int64))
         self._embeddings, self._carry = states[0], self._carry._make(states[1:])
 
     @torch.no_grad()
     def run_segment(self) -> FinishedRows | None:
-        """One segment for every puzzle at work. Those that are done, None if none is, leave their slots free."""
-        self._drop_free_slots()
+        """One segment for every puzzle at work. Those that are done leave; None if none is."""
         states = {"inputs_embeds": self._embeddings, "carry": self._carry}
         with self._weights:
             out = self._core(**states, run_block=self._run_block, return_dict=True)
@@ -132,17 +120,17 @@ class PuzzleSlots:
         if self._halt and not done.all():
             q_halt, q_continue = self._q_logits(hidden)
             done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
-        self._free = np.flatnonzero(done)
-        if len(self._free) == 0:
+        if not done.any():
             return None
-        if len(self._free) < len(done):
-            finished = self._index(self._free)
-            hidden = hidden.index_select(0, finished)
-            q_halt = None if q_halt is None else q_halt.index_select(0, finished)
-        if q_halt is None:
-            q_halt, _ = self._q_logits(hidden)
+        finished, kept = (on_device(np.flatnonzero(rows), hidden.device) for rows in (done, ~done))
+        hidden = hidden.index_select(0, finished)
+        q_halt = self._q_logits(hidden)[0] if q_halt is None else q_halt.index_select(0, finished)
         sequences = self._model.cell_logits(hidden).argmax(-1)  # (F, S)
-        return FinishedRows(self._keys[self._free], sequences, self._segments[self._free], q_halt)
+        found = FinishedRows(self._keys[done], sequences, self._segments[done], q_halt)
+        self._keys, self._segments = self._keys[~done], self._segments[~done]
+        self._embeddings = self._embeddings.index_select(0, kept)
+        self._carry = self._carry._make(state.index_select(0, kept) for state in self._carry)
+        return found
 
     def _q_logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue, (n,) float32 each."""
@@ -150,18 +138,6 @@ class PuzzleSlots:
         if len(first) < _LEAST_Q_ROWS:
             first = F.pad(first, (0, 0, 0, _LEAST_Q_ROWS - len(first)))
         return tuple(values[: len(hidden)] for values in self._model.q_logits(first))
-
-    def _drop_free_slots(self) -> None:
-        if len(self._free) == 0:
-            return
-        kept = np.delete(np.arange(len(self._keys)), self._free)
-        self._keys, self._segments, self._free = self._keys[kept], self._segments[kept], self._free[:0]
-        slots = self._index(kept)
-        self._embeddings = self._embeddings.index_select(0, slots)
-        self._carry = self._carry._make(state.index_select(0, slots) for state in self._carry)
-
-    def _index(self, slots: np.ndarray) -> torch.Tensor:
-        return on_device(slots, self._embeddings.device)
 
 
 def solve_queue(
