@@ -1,33 +1,10 @@
-"""The rules of adaptive computation (ACT) as pure functions: when a row halts, explores, and what q_continue learns.
+"""The rules of adaptive computation (ACT) as pure functions: when a row halts, and what q_continue learns.
 
-Random draws are arguments, never made inside the rules, so that a test can drive them with recorded ones.
-arXiv 2506.21734 section 2 (adaptive computational time); details as in the published code.
+arXiv 2506.21734 section 2 (adaptive computational time); details as in the published code. Exploration, which training
+alone needs, is in `hrm_hf.training.slots`.
 """
 
-from typing import NamedTuple
-
 import torch
-
-
-class ExplorationDraws(NamedTuple):
-    """What one segment of one training batch draws, for every slot."""
-
-    uniform: torch.Tensor  # (B,) float32 in [0, 1)
-    min_steps: torch.Tensor  # (B,) int32 in [2, halt_max_steps]
-
-
-def draw_exploration(num_slots: int, halt_max_steps: int, generator: torch.Generator) -> ExplorationDraws:
-    """First the uniform reals, then the integers; with `halt_max_steps` = 1 every integer is 1: nothing to explore."""
-    how = {"size": (num_slots,), "generator": generator, "device": generator.device}
-    uniform = torch.rand(**how)
-    return ExplorationDraws(
-        uniform, torch.randint(min(2, halt_max_steps), halt_max_steps + 1, **how, dtype=torch.int32)
-    )
-
-
-def exploration_min_steps(draws: ExplorationDraws, exploration_prob: float) -> torch.Tensor:
-    """(B,) int32: the step before which a slot may not halt: the drawn one with `exploration_prob`, else 0."""
-    return draws.min_steps.where(draws.uniform < exploration_prob, 0)
 
 
 def wants_to_halt(
@@ -42,29 +19,8 @@ def wants_to_halt(
     return q_halt_logits > q_continue_logits
 
 
-def training_halt(
-    steps: torch.Tensor,
-    q_halt_logits: torch.Tensor,
-    q_continue_logits: torch.Tensor,
-    min_steps: torch.Tensor,
-    halt_max_steps: int,
-    halting: str = "q_learning",
-) -> torch.Tensor:
-    """(B,) bool: which slots stop after this segment.
-
-    steps: (B,) int32, segments done on the slot's puzzle, this one included; at `halt_max_steps` every slot stops.
-    q_halt_logits, q_continue_logits: (B,). min_steps: (B,) int32 from `exploration_min_steps`; steps equal to it may
-    halt. halting: the model's rule, see `wants_to_halt`.
-    """
-    last = steps >= halt_max_steps
-    return last | (wants_to_halt(q_halt_logits, q_continue_logits, halting) & (steps >= min_steps))
-
-
 def q_continue_targets(
-    next_q_halt_logits: torch.Tensor,
-    next_q_continue_logits: torch.Tensor,
-    steps: torch.Tensor,
-    halt_max_steps: int,
+    next_q_halt_logits: torch.Tensor, next_q_continue_logits: torch.Tensor, steps: torch.Tensor, halt_max_steps: int
 ) -> torch.Tensor:
     """(B,) probabilities: what q_continue should have said, the value of one more segment.
 

@@ -5,10 +5,11 @@ batch offers at its place. HRM.md section 2 in words: arXiv 2506.21734 section 2
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from ..hrm.halting import ExplorationDraws, draw_exploration, select_rows
+from ..hrm.halting import select_rows, wants_to_halt
 from ..hrm.modeling_hrm import HrmCarry, HrmForPuzzleSolving
 
 Batch = dict[str, torch.Tensor]  # input_ids (B, S), labels (B, S), puzzle_identifiers (B,): int64
@@ -89,6 +90,13 @@ class SlotParts(list[ActSlots]):
         self[:] = map(ActSlots.from_state_dict, parts if state else [])
 
 
+class ExplorationDraws(NamedTuple):
+    """What one segment of one training batch draws, for every slot. A test can hand in recorded draws."""
+
+    uniform: torch.Tensor  # (B,) float32 in [0, 1)
+    min_steps: torch.Tensor  # (B,) int32 in [2, halt_max_steps]
+
+
 class Exploration:
     """Draws for all `slots` of the global batch how many of `max_steps` segments each must run: equal everywhere."""
 
@@ -97,10 +105,37 @@ class Exploration:
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self) -> ExplorationDraws:
-        return draw_exploration(self.slots, self.max_steps, self.generator)
+        """First the uniform reals, then the integers; with `max_steps` = 1 every integer is 1: nothing to explore."""
+        how = {"size": (self.slots,), "generator": self.generator}
+        uniform = torch.rand(**how)
+        min_steps = torch.randint(min(2, self.max_steps), self.max_steps + 1, **how, dtype=torch.int32)
+        return ExplorationDraws(uniform, min_steps)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.generator.set_state(state["generator"])
+
+
+def exploration_min_steps(draws: ExplorationDraws, exploration_prob: float) -> torch.Tensor:
+    """(B,) int32: the step before which a slot may not halt: the drawn one with `exploration_prob`, else 0."""
+    return draws.min_steps.where(draws.uniform < exploration_prob, 0)
+
+
+def training_halt(
+    steps: torch.Tensor,
+    q_halt_logits: torch.Tensor,
+    q_continue_logits: torch.Tensor,
+    min_steps: torch.Tensor,
+    halt_max_steps: int,
+    halting: str = "q_learning",
+) -> torch.Tensor:
+    """(B,) bool: which slots stop after this segment.
+
+    steps: (B,) int32, segments done on the slot's puzzle, this one included; at `halt_max_steps` every slot stops.
+    q_halt_logits, q_continue_logits: (B,). min_steps: (B,) int32 from `exploration_min_steps`; steps equal to it may
+    halt. halting: the model's rule, see `wants_to_halt`.
+    """
+    last = steps >= halt_max_steps
+    return last | (wants_to_halt(q_halt_logits, q_continue_logits, halting) & (steps >= min_steps))

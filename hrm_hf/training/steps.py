@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..hrm.errors import DataError
-from ..hrm.halting import ExplorationDraws, exploration_min_steps, q_continue_targets, training_halt
+from ..hrm.halting import q_continue_targets
 from ..hrm.losses import segment_losses
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..scores.compiled import compiled_block
@@ -26,7 +26,16 @@ from .adam_atan2 import NamedMoments, make_adam_atan2
 from .arguments import HrmTrainingArguments
 from .finite_watch import FiniteWatch
 from .sign_sgd import SparseSignSGD
-from .slots import ActSlots, Batch, Exploration, SlotParts, on_device
+from .slots import (
+    ActSlots,
+    Batch,
+    Exploration,
+    ExplorationDraws,
+    SlotParts,
+    exploration_min_steps,
+    on_device,
+    training_halt,
+)
 from .step_metrics import segment_sums
 from .weights import WeightAverage
 

@@ -14,9 +14,9 @@ from paths import ROOT
 from plain_twin import TABLE, PlainHrm, PlainTraining, plain_solve, token_losses  # noqa: E402
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
-from hrm_hf.hrm.halting import ExplorationDraws
 from hrm_hf.original.checkpoints import convert_state_dict, read_published_state_dict
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
+from hrm_hf.training.slots import ExplorationDraws
 
 D_RECORD = golden_json("D/config.json")
 SMALL = dict(vocab_size=6, seq_len=16, hidden_size=32, num_attention_heads=2, H_layers=2, L_layers=1)

@@ -7,15 +7,7 @@ from tiny_models import perturbed, tiny_model
 from training_parts import arguments, batch
 
 from hrm_hf import HrmForPuzzleSolving
-from hrm_hf.hrm.halting import (
-    ExplorationDraws,
-    draw_exploration,
-    exploration_min_steps,
-    q_continue_targets,
-    select_rows,
-    training_halt,
-    wants_to_halt,
-)
+from hrm_hf.hrm.halting import q_continue_targets, select_rows, wants_to_halt
 from hrm_hf.training import HrmTrainer
 
 
@@ -34,9 +26,6 @@ def test_a_tie_goes_on():
 def test_halt_only_asks_q_halt_alone():
     q_halt, q_continue = torch.tensor([0.0, 0.1, -0.1, 3.0]), torch.tensor([-5.0, 9.0, -9.0, 4.0])
     assert wants_to_halt(q_halt, q_continue, "halt_only").tolist() == [False, True, False, True]
-    # before min_steps, at it, q_halt too low, the limit
-    halted = training_halt(ints(1, 2, 2, 4), q_halt[[1, 1, 2, 2]], q_continue, ints(2, 2, 0, 0), 4, "halt_only")
-    assert halted.tolist() == [False, True, False, True]
 
 
 def test_training_halt_only_teaches_q_halt_alone():
@@ -60,45 +49,6 @@ def test_the_rule_is_saved_with_the_model(tmp_path):
     assert tiny_model().config.halting == "q_learning"
     with pytest.raises(StrictDataclassError, match="halting is 'never'; allowed are 'q_learning', 'halt_only'"):
         tiny_model(halting="never")
-
-
-def test_training_halt():
-    q_halt, q_continue = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])
-    steps, min_steps = ints(1, 2, 3, 3, 4), ints(2, 2, 2, 0, 0)
-    # before min_steps; at it; after it; tie; limit reached although q says continue
-    assert training_halt(steps, q_halt, q_continue, min_steps, 4).tolist() == [False, True, True, False, True]
-
-
-def test_the_limit_halts_whatever_exploration_says():
-    assert training_halt(ints(4), torch.zeros(1), torch.ones(1), ints(4), 4).tolist() == [True]
-
-
-def test_limit_of_one_always_halts():
-    q = torch.tensor([-5.0, 3.0])
-    assert training_halt(ints(1, 1), q, -q, ints(1, 1), 1).all()
-
-
-def test_exploration_takes_the_drawn_steps_below_its_probability():
-    draws = ExplorationDraws(torch.tensor([0.05, 0.1, 0.5]), ints(3, 3, 3))
-    assert exploration_min_steps(draws, 0.1).tolist() == [3, 0, 0]
-    assert exploration_min_steps(draws, 0.0).tolist() == [0, 0, 0]
-
-
-def test_draws_repeat_with_the_seed_and_stay_in_range():
-    first = draw_exploration(4000, 5, torch.Generator().manual_seed(3))
-    again = draw_exploration(4000, 5, torch.Generator().manual_seed(3))
-    assert torch.equal(first.uniform, again.uniform) and torch.equal(first.min_steps, again.min_steps)
-    assert first.min_steps.unique().tolist() == [2, 3, 4, 5] and first.min_steps.dtype == torch.int32
-    assert first.uniform.min() >= 0 and first.uniform.max() < 1
-    assert draw_exploration(3, 1, torch.Generator()).min_steps.tolist() == [1, 1, 1]
-
-
-def test_draws_come_as_reals_then_integers():
-    generator = torch.Generator().manual_seed(7)
-    uniform = torch.rand(6, generator=generator)
-    min_steps = torch.randint(2, 5, (6,), generator=generator, dtype=torch.int32)
-    draws = draw_exploration(6, 4, torch.Generator().manual_seed(7))
-    assert torch.equal(draws.uniform, uniform) and torch.equal(draws.min_steps, min_steps)
 
 
 def test_q_continue_targets_at_and_before_the_limit():

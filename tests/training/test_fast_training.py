@@ -18,12 +18,12 @@ from training_parts import arguments
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hrm_hf import ArgumentError
-from hrm_hf.hrm.halting import ExplorationDraws
 from hrm_hf.hrm.modeling_hrm import WRITTEN_OUT_POSITIONS, HrmBlock, attention_function, eager_attention_forward
 from hrm_hf.scores.compiled import check_compiler, compiled_block
 from hrm_hf.training import AdamATan2, HrmTrainer
 from hrm_hf.training.adam_atan2 import atan2_right, make_adam_atan2
 from hrm_hf.training.sign_sgd import sum_rows
+from hrm_hf.training.slots import ExplorationDraws
 
 CPU = torch.device("cpu")
 # PyTorch's compiler looks at .grad of every tensor that it is given.

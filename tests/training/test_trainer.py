@@ -12,9 +12,9 @@ from tiny_models import perturbed, tiny_model
 from training_parts import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
-from hrm_hf.hrm.halting import ExplorationDraws
 from hrm_hf.scores.evaluation import evaluate_puzzles
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator, share_cpu_cores
+from hrm_hf.training.slots import ExplorationDraws
 
 
 def test_refuses_weights_that_are_not_float32():
