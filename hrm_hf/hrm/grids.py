@@ -43,10 +43,9 @@ def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] =
             for value in row:
                 number = characters.find(value) if isinstance(row, str) else _whole(value, len(characters))
                 if number < 0:
-                    raise PuzzleError(
-                        f"{shown(value, depth=0)} at {place(*divmod(len(cells), shape[1]))} is not allowed: a cell is "
-                        f"one of {characters!r} in text, and 0 to {len(characters) - 1} as a number"
-                    )
+                    where = place(*divmod(len(cells), shape[1]))
+                    allowed = f"one of {characters!r} in text, and 0 to {len(characters) - 1} as a number"
+                    raise PuzzleError(f"{shown(value, depth=0)} at {where} is not allowed: a cell is {allowed}")
                 cells.append(number)
         return np.array(cells, np.min_scalar_type(len(characters))).reshape(shape)
     except PuzzleError:
@@ -72,14 +71,14 @@ def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndar
     return grids.astype(np.min_scalar_type(largest), copy=False)
 
 
-def check_shape(name: str, shape: Any, cells: range, error: type[HrmError] = PuzzleError) -> Shape:
+def check_shape(
+    name: str, shape: Any, cells: range = range(1, MAX_CELLS + 1), error: type[HrmError] = PuzzleError
+) -> Shape:
     """(rows, columns) as plain ints; raises `error` unless they are integers from 1 with a product in `cells`."""
     fits = isinstance(shape, list | tuple) and len(shape) == 2 and all(is_integer(n) and n >= 1 for n in shape)
     if not fits or math.prod(map(int, shape)) not in cells:
-        raise error(
-            f"{name} is {shown(shape)}; expected (rows, columns), integers from 1 with a product of {cells.start} to "
-            f"{cells.stop - 1}"
-        )
+        allowed = f"(rows, columns), integers from 1 with a product of {cells.start} to {cells.stop - 1}"
+        raise error(f"{name} is {shown(shape)}; expected {allowed}")
     return int(shape[0]), int(shape[1])
 
 
@@ -98,17 +97,12 @@ def _rows(puzzle: Any, noun: str, clean: Callable[[str], str], hint: str) -> tup
     elif hasattr(puzzle, "__array__"):
         array = np.asarray(puzzle)
         if array.ndim not in (1, 2) or array.dtype.kind not in "iufbO" or array.size > MAX_CELLS:
-            raise PuzzleError(
-                f"an array of {array.dtype} and shape {array.shape} is no {noun}: expected integers, (rows, columns) "
-                f"or (cells,), at most {MAX_CELLS} cells"
-            )
+            allowed = f"integers, (rows, columns) or (cells,), at most {MAX_CELLS} cells"
+            raise PuzzleError(f"an array of {array.dtype} and shape {array.shape} is no {noun}: expected {allowed}")
         puzzle = array.tolist()
     if not isinstance(puzzle, list | tuple) or len(puzzle) > MAX_CELLS:
-        size = f" of length {len(puzzle)}" if isinstance(puzzle, str | list | tuple) else ""
-        raise PuzzleError(
-            f"a {type(puzzle).__name__}{size} is no {noun}: expected text, a list or an array of at most {MAX_CELLS} "
-            "cells"
-        )
+        found = type(puzzle).__name__ + (f" of length {len(puzzle)}" if isinstance(puzzle, str | list | tuple) else "")
+        raise PuzzleError(f"a {found} is no {noun}: expected text, a list or an array of at most {MAX_CELLS} cells")
     rows = []
     for row in puzzle:
         if isinstance(row, np.ndarray) and row.ndim == 1 and row.size <= MAX_CELLS:

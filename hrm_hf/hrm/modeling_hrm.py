@@ -28,7 +28,6 @@ from .halting import q_continue_targets as targets_of_q_continue
 from .halting import select_rows
 from .keywords import refuse_keywords
 from .losses import IGNORE_INDEX, segment_losses
-from .shown_value import is_integer
 from .solving import PuzzleSlots, SolvedRow, check_count, on_device, solve_queue
 
 WRITTEN_OUT_POSITIONS = 256  # see attention_function
@@ -465,8 +464,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def rearrange_puzzle_table(self, rows: Sequence[int] | torch.Tensor, unknown: str = "blank") -> None:
         """Gives the puzzle table other rows in another order, for a data set that numbers its puzzles otherwise.
 
-        The new table is a new parameter of the same dtype, device and requires_grad, so call this before an optimizer
-        is built. Where nothing changes the parameter stays as it is.
+        Call this before an optimizer is built: unless nothing changes, the table is a new parameter of the same dtype,
+        device and requires_grad.
 
         Args:
             rows: (n,) int, n >= 1; new row i is old row `rows[i]`, or for -1 what `unknown` says.
@@ -478,17 +477,14 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         rows, old = torch.as_tensor(rows), table.weight
         if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point() or rows.dtype == torch.bool:
             raise ArgumentError(f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}; allowed: (n,) integers")
-        outside = (rows < -1) | (rows >= len(old))
-        if outside.any():
-            raise ArgumentError(
-                f"rows hold {rows[outside][0].item()}; allowed: 0 to {len(old) - 1}, the puzzle table, and -1, unknown"
-            )
+        for outside in rows[(rows < -1) | (rows >= len(old))].tolist():
+            raise ArgumentError(f"rows hold {outside}; allowed: 0 to {len(old) - 1}, rows of the puzzle table, and -1")
         rows = rows.to(old.device, torch.long)
         if torch.equal(rows, torch.arange(len(old), device=old.device)):
             return
-        fill = old[1:].mean(0) if unknown == "mean" and len(old) > 1 else old[0].clone()  # (E,)
         new = old.index_select(0, rows.clamp(min=0))  # (n, E)
-        new[rows < 0] = fill
+        if unknown == "mean" and len(old) > 1:
+            new[rows < 0] = old[1:].mean(0)  # (E,)
         table.weight = nn.Parameter(new, requires_grad=old.requires_grad)
         table.num_embeddings = self.config.num_puzzle_identifiers = len(new)
 
@@ -498,8 +494,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
         """
         old_rows = self._puzzle_table("new_rows", new_rows).num_embeddings
-        if not is_integer(num) or num < 1:
-            raise ArgumentError(f"num is {num!r}; a puzzle table has 1 row or more")
+        check_count("num", num)
         rows = torch.arange(num)
         self.rearrange_puzzle_table(rows.where(rows < old_rows, -1), unknown=new_rows)
 

@@ -22,8 +22,8 @@ from transformers import Pipeline
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion
-from .shown_value import is_integer, shown
-from .solving import SolvedRow, check_compute_dtype
+from .shown_value import shown
+from .solving import SolvedRow, check_compute_dtype, check_count
 
 Question = GridQuestion | ArcTaskQuestion
 PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
@@ -57,15 +57,13 @@ class PuzzleSolvingPipeline(Pipeline):
 
     def __init__(self, model: Any, processor: HrmProcessor | None = None, **kwargs):
         kwargs.pop("local_files_only", None)  # transformers uses it for loading, then hands it on
-        batch_size = _from_one("batch_size", kwargs.pop("batch_size", None), MAX_BATCH_SIZE)
+        if kwargs.get("batch_size") is not None:
+            check_count("batch_size", kwargs["batch_size"], MAX_BATCH_SIZE)
         if processor is None:
-            raise CheckpointError(
-                "the pipeline has no processor to read puzzles; give model= a folder with a processor_config.json, "
-                "or processor=HrmProcessor(...)"
-            )
+            raise CheckpointError("no processor: give model= a folder with processor_config.json, or processor=")
         processor.check_fits(model.config)
         check_finite(model, model.name_or_path or "the model")
-        super().__init__(model=model, processor=processor, batch_size=batch_size, **kwargs)
+        super().__init__(model=model, processor=processor, **kwargs)
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
         """Solves puzzles.
@@ -95,7 +93,9 @@ class PuzzleSolvingPipeline(Pipeline):
                 ARC task that was not in training; for a list or a stream with the index of the item.
             ArgumentError: an unknown parameter, or a value that is not allowed.
         """
-        batch_size = _from_one("batch_size", batch_size, MAX_BATCH_SIZE) or self._batch_size or DEFAULT_BATCH_SIZE
+        if batch_size is None:
+            batch_size = self._batch_size or DEFAULT_BATCH_SIZE
+        check_count("batch_size", batch_size, MAX_BATCH_SIZE)
         own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
         preprocess_params = self._preprocess_params | own_preprocess_params
         forward_params = self._forward_params | own_forward_params
@@ -165,9 +165,12 @@ class PuzzleSolvingPipeline(Pipeline):
         if halt is not None and not isinstance(halt, bool):
             raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
         check_compute_dtype(compute_dtype)
-        max_segments = _from_one("max_segments", max_segments, MAX_SEGMENTS)
+        if max_segments is not None:
+            check_count("max_segments", max_segments, MAX_SEGMENTS)
+        if num_augmentations is not None:
+            check_count("num_augmentations", num_augmentations)
         forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
-        preprocess_params = {"num_augmentations": _from_one("num_augmentations", num_augmentations)}
+        preprocess_params = {"num_augmentations": num_augmentations}
         given = ({k: v for k, v in params.items() if v is not None} for params in (preprocess_params, forward_params))
         return *given, {}
 
@@ -211,9 +214,3 @@ def check_finite(model: Any, name: str) -> None:
             continue
         if not all(bound.isfinite() for bound in torch.aminmax(tensor)):  # NaN is the least and the largest of all
             raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
-
-
-def _from_one(name: str, value: int | None, largest: int = 2**31 - 1) -> int | None:
-    if value is not None and (not is_integer(value) or not 1 <= value <= largest):
-        raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")
-    return value

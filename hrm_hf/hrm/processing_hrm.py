@@ -28,9 +28,6 @@ from .shown_value import is_integer, shown
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
-_ANY_SIZE = range(1, MAX_CELLS + 1)  # cells of a grid; the codec of a task may allow less
-_MAX_SETTINGS_BYTES = 1 << 20
-
 
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
@@ -64,14 +61,11 @@ class HrmProcessor(ProcessorMixin):
     ):
         super().__init__()
         if not isinstance(task, str) or task not in CODECS:
-            allowed = ", ".join(map(repr, CODECS))
-            raise ArgumentError(
-                f"task is {shown(task)}; allowed: {allowed}, and your own once in puzzle_codecs.CODECS"
-            )
+            raise ArgumentError(f"task is {shown(task)}; allowed: the keys of puzzle_codecs.CODECS, {_task_names()}")
         self.task = task
-        self.grid_shape = check_shape("grid_shape", grid_shape, _ANY_SIZE, ArgumentError)
+        self.grid_shape = check_shape("grid_shape", grid_shape, error=ArgumentError)
         if box_shape is not None:
-            box_shape = check_shape("box_shape", box_shape, _ANY_SIZE, ArgumentError)
+            box_shape = check_shape("box_shape", box_shape, error=ArgumentError)
         self.box_shape = CODECS[task].fit(self.grid_shape, box_shape)
         self.puzzle_identifiers = puzzle_identifiers
 
@@ -85,30 +79,30 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             CheckpointError: no processor_config.json, one without a task, or a damaged file.
         """
-        path = os.fspath(pretrained_model_name_or_path)
+        path, settings_name = os.fspath(pretrained_model_name_or_path), PROCESSOR_NAME
+        if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
+            path, settings_name = os.path.split(os.path.abspath(path))
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         for name in ("_from_pipeline", "_from_auto"):
             kwargs.pop(name, None)
-
-        def find(filename: str) -> str | None:
-            return cached_file(path, filename, _raise_exceptions_for_missing_entries=False, **hub_arguments)
-
-        if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
-            settings_file, path = path, os.path.dirname(path)
-        else:
-            settings_file = find(PROCESSOR_NAME)
-        settings = {} if settings_file is None else _read_settings(settings_file)
-        if "task" not in settings:
+        settings_file, names_file = (
+            cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+            for name in (settings_name, FILE_NAME)
+        )
+        try:
+            settings = {} if settings_file is None else json.loads(Path(settings_file).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{settings_file} cannot be read as JSON: {shown(str(error))}") from error
+        if not isinstance(settings, dict) or "task" not in settings:
             raise CheckpointError(
-                f"{pretrained_model_name_or_path} has no processor_config.json that names a task; save one there with "
-                "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder); the tasks are "
-                f"{', '.join(map(repr, CODECS))}"
+                f"{pretrained_model_name_or_path} has no {PROCESSOR_NAME} that names a task ({_task_names()}); "
+                "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder) writes one"
             )
-        if (names_file := find(FILE_NAME)) is not None:
-            try:
-                settings["puzzle_identifiers"] = PuzzleIdentifiers.load(names_file)
-            except PuzzleError as error:
-                raise CheckpointError(str(error)) from error
+        try:
+            names = None if names_file is None else PuzzleIdentifiers.load(names_file)
+        except PuzzleError as error:
+            raise CheckpointError(str(error)) from error
+        settings["puzzle_identifiers"] = names
         return settings, kwargs
 
     @classmethod
@@ -131,8 +125,8 @@ class HrmProcessor(ProcessorMixin):
         files = super().save_pretrained(save_directory)
         if self.puzzle_identifiers is not None:
             files.append(str(self.puzzle_identifiers.save(save_directory)))
-        else:
-            (Path(save_directory) / FILE_NAME).unlink(missing_ok=True)  # the names of another processor
+        else:  # the names of another processor
+            Path(save_directory, FILE_NAME).unlink(missing_ok=True)
         if push_to_hub:  # not the base class's own: it would upload before the names are written
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
@@ -165,17 +159,15 @@ class HrmProcessor(ProcessorMixin):
 
     def check_fits(self, config: Any) -> None:
         """Raises CheckpointError unless a model's configuration has these sizes, and a table row for each name."""
+        rows, columns = self.grid_shape
         if (config.seq_len, config.vocab_size) != (self.num_cells, self.vocab_size):
-            rows, columns = self.grid_shape
             raise CheckpointError(
                 f"the model reads {config.seq_len} cells with {config.vocab_size} token ids (seq_len, vocab_size), "
                 f"but a {self.task} of {rows}x{columns} has {self.num_cells} cells and {self.vocab_size} token ids"
             )
-        if self.puzzle_identifiers is not None and self.num_puzzle_identifiers != config.num_puzzle_identifiers:
-            raise CheckpointError(
-                f"the model's puzzle table has {config.num_puzzle_identifiers} rows, but the processor has "
-                f"{self.num_puzzle_identifiers} names of puzzle identifiers: they are not of one checkpoint"
-            )
+        rows, names = config.num_puzzle_identifiers, self.num_puzzle_identifiers
+        if self.puzzle_identifiers is not None and names != rows:
+            raise CheckpointError(f"the model's puzzle table has {rows} rows, but the processor has {names} names")
 
     def __call__(
         self,
@@ -215,12 +207,10 @@ class HrmProcessor(ProcessorMixin):
 
     def encode(self, puzzle: Any) -> np.ndarray:
         """Token ids of one puzzle, (S,) int64; PuzzleError if it cannot be read, does not fit or breaks its rules."""
-        ids = self._encode_grid(self._read_question(puzzle))
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            cell = tuple(np.argwhere((ids < 0) | (ids >= self.vocab_size))[0])
-            raise PuzzleError(
-                f"{place(*cell)} has the token id {ids[cell]}, which is not in the vocabulary of {self.vocab_size}"
-            )
+        ids, size = self._encode_grid(self._read_question(puzzle)), self.vocab_size
+        for row, column in np.argwhere((ids < 0) | (ids >= size)):
+            found = f"{place(row, column)} has the token id {ids[row, column]}"
+            raise PuzzleError(f"{found}, which is not in the vocabulary of {size}")
         return ids.reshape(-1).astype(np.int64)
 
     def decode(self, ids: Any, like: Any = "") -> Any:
@@ -244,12 +234,13 @@ class HrmProcessor(ProcessorMixin):
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
             return self._write(grid, like)
-        if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
-            answer = torch.from_numpy((grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64))
-            return answer.to(like.dtype) if torch.equal(answer.to(like.dtype).long(), answer) else answer
-        if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
-            answer = grid if like.ndim == 2 else grid.reshape(-1)
-            return answer.astype(like.dtype if np.array_equal(answer.astype(like.dtype), answer) else np.int64)
+        if isinstance(like, torch.Tensor | np.ndarray):
+            answer = (grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)
+            if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
+                return answer.astype(like.dtype) if np.array_equal(answer.astype(like.dtype), answer) else answer
+            if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
+                answer = torch.from_numpy(answer)
+                return answer.to(like.dtype) if torch.equal(answer.to(like.dtype).long(), answer) else answer
         if not isinstance(like, list | tuple) or not like:
             raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):
@@ -301,15 +292,11 @@ class HrmProcessor(ProcessorMixin):
     def find_identifier(self, identifier: int | str) -> int:
         """The row of the puzzle table for its number or name; PuzzleError, with near names, where there is none."""
         names = self.puzzle_identifiers
-        if isinstance(identifier, str):
-            if names is None:
-                raise PuzzleError(
-                    f"puzzle_identifiers hold the name {shown(identifier)}, but this processor has no names (no "
-                    f"{FILE_NAME} beside its processor_config.json); give integers"
-                )
+        if isinstance(identifier, str) and names is not None:
             return names.find(identifier)
         if not is_integer(identifier) or not 0 <= identifier < (2**63 if names is None else len(names)):
-            allowed = "integers from 0" if names is None else f"names and 0 to {len(names) - 1}"
+            allowed = f"integers from 0, no names (there is no {FILE_NAME})"
+            allowed = allowed if names is None else f"names and 0 to {len(names) - 1}"
             raise PuzzleError(f"puzzle_identifiers hold {shown(identifier)}; allowed: {allowed}")
         return int(identifier)
 
@@ -358,10 +345,7 @@ class HrmProcessor(ProcessorMixin):
 
 
 def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int, ...]) -> np.ndarray:
-    """A tensor or an array as an array.
-
-    Raises `error` for one of none of the shapes, before anything is copied, and for a tensor that NumPy cannot hold.
-    """
+    """A tensor or an array as an array; `error`, before any copy, for another shape or what NumPy cannot hold."""
     if shapes and tuple(values.shape) not in shapes:
         raise error(f"{name} of shape {tuple(values.shape)}; expected {' or '.join(map(str, shapes))}")
     if isinstance(values, np.ndarray):
@@ -372,21 +356,9 @@ def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int,
         dense = values.detach().cpu()
         return (dense.double() if dense.is_floating_point() else dense).numpy()  # numpy has no bfloat16
     except (RuntimeError, TypeError) as reason:
-        raise error(
-            f"{name} as a tensor of {values.dtype} ({values.layout}, device {values.device}) cannot be read; give a "
-            "dense one of integers"
-        ) from reason
+        found = f"{values.dtype}, {values.layout}, device {values.device}"
+        raise error(f"{name} as a tensor ({found}) cannot be read; give a dense one of integers") from reason
 
 
-def _read_settings(file: str) -> dict[str, Any]:
-    """What processor_config.json says. Raises CheckpointError for a file that is no JSON object."""
-    try:
-        with open(file, "rb") as opened:
-            content = opened.read(_MAX_SETTINGS_BYTES + 1)
-        settings = json.loads(content) if len(content) <= _MAX_SETTINGS_BYTES else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {shown(str(error))}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{file} is no JSON object of at most {_MAX_SETTINGS_BYTES} bytes")
-    settings.pop("puzzle_identifiers", None)  # they come from their own file
-    return settings
+def _task_names() -> str:
+    return ", ".join(map(repr, CODECS))

@@ -74,7 +74,10 @@ class PuzzleSlots:
         if not (run_block is None or callable(run_block)):
             raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
         self._model, self._halt, self._run_block = model, halt, run_block
-        self._core = _computing_in(model.model, compute_dtype or model.config.compute_dtype)
+        self._core = model.model
+        if compute_dtype not in (None, model.config.compute_dtype):  # a view of the same weights
+            self._core, self._core.config = copy(model.model), copy(model.config)
+            self._core.config.compute_dtype = compute_dtype
         with torch.no_grad():
             self._weights = self._core.kept_weights()  # cast once, for all segments
         self._keys = np.zeros(0, dtype=np.int64)  # (B,)
@@ -225,16 +228,7 @@ def check_compute_dtype(value: Any) -> None:
         raise ArgumentError(f"compute_dtype is {shown(value)}; allowed: {allowed}, None for the model's own")
 
 
-def check_count(name: str, value: Any) -> None:
-    if not is_integer(value) or value < 1:
-        raise ArgumentError(f"{name} is {shown(value)}; it must be at least 1, and an integer")
-
-
-def _computing_in(core: Any, compute_dtype: str) -> Any:
-    """The HrmModel itself, or a view of it with the same weights and another compute dtype in its config."""
-    if core.config.compute_dtype == compute_dtype:
-        return core
-    core = copy(core)
-    core.config = copy(core.config)
-    core.config.compute_dtype = compute_dtype
-    return core
+def check_count(name: str, value: Any, largest: int = 2**31 - 1) -> None:
+    """Raises ArgumentError for what is no integer from 1 to `largest`."""
+    if not is_integer(value) or not 1 <= value <= largest:
+        raise ArgumentError(f"{name} is {shown(value)}; allowed: integers from 1 to {largest}")

@@ -259,7 +259,7 @@ def test_wrong_input_is_named():
         model(inputs, puzzle_identifiers=torch.tensor([0]))
     with pytest.raises(PuzzleError, match="labels holds -1, which is outside the vocabulary"):
         model(inputs, labels=inputs.index_fill(1, torch.tensor([3]), -1))
-    with pytest.raises(ArgumentError, match="max_segments is 0; it must be at least 1"):
+    with pytest.raises(ArgumentError, match="max_segments is 0; allowed: integers from 1"):
         model.solve(inputs, max_segments=0)
 
 

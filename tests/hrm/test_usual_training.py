@@ -60,7 +60,7 @@ def test_segments_in_one_forward_are_segments_one_by_one(halting):
     assert torch.equal(out.logits, one.logits) and torch.equal(out.carry.z_L, one.carry.z_L)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(got[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
-    with pytest.raises(ArgumentError, match="num_segments is 0; it must be at least 1"):
+    with pytest.raises(ArgumentError, match="num_segments is 0; allowed: integers from 1"):
         model(inputs, num_segments=0)
 
 
