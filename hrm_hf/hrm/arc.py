@@ -28,10 +28,9 @@ def vocabulary() -> list[str]:
 
 
 def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
-    """A grid as a person or a program writes it -> (h, w) uint8, 1 x 1 up to `max_shape`.
+    """A grid in any form of `read_grid` that has rows -> (h, w) uint8, 1 x 1 up to `max_shape`.
 
-    grid: any form of `read_grid` that has rows; white space within a line is ignored. Raises PuzzleError, and nothing
-    else, for anything else, naming the row or the cell (counted from 1) and the colour.
+    White space within a line is ignored. Raises PuzzleError, and nothing else, for anything else.
     """
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
@@ -86,8 +85,7 @@ def cut_sizes(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.ndim != 3 or frames.dtype.kind not in "iu" or 0 in frames.shape[1:]:
         raise PuzzleError(f"frames must be integers (N, H, W), got {frames.dtype} of shape {frames.shape}")
-    is_colour = (frames >= FIRST_COLOUR_ID) & (frames < FIRST_COLOUR_ID + NUM_COLOURS)
-    ends = ~is_colour
+    ends = (frames < FIRST_COLOUR_ID) | (frames >= FIRST_COLOUR_ID + NUM_COLOURS)  # where no colour is
     first_end = np.where(ends.any(axis=2), ends.argmax(axis=2), frames.shape[2])  # (N, H) leading colours of each row
     widths = np.minimum.accumulate(first_end, axis=1)  # (N, H) columns of the rectangle whose last row this is
     areas = widths * np.arange(1, frames.shape[1] + 1)

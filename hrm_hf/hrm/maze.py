@@ -23,10 +23,10 @@ def check_grid_shape(grid_shape: Shape) -> Shape:
 
 
 def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
-    """A maze as a person or a program writes it -> (rows, cols) uint8 of cell numbers.
+    """A maze in any form of `read_grid` -> (rows, cols) uint8 of cell numbers.
 
-    puzzle: any form of `read_grid`; without a grid shape a flat one is a square. Spaces are cells, so nothing is
-    stripped but one newline at the end. Raises PuzzleError, and nothing else, for anything else.
+    Without a grid shape a flat one is a square. Spaces are cells, so nothing is stripped but one newline at the end.
+    Raises PuzzleError, and nothing else, for anything else.
     """
     if grid_shape is not None:
         grid_shape = check_grid_shape(grid_shape)
@@ -74,10 +74,7 @@ def draw(grid: object) -> str:
 
 
 def check_question(grid: object) -> None:
-    """Raises PuzzleError, naming cells, unless there are one S, one G, no path cell, and a way from S to G.
-
-    grid: anything that `parse` reads.
-    """
+    """Raises PuzzleError, naming cells, unless what `parse` reads has one S, one G, no path, and a way from S to G."""
     grid = parse(grid)
     for number in (START, GOAL):
         cells = np.argwhere(grid == number)
@@ -125,8 +122,7 @@ def path_checks(questions: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray,
 def distances_to_goal(grids: np.ndarray) -> np.ndarray:
     """(M, rows, cols) -> int32 (M, rows, cols): steps to G, -1 for walls and for cells that cannot reach it.
 
-    Breadth-first over all mazes together, one array operation per step. Path cells are free; of several G the nearest
-    counts.
+    Breadth-first over all mazes together. Path cells are free; of several G the nearest counts.
     """
     walled = surround(as_grids(grids), WALL)  # so that a step off the grid meets a wall
     cells = walled.ravel()

@@ -491,7 +491,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def resize_puzzle_table(self, num: int, new_rows: str = "blank") -> None:
         """Cuts the puzzle table to `num` rows, at least 1, or adds rows at its end; see [`rearrange_puzzle_table`].
 
-        new_rows: what added rows hold: "blank" (row 0) or "mean" (of all old rows but row 0).
+        new_rows: what added rows hold, "blank" or "mean".
         """
         old_rows = self._puzzle_table("new_rows", new_rows).num_embeddings
         check_count("num", num)

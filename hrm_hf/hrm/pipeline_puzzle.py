@@ -4,9 +4,8 @@
     solver("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
     -> {"solution": "5346...", "segments": 3, "confidence": 0.98, "valid": True}
 
-What an item asks of the model, and what becomes of the answers, is in puzzle_questions. This file batches by itself,
-because the base class does none of this: all items of a list are checked before the first is solved, errors name the
-item, and rows of several items are at work together.
+What an item asks of the model, and what becomes of the answers, is in puzzle_questions. This file batches by itself:
+unlike the base class it checks a list before it solves, names the item in errors, and mixes rows of several items.
 """
 
 import os
@@ -44,8 +43,7 @@ class PuzzleSolvingPipeline(Pipeline):
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
 
     Raises:
-        CheckpointError: a model without a processor, one whose sizes or names do not fit the processor's, or one with
-            weights that are NaN or infinite.
+        CheckpointError: no processor, sizes or names that do not fit the model's, or weights that are not finite.
         ArgumentError: an unknown parameter, or a value that is not allowed.
     """
 
@@ -71,26 +69,24 @@ class PuzzleSolvingPipeline(Pipeline):
         Args:
             puzzles: one puzzle, which is one of
                 - a grid: a string (a maze as lines), an array or a tensor;
-                - a dict {"puzzle": grid in any form, "puzzle_identifier": row of the puzzle table or its name, may be
-                  left out};
+                - a dict {"puzzle": grid in any form, "puzzle_identifier": row of the puzzle table or name, optional};
                 - an ARC task {"task": {"train": [...], "test": [{"input": grid}, ...]}, "name": its name in training}.
-                A list of those (or of nested lists) is a batch, and all are checked before the first is solved. An
-                iterator or a `torch.utils.data.Dataset` is read as the answers are taken.
+                A list of those (or of nested lists) is a batch, checked before the first is solved. An iterator or a
+                `torch.utils.data.Dataset` is read as the answers are taken.
             batch_size, max_segments, halt, compute_dtype, num_augmentations: as in the class.
 
         Returns:
-            A dict for one puzzle, a list of dicts for a list, an iterator of dicts for a stream. For a grid it has
+            A dict for one puzzle, a list of dicts for a list, an iterator of dicts for a stream. For a grid:
             `solution` in the form of the puzzle (a cell that the model left open is '.', ' ' or 0), `segments` (int),
-            `confidence` (float, sigmoid of the model's q_halt), `valid` (whether it keeps the givens and the rules, in
-            a maze whether it is a path; None for a task without checkable rules).
-            For an ARC task, whose trained variants vote, it has lists with an entry per test input: `solutions` (the
-            grid with most votes, of equals the most confident, as nested lists), `attempts` (the best grids: two, or
-            one if all variants agree), `votes` (int) and `confidence` (float, mean) of the solution, `segments`
-            (float, mean over the variants); and `num_augmentations` (int), the number of variants asked.
+            `confidence` (float, sigmoid of q_halt), `valid` (whether it keeps givens and rules; None: no such rules).
+            For an ARC task, whose trained variants vote, lists with an entry per test input: `solutions` (the grid
+            with most votes, of equals the most confident, as nested lists), `attempts` (the best grids: two, or one if
+            all variants agree), `votes` (int) and `confidence` (float, mean) of the solution, `segments` (float, mean
+            over the variants); and `num_augmentations` (int), the number of variants asked.
 
         Raises:
-            PuzzleError: a puzzle that cannot be read, breaks its own rules or names no row of the puzzle table, or an
-                ARC task that was not in training; for a list or a stream with the index of the item.
+            PuzzleError: a puzzle that cannot be read, breaks its own rules or has no row of the puzzle table; for a
+                list or a stream with the index of the item.
             ArgumentError: an unknown parameter, or a value that is not allowed.
         """
         if batch_size is None:
@@ -109,9 +105,8 @@ class PuzzleSolvingPipeline(Pipeline):
             return self._solve(self._numbered(puzzles, preprocess_params), batch_size, forward_params)
         if not isinstance(puzzles, (str, np.ndarray, torch.Tensor, dict)):
             raise PuzzleError(
-                f"an input of type {type(puzzles).__name__}; allowed: one grid as a string, an array, a tensor or a "
-                "dict, a list as a batch, an iterator or a torch Dataset (for one column of a data set: KeyDataset of "
-                "transformers)"
+                f"an input of type {type(puzzles).__name__}; allowed: a string, an array, a tensor, a dict, a list as "
+                "a batch, an iterator, a torch Dataset (for one column of a data set: KeyDataset of transformers)"
             )
         question = self.preprocess(puzzles, **preprocess_params)
         return next(self._solve([question], batch_size, forward_params))
@@ -123,15 +118,11 @@ class PuzzleSolvingPipeline(Pipeline):
         if set(item) == {"task", "name"}:
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
         if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
-            raise PuzzleError(
-                f"a dict with the keys {shown(list(item))}; allowed: 'puzzle' and 'puzzle_identifier', or for an "
-                "ARC task 'task' and 'name'"
-            )
+            allowed = "'puzzle' and 'puzzle_identifier', or for an ARC task 'task' and 'name'"
+            raise PuzzleError(f"a dict with the keys {shown(list(item))}; allowed: {allowed}")
         if "puzzle_identifier" not in item and self.processor.task == "arc" and self.processor.puzzle_identifiers:
-            raise PuzzleError(
-                "an ARC grid without the name of its task; give {'puzzle': grid, 'puzzle_identifier': name} or a "
-                "whole task {'task': ..., 'name': ...}: the model knows a task by its row of the puzzle table"
-            )
+            allowed = "{'puzzle': grid, 'puzzle_identifier': name} or a whole task {'task': ..., 'name': ...}"
+            raise PuzzleError(f"an ARC grid without the name of its task; give {allowed}")
         row = self.processor.find_identifier(item.get("puzzle_identifier", 0))
         num_rows = self.model.config.num_puzzle_identifiers
         if row >= num_rows:
@@ -144,11 +135,8 @@ class PuzzleSolvingPipeline(Pipeline):
         return question.result(answers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Saves model and processor, and their code too if they were loaded by it.
-
-        The base class would also write a `custom_pipelines` entry under the name of the registered task, which makes
-        transformers ask everybody for trust_remote_code.
-        """
+        """Saves model and processor, and their code too if they were loaded by it."""
+        # The base class would name this class in config.json: transformers then asks everybody for trust_remote_code.
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
 

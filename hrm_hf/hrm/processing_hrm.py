@@ -33,10 +33,8 @@ class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
 
     A puzzle is text with one character per cell, a list of lines, a nested or a flat list of cell numbers, an array or
-    a tensor; an ARC grid needs its rows. In a call a list is always a batch of puzzles.
-
-    The names of the puzzle identifiers, up to a million for ARC, have a file of their own, puzzle_identifiers.txt,
-    which is saved and loaded with the processor, like a vocabulary.
+    a tensor; an ARC grid needs its rows. In a call a list is always a batch of puzzles. The names of the puzzle
+    identifiers are saved and loaded with the processor, like a vocabulary, in a file of their own.
 
     Args:
         task: name of the game, a key of `CODECS` in puzzle_codecs, which also says how to add a game of your own.
@@ -71,13 +69,10 @@ class HrmProcessor(ProcessorMixin):
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> tuple[dict, dict]:
-        """The settings in processor_config.json, with the names of the puzzle identifiers where there are any.
+        """The settings in processor_config.json and the names of the puzzle identifiers, if any.
 
-        A checkpoint that does not say its task is an error, not a default processor. Nothing else is read: no puzzle
-        needs what the base class also looks for (chat templates, an audio tokenizer that may lie anywhere).
-
-        Raises:
-            CheckpointError: no processor_config.json, one without a task, or a damaged file.
+        Nothing else is read: no puzzle needs what the base class also looks for (chat templates, an audio tokenizer
+        that may lie anywhere). Raises CheckpointError for no file, one without a task, or a damaged one.
         """
         path, settings_name = os.fspath(pretrained_model_name_or_path), PROCESSOR_NAME
         if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
@@ -186,8 +181,8 @@ class HrmProcessor(ProcessorMixin):
             `input_ids` (B, S) int64 and `puzzle_identifiers` (B,) int64.
 
         Raises:
-            PuzzleError: a puzzle, named by its index, that cannot be read or breaks its own rules, or identifiers that
-                the table does not have or of another number.
+            PuzzleError: a puzzle, named by its index, that cannot be read or breaks its own rules, or identifiers
+                outside the table or of another number.
             ArgumentError: unknown return_tensors.
         """
         if not isinstance(return_tensors, str | None) or return_tensors not in ("pt", "np", None):
@@ -218,9 +213,8 @@ class HrmProcessor(ProcessorMixin):
 
         Args:
             ids: (S,) integers, token ids. An id that is no legal answer is written as a blank ('.', ' ' or 0).
-            like: the puzzle as it came in: text (one line per row if it has lines), a list of lines, a nested or a
-                flat list of numbers, an array or a tensor, whose dtype the answer takes (int64 where that cannot hold
-                it).
+            like: the puzzle as it came in, in any form. The answer takes its lines, and the dtype of an array or a
+                tensor (int64 where that cannot hold it).
         Raises:
             ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """
@@ -259,10 +253,9 @@ class HrmProcessor(ProcessorMixin):
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
 
     def is_valid(self, puzzle: Any, solution: Any) -> bool | None:
-        """Whether a solution keeps the puzzle's givens and the rules of the game; both in any form.
+        """Whether a solution keeps the givens and the rules, False if it cannot be read; None: the task has no rules.
 
-        False too for a solution that cannot be read; None where the task has no rule to check. PuzzleError if the
-        puzzle itself cannot be read or breaks its own rules.
+        Both in any form. PuzzleError if the puzzle itself cannot be read or breaks its own rules.
         """
         question = self._read_question(puzzle)
         is_solution = CODECS[self.task].is_solution

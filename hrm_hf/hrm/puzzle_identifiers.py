@@ -37,9 +37,8 @@ class PuzzleIdentifiers:
         object.__setattr__(self, "_identifier_of", {})  # by name
         for identifier, name in enumerate(self.names):
             if not isinstance(name, str) or len(name.splitlines()) > 1 or name != name.strip():
-                raise PuzzleError(
-                    f"identifier {identifier}: {shown(name)} is no name: expected one line without blanks at its ends"
-                )
+                found = f"identifier {identifier}: {shown(name)}"
+                raise PuzzleError(f"{found} is no name: expected one line without blanks at its ends")
             if not name.isascii() and name != name.encode(errors="replace").decode():  # half a surrogate pair
                 raise PuzzleError(f"identifier {identifier}: {shown(name)} is no name: UTF-8 cannot express it")
             if name and self._identifier_of.setdefault(name, identifier) != identifier:
@@ -90,13 +89,9 @@ class PuzzleIdentifiers:
         try:
             text = path.read_text(encoding="utf-8")
             return cls(text.removesuffix("\n").split("\n") if text else [])
-        except FileNotFoundError:
-            raise PuzzleError(f"there is no file {path} with the names of the puzzle identifiers") from None
-        except UnicodeDecodeError as error:
-            raise PuzzleError(f"{path} is no UTF-8 text: {error}") from None
         except OSError as error:
-            raise PuzzleError(f"{path} cannot be read: {error.strerror}") from None
-        except PuzzleError as error:
+            raise PuzzleError(f"no names of puzzle identifiers in {path}: {error.strerror}") from None
+        except ValueError as error:  # no UTF-8, or no names
             raise PuzzleError(f"{path}: {error}") from None
 
     @cached_property  # made on the first question for it: a table has up to a million names

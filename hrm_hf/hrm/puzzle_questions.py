@@ -117,7 +117,7 @@ def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
         reason = "this is the name of an augmentation; give that of the task"
         try:
             processor.puzzle_identifiers.find(name)
-        except ValueError as error:  # a PuzzleError that lists near names; as remote code it may be another class
+        except ValueError as error:  # a PuzzleError with near names; as remote code it may be another class
             reason = str(error)
         raise PuzzleError(f"task {shown(name)}: {unknown}: {reason}")
     return sorted(variants, key=lambda variant: variant[0] != name)

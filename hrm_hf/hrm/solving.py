@@ -1,15 +1,13 @@
 """Solving by slots: a puzzle that has halted leaves its slot, and the next of the queue takes it.
 
 HRM spends most segments on few puzzles. Here all slots are always at work: no segment is spent on a puzzle that is
-solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters. A queue that
-breaks, or holds a row that the model does not take, still gives the answers to all rows before.
+solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
 
-The other puzzles of a batch change a puzzle's rounding alone: a matrix product may add up a row in another order when
-it has another number of rows. On the CPU that was found below 12 rows only, of float32 (PyTorch 2.13 with MKL, 1 to 8
-threads). The q head has one row per puzzle, so its product is padded. Every other product has a row per position: a
-puzzle of 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch and order. On CUDA
-and in compiled blocks kernels change with the shape: q values then agree to rounding, and a puzzle whose q_halt and
-q_continue are that close may take another segment.
+The other puzzles of a batch change a puzzle's rounding alone: a matrix product of fewer than 12 rows may add up a row
+in another order (float32 on the CPU, PyTorch 2.13 with MKL). The q head has one row per puzzle, so its product is
+padded. Every other product has a row per position: a puzzle of 12 positions or more gets the same answer, segments and
+q value, bit for bit, in any batch and order. On CUDA and in compiled blocks kernels change with the shape: q values
+then agree to rounding, and a puzzle whose q_halt and q_continue are that close may take another segment.
 
 B slots, F finished puzzles, S cells, T positions, D hidden width.
 """
@@ -93,19 +91,14 @@ class PuzzleSlots:
     def add(
         self, keys: Sequence[int], input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor | None = None
     ) -> None:
-        """Starts puzzles.
+        """Starts puzzles: n keys under which the answers come back, (n, S) int, and (n,) int or None for 0.
 
-        Args:
-            keys: n integers under which the answers come back.
-            input_ids: (n, S) int.
-            puzzle_identifiers: (n,) int; None = 0.
-        Raises:
-            PuzzleError: input outside what the model knows.
+        Raises PuzzleError for input outside what the model knows; nothing is changed then.
         """
         embeddings = self._core.embed(input_ids, puzzle_identifiers)
         new = (embeddings, *self._core.initial_carry(len(keys)))  # (n, T, D) each
         old = (self._embeddings, *self._carry)
-        states = [torch.cat(pair) for pair in zip(old, new, strict=True)]  # memory may run out: nothing is changed yet
+        states = [torch.cat(pair) for pair in zip(old, new, strict=True)]
         self._keys = np.append(self._keys, np.asarray(keys, np.int64))
         self._segments = np.append(self._segments, np.zeros(len(keys), np.int64))
         self._embeddings, self._carry = states[0], self._carry._make(states[1:])
@@ -154,15 +147,10 @@ def solve_queue(
 ) -> Iterator[SolvedRow]:
     """Answers any number of puzzles, in their order, with `batch_size` slots that are refilled from the queue.
 
-    A row is read when a slot is free for it and all known answers have been taken. Where `rows` raises or a row is
-    refused, no further row is read, those at work are answered, and then the error is raised.
-
-    Args:
-        rows: (input_ids (S,) int, puzzle identifier) of each puzzle.
-        model, max_segments, halt, compute_dtype, run_block: as `PuzzleSlots` takes them.
-    Raises:
-        ArgumentError: a value that is not allowed.
-        PuzzleError: a row outside what the model knows, with its number in the queue, from 0.
+    rows: (input_ids (S,) int, puzzle identifier) each, read when a slot is free and all known answers have been taken.
+    The other arguments are those of `HrmForPuzzleSolving.solve`, with its errors; a PuzzleError names the row, from 0,
+    by its place in the queue. Where `rows` raises or a row is refused, no further row is read, those at work are
+    answered, and then the error is raised.
     """
     check_count("batch_size", batch_size)
     return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype, run_block), iter(rows), batch_size, model)

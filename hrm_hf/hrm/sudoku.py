@@ -47,11 +47,10 @@ def units(box_shape: Shape) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def parse(puzzle: object, box_shape: Shape | None = None) -> np.ndarray:
-    """A puzzle as a person or a program writes it -> (n, n) uint8, 0 = blank.
+    """A Sudoku in any form of `read_grid` -> (n, n) uint8, 0 = blank; in text '.' and '0', and white space is ignored.
 
-    puzzle: text of n*n characters ('.' or '0' = blank, white space ignored), or any other form of `read_grid`. Without
-    a box shape the size gives it: 4x4 has boxes of 2x2, 6x6 of 2 rows x 3 columns, 9x9 of 3x3. Raises PuzzleError, and
-    nothing else, for anything else.
+    Without a box shape the size gives it, see `BOX_SHAPE_OF_SIZE`. Raises PuzzleError, and nothing else, for anything
+    else.
     """
     sizes = list(BOX_SHAPE_OF_SIZE) if box_shape is None else [math.prod(check_box_shape(box_shape))]
 
@@ -70,10 +69,7 @@ def _clean(text: str) -> str:
 
 
 def check_givens(grid: object, box_shape: Shape) -> None:
-    """Raises PuzzleError if two equal digits stand in one row, column or box, naming digit, unit and both cells.
-
-    grid: anything that `parse` reads.
-    """
+    """Raises PuzzleError if what `parse` reads has two equal digits in one row, column or box, naming both cells."""
     box_shape = check_box_shape(box_shape)
     n = box_shape[0] * box_shape[1]
     cells = parse(grid, box_shape).ravel().tolist()
