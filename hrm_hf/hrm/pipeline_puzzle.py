@@ -58,7 +58,7 @@ class PuzzleSolvingPipeline(Pipeline):
         if kwargs.get("batch_size") is not None:
             check_count("batch_size", kwargs["batch_size"], MAX_BATCH_SIZE)
         if processor is None:
-            raise CheckpointError("no processor: give model= a folder with processor_config.json, or processor=")
+            raise CheckpointError("no processor to read puzzles: give processor=, or model= a folder that holds one")
         processor.check_fits(model.config)
         check_finite(model, model.name_or_path or "the model")
         super().__init__(model=model, processor=processor, **kwargs)
