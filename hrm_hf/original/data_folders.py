@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,31 +164,19 @@ def read_split(path: Path, task: str) -> PublishedSplit:
 def _read_info(path: Path, task: str, seq_len: int, variants: np.ndarray) -> PuzzleSetInfo:
     """The facts of the file to write, from dataset.json, which must say what the arrays do: (groups,) variants."""
     side = math.isqrt(seq_len)
-    box_shape = CODECS[task].fit((side, side), None)
-    vocabulary = CODECS[task].vocabulary((side, side))
-    facts = read_json(path / "dataset.json", DataError)
+    kept = {"split": path.name, "num_aug": int(variants.max()) - 1, "seed": 0}
+    kept["box_shape"] = CODECS[task].fit((side, side), None)
+    info = PuzzleSetInfo.of_task(task, (side, side), **kept)
+    facts, file = read_json(path / "dataset.json", DataError), f"{path}/dataset.json"
     expected = {"sets": ["all"], "pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0}
-    expected |= {"seq_len": seq_len, "vocab_size": len(vocabulary), "total_groups": len(variants)}
+    expected |= {"seq_len": seq_len, "vocab_size": info.vocab_size, "total_groups": len(variants)}
     for name, value in expected.items():
         if facts.get(name) != value:
-            raise DataError(
-                f"{path}/dataset.json: {name} is {shown(facts.get(name))}, {task} arrays of this shape need {value}"
-            )
+            raise DataError(f"{file}: {name} is {shown(facts.get(name))}, {task} arrays of this shape need {value}")
     num_identifiers = facts.get("num_puzzle_identifiers")
     if type(num_identifiers) is not int:
-        raise DataError(f"{path}/dataset.json: num_puzzle_identifiers is {shown(num_identifiers)}, not an integer")
-    return PuzzleSetInfo(
-        task=task,
-        split=path.name,
-        vocab_size=len(vocabulary),
-        vocabulary=tuple(vocabulary),
-        grid_shape=(side, side),
-        num_aug=int(variants.max()) - 1,
-        seed=0,
-        num_puzzle_identifiers=num_identifiers,
-        box_shape=box_shape,
-        eos_id=arc.EOS_ID if task == "arc" else None,
-    )
+        raise DataError(f"{file}: num_puzzle_identifiers is {shown(num_identifiers)}, not an integer")
+    return replace(info, num_puzzle_identifiers=num_identifiers)
 
 
 def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:

@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
@@ -26,22 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from ...games.arc_task import ArcTask, draw_augmentations
-from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, vocabulary
+from ...hrm.arc import FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS
 from ...hrm.errors import ArgumentError, PuzzleError
 from ...hrm.symmetry import dihedral
 from ...progress import progress
-from ..schema import (
-    IDENTIFIER,
-    MAX_VARIANTS,
-    NAME,
-    ROWS_ARE_VARIANTS,
-    SWAPS_SIDES,
-    TRANSFORM,
-    GridExample,
-    PuzzleSetInfo,
-)
+from ..schema import IDENTIFIER, NAME, ROWS_ARE_VARIANTS, SWAPS_SIDES, TRANSFORM, GridExample, PuzzleSetInfo
 from ..writer import PuzzleWriter
 from .arc_tasks import EVALUATION, TRAINING, CollectedTask
+from .puzzle_rows import check_variants
 
 TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
 _Pair = tuple[np.ndarray, np.ndarray]
@@ -73,32 +64,19 @@ def build_arc(
         num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not tasks:
         raise ArgumentError("no task to build from: give at least one")
-    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1:
-        raise ArgumentError(
-            f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}: allowed are num_aug from 0 to "
-            f"{MAX_VARIANTS}, seed from 0 and num_workers from 1"
-        )
+    check_variants(num_aug, seed)
+    if num_workers < 1:
+        raise ArgumentError(f"num_workers {num_workers}: allowed are 1 and above")
     for first, second in pairwise(tasks):
         if first.name == second.name:
             raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
     for task in tasks:
         if any(answer is None for _, answer in task.task.train + task.task.test):
             raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
-    info = PuzzleSetInfo(
-        task="arc",
-        split="train",
-        vocab_size=len(vocabulary()),
-        vocabulary=tuple(vocabulary()),
-        grid_shape=tuple(frame_shape),
-        num_aug=num_aug,
-        seed=seed,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
-    )
-    files = {
-        split: PuzzleWriter(Path(output_dir) / f"{split}.h5", replace(info, split=split), overwrite)
-        for split in ("train", "test")
-    }
+    files = {}
+    for split in ("train", "test"):
+        info = PuzzleSetInfo.of_task("arc", frame_shape, split=split, num_aug=num_aug, seed=seed)
+        files[split] = PuzzleWriter(Path(output_dir) / f"{split}.h5", info, overwrite)
     with ExitStack() as stack:
         # The workers start before anything else does: a process with threads or open files is no good one to fork.
         drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))

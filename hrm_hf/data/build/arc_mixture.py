@@ -54,13 +54,16 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
     found = find_leaks(collections)
     left_out = [line for collection in collections for line in collection.left_out]
     notes = [line for collection in collections for line in collection.notes] + _leaks_as_published(collections)
-    if found and leaks == "refuse":
-        raise DataError(
-            f"{_leaks_in_words(found)}. Drop the tasks that train on them (leaks: drop), or allow it (leaks: allow), "
-            "knowing that the scores then mean little"
-        )
-    if found and leaks == "allow":
-        notes.append(f"allowed: {_leaks_in_words(found)}")
+    if found:
+        names = sorted({leak.evaluation.name for leak in found})
+        trained = f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)}"
+        trained += f" (first: {found[0]})"
+        if leaks == "refuse":
+            raise DataError(
+                f"{trained}. Drop the tasks that do so (leaks: drop), or allow it: scores then mean little"
+            )
+        if leaks == "allow":
+            notes.append(f"allowed: {trained}")
     dropped = {(leak.collection, leak.copy.source): leak for leak in found} if leaks == "drop" else {}
     left_out += [f"dropped: {leak}" for leak in dropped.values()]
     by_name: dict[str, CollectedTask] = {}
@@ -140,20 +143,10 @@ def _training_keys(task: CollectedTask) -> list[bytes]:
 
 def _pair_keys(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[bytes]:
     """One key per pair, equal for equal grids alone."""
-    return [
-        blake2b(
-            b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair), digest_size=16
-        ).digest()
-        for pair in pairs
-    ]
+    contents = (b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair) for pair in pairs)
+    return [blake2b(content, digest_size=16).digest() for content in contents]
 
 
 def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
     """Equal for tasks with the same train pairs and the same test pairs, each in any order."""
     return sorted(_pair_keys(task.train)), sorted(_pair_keys(task.test))
-
-
-def _leaks_in_words(found: Sequence[Leak]) -> str:
-    names = sorted({leak.evaluation.name for leak in found})
-    start = f"the test pairs of {len(names)} evaluation tasks would be trained on"
-    return f"{start}: {', '.join(names)} (first: {found[0]})"

@@ -115,10 +115,14 @@ def read_rows(
 def check_numbers(num_train: int, num_test: int, seed: int) -> None:
     """Raises ArgumentError unless a generator can be asked for that many puzzles."""
     if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
-        raise ArgumentError(
-            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 of each, at most "
-            f"{MAX_NEW_PUZZLES} together, and seeds from 0"
-        )
+        asked = f"{num_train} training and {num_test} test puzzles, seed {seed}"
+        raise ArgumentError(f"{asked}: allowed are 1 of each to {MAX_NEW_PUZZLES} together, and seeds from 0")
+
+
+def check_variants(num_aug: int, seed: int) -> None:
+    """Raises ArgumentError unless a builder can be asked for that many variants of each puzzle."""
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0:
+        raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0")
 
 
 def build_files(
@@ -137,10 +141,7 @@ def build_files(
     encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols), and `generator` ->
     (all variants of the two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
     """
-    if not 0 <= info.num_aug <= MAX_VARIANTS or info.seed < 0:
-        raise ArgumentError(
-            f"num_aug is {info.num_aug}, seed is {info.seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0"
-        )
+    check_variants(info.num_aug, info.seed)
     if subsample_size is not None:
         if not 1 <= subsample_size <= len(train):
             raise ArgumentError(f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, all puzzles")
