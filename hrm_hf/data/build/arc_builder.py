@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -55,9 +55,8 @@ def build_arc(
     has no more; num_workers: processes that draw them (None: one per core at hand; 1: this process alone);
     frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
     the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
-    Raises ArgumentError for other values, for two tasks of one name, and if a file exists and `overwrite` is
-    not set; PuzzleError for a pair without output and DataError for a grid that does not fit its frame, naming the
-    task.
+    Raises ArgumentError for other values, two tasks of one name, and a file that exists without `overwrite`;
+    PuzzleError for a pair without output, DataError for a grid that does not fit its frame, naming the task.
     """
     tasks = sorted(tasks, key=lambda task: task.name)
     if num_workers is None:
@@ -79,7 +78,8 @@ def build_arc(
         files[split] = PuzzleWriter(Path(output_dir) / f"{split}.h5", info, overwrite)
     with ExitStack() as stack:
         # The workers start before anything else does: a process with threads or open files is no good one to fork.
-        drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))
+        draw = partial(draw_variants, num_aug=num_aug, seed=seed)
+        drawn = stack.enter_context(_drawn([task.task for task in tasks], draw, num_workers))
         writers = {
             split: stack.enter_context(writer)
             for split, writer in files.items()
@@ -89,19 +89,16 @@ def build_arc(
         bar = stack.enter_context(progress(tasks, "augmenting", unit="tasks"))
         for task, (transforms, colours) in zip(bar, drawn, strict=True):
             attributes = {"source": task.source, "split": task.split, "num_train_pairs": len(task.task.train)}
-            arrays = {
-                TRANSFORM: transforms,
-                "colours": colours,
-                IDENTIFIER: np.arange(num_identifiers, num_identifiers + len(transforms), dtype=np.int32),
-                NAME: variant_names(task.name, transforms, colours),
-            }
+            identifiers = np.arange(num_identifiers, num_identifiers + len(transforms), dtype=np.int32)
+            arrays = {TRANSFORM: transforms, "colours": colours, IDENTIFIER: identifiers}
+            arrays[NAME] = variant_names(task.name, transforms, colours)
             num_identifiers += len(transforms)
             for split, writer in writers.items():
-                if pairs := _pairs_of(task, split):
-                    examples = [
-                        GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
-                        for pair in pairs
-                    ]
+                examples = [
+                    GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
+                    for pair in _pairs_of(task, split)
+                ]
+                if examples:
                     writer.add_puzzle(task.name, examples, ROWS_ARE_VARIANTS, attributes, arrays)
         for writer in writers.values():
             writer.set_num_puzzle_identifiers(num_identifiers)
@@ -179,15 +176,12 @@ def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) ->
 
 
 @contextmanager
-def _drawn_variants(
-    tasks: Sequence[ArcTask], num_aug: int, seed: int, num_workers: int
-) -> Iterator[Iterator[_Variants]]:
-    """`draw_variants` of each task, in order, by this process or by others.
+def _drawn(tasks: Sequence[ArcTask], draw: Callable[[ArcTask], _Variants], num_workers: int) -> Iterator[Iterable]:
+    """`draw` of each task, in order, by this process or by others.
 
     On Linux workers are forked: one started anew would load this package, and with it torch, once more (about 350 MB
     each). Elsewhere forking is not safe. The pool is gone after the block, whatever ended it.
     """
-    draw = partial(draw_variants, num_aug=num_aug, seed=seed)
     if num_workers == 1:
         yield map(draw, tasks)
         return

@@ -59,9 +59,7 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
         trained = f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)}"
         trained += f" (first: {found[0]})"
         if leaks == "refuse":
-            raise DataError(
-                f"{trained}. Drop the tasks that do so (leaks: drop), or allow it: scores then mean little"
-            )
+            raise DataError(f"{trained}. Drop the copies (leaks: drop), or let scores mean little (leaks: allow)")
         if leaks == "allow":
             notes.append(f"allowed: {trained}")
     dropped = {(leak.collection, leak.copy.source): leak for leak in found} if leaks == "drop" else {}

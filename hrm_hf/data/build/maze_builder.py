@@ -93,7 +93,7 @@ def build_maze(
 
     subsample_size draws that many training mazes; augment stores each training maze in its 8 dihedral views (square
     mazes only, as a quarter turn swaps the sides). The same rows, options and seed give the same bytes. Raises
-    ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is not set.
+    ArgumentError for options that do not fit the rows, and for a file that exists without `overwrite`.
     """
     if train.grid_shape != test.grid_shape:
         raise ArgumentError(f"training mazes have {train.grid_shape} cells, test mazes {test.grid_shape}")
