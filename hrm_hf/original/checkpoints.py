@@ -142,8 +142,9 @@ def _load_tensors(path: Path) -> Any:
         raise
     except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
         if isinstance(error, UnpicklingError) and "unsupported" in str(error).lower():
-            reason = f"{path} holds Python objects besides tensors; reading them could run code, so nothing was read"
-            raise CheckpointError(f"{reason}: ask its publisher for a .safetensors file") from error
+            reason = f"{path} holds Python objects besides tensors, which could run code: nothing was read"
+            ways = "ask its publisher for a plain dict of tensors or a .safetensors file of it"
+            raise CheckpointError(f"{reason}; {ways}") from error
         raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save or safetensors") from error
 
 

@@ -161,9 +161,7 @@ def variant_names(task_name: str, transforms: np.ndarray, colours: np.ndarray) -
 
 
 def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) -> list[tuple[bytes, ...]]:
-    """One key per row, equal where the pairs of the variants are the same, in whatever order: the pairs themselves,
-    their shapes in front, sorted. (A set compares them whole, so that no two hashes can collide.)
-    """
+    """One key per row: the pairs themselves, their shapes in front, sorted. (A hash of them might collide.)"""
     turned = SWAPS_SIDES[transforms].tolist()
     columns = []
     for pair in task.train + task.test:

@@ -20,15 +20,6 @@ LEAK_CHOICES = ("refuse", "drop", "allow")
 
 
 @dataclass(frozen=True)
-class ArcMixture:
-    """Tasks in the order of their names, each name once; a line for each task that was left out; and notes."""
-
-    tasks: tuple[CollectedTask, ...]
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Leak:
     """`copy`, a task of collection number `collection`, brings a test pair of `evaluation` into training."""
 
@@ -40,8 +31,10 @@ class Leak:
         return f"{self.copy.source} trains on test pairs of {self.evaluation.source}"
 
 
-def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False) -> ArcMixture:
-    """All tasks of the collections, each name once.
+def mix_collections(
+    collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False
+) -> ArcCollection:
+    """All tasks of the collections as one, each name once.
 
     Equal copies of a task (the same train pairs and the same test pairs, in any order) count once, the first given.
     Different tasks of one name: DataError naming both; with `skip_bad` the first given stays and the others are left
@@ -59,7 +52,8 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
         trained = f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)}"
         trained += f" (first: {found[0]})"
         if leaks == "refuse":
-            raise DataError(f"{trained}. Drop the copies (leaks: drop), or let scores mean little (leaks: allow)")
+            ways = "Drop the copies (leaks: drop), or allow them (leaks: allow): the scores then mean little"
+            raise DataError(f"{trained}. {ways}")
         if leaks == "allow":
             notes.append(f"allowed: {trained}")
     dropped = {(leak.collection, leak.copy.source): leak for leak in found} if leaks == "drop" else {}
@@ -85,7 +79,7 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
     if num_equal:
         notes.append(f"{num_equal} tasks occur again with equal content and count once")
     tasks = tuple(by_name[name] for name in sorted(by_name))
-    return ArcMixture(tasks, tuple(left_out), tuple(notes))
+    return ArcCollection(" + ".join(each.name for each in collections), tasks, tuple(left_out), tuple(notes))
 
 
 def find_leaks(collections: Sequence[ArcCollection]) -> list[Leak]:

@@ -22,13 +22,9 @@ from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers,
 NUM_VIEWS = 8
 
 
-class MazeRows(PuzzleRows):
-    """Mazes, grids (rows, cols) of cell numbers; answers are known to be paths."""
-
-
 def read_csv(
     path: str | os.PathLike, grid_shape: tuple[int, int] | None = None, skipped: list[str] | None = None
-) -> MazeRows:
+) -> PuzzleRows:
     """Read and check a CSV file (plain or .gz) with the columns source, question, answer, rating.
 
     question, answer: rows * cols of the characters "# SGo" in row-major order; without a grid shape the mazes are
@@ -49,7 +45,7 @@ def read_csv(
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
 
-    rows = MazeRows(**read_rows(path, layout, are_right, check_answer, skipped))
+    rows = PuzzleRows(**read_rows(path, layout, are_right, check_answer, skipped))
     if not len(rows):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     return rows
@@ -63,17 +59,17 @@ def generate_rows(
     min_wall_share: float,
     seed: int,
     max_wall_share: float = 0.45,
-) -> tuple[MazeRows, MazeRows]:
+) -> tuple[PuzzleRows, PuzzleRows]:
     """(train, test) of new mazes (see `generate_mazes`), all different under symmetry; rating: steps of the answer."""
     check_numbers(num_train, num_test, seed)
     generator = np.random.default_rng([seed, GENERATE_MAZES])
     limits = (min_wall_share, max_wall_share, min_steps)
     questions, answers = generate_mazes(num_train + num_test, grid_shape, generator, *limits)
     steps = ((answers == PATH).sum(axis=(1, 2)) + 1).astype(np.int32)
-    return MazeRows.generated(questions, answers, steps).split(num_train)
+    return PuzzleRows.generated(questions, answers, steps).split(num_train)
 
 
-def count_labels(rows: MazeRows) -> tuple[int, int]:
+def count_labels(rows: PuzzleRows) -> tuple[int, int]:
     """(shortest, by_rule): how many answers are shortest paths, and how many are those of `maze.follow_rule`."""
     _, shortest = path_checks(rows.questions, rows.answers)
     by_rule = (follow_rule(rows.questions) == rows.answers).all(axis=(1, 2))
@@ -82,8 +78,8 @@ def count_labels(rows: MazeRows) -> tuple[int, int]:
 
 def build_maze(
     output_dir: str | os.PathLike,
-    train: MazeRows,
-    test: MazeRows,
+    train: PuzzleRows,
+    test: PuzzleRows,
     augment: bool = False,
     subsample_size: int | None = None,
     seed: int = 0,
