@@ -172,7 +172,7 @@ class GridExample(NamedTuple):
 def check_puzzle_id(puzzle_id: str) -> None:
     """Raises DataError unless a text can be the name of a group: printable, no path, not of any length."""
     if puzzle_id in ("", ".") or "/" in puzzle_id or not puzzle_id.isprintable() or len(puzzle_id) > MAX_NAME:
-        raise DataError(f"puzzle id {shown(puzzle_id)}: not 1 to {MAX_NAME} printable characters, or '.', or with '/'")
+        raise DataError(f"puzzle id {shown(puzzle_id)}: give 1 to {MAX_NAME} printable characters, no '/', not '.'")
 
 
 def check_example(
@@ -213,7 +213,7 @@ def read_row_array(place: str, name: str, array: np.ndarray, rows: int, num_iden
         for row, text in enumerate(values.tolist()):
             if not _NAME_PATTERN.fullmatch(text):
                 raise DataError(
-                    f"{place}: the name of row {row} is {text!r}; expected printable ASCII, no blanks at its ends"
+                    f"{place}: the name of row {row} is {text!r}, expected printable ASCII without blanks at its ends"
                 )
         return values
     limit = num_identifiers if name == IDENTIFIER else len(SWAPS_SIDES)
@@ -228,8 +228,7 @@ def read_attribute(place: str, attributes: Mapping[str, object], name: str, kind
     if name not in attributes:
         raise DataError(f"{place} attribute {name!r} is missing")
     value = attributes[name]
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     value = tuple(value) if isinstance(value, list) else value
     fits, expected = _KINDS[kind]
     if not fits(value):

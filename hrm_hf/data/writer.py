@@ -123,8 +123,9 @@ class PuzzleWriter:
             used.append(schema.TRANSFORM)
             if schema.TRANSFORM not in arrays:
                 raise DataError(f"{puzzle} lacks the array {schema.TRANSFORM!r}, which a file of native grids needs")
-        for name in arrays.keys() & used:
-            schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
+        for name in used:
+            if name in arrays:
+                schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         with self._opened:

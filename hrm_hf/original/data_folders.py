@@ -60,7 +60,7 @@ class PublishedSplit:
     group_starts: np.ndarray
 
     def cells(self, puzzles: slice) -> np.ndarray:
-        """Puzzles with equal numbers of examples, uint8 (examples, puzzles, 2, S); DataError for a code above V."""
+        """Of puzzles with equally many examples: uint8 (examples, puzzles, 2, S). DataError for an unknown code."""
         start, stop = self.puzzle_starts[[puzzles.start, puzzles.stop]].tolist()
         limit = self.info.vocab_size
         cells = np.empty((stop - start, 2, self.info.seq_len), np.uint8)

@@ -78,10 +78,8 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
             is_test_class[number] = True
             missing -= sizes[number]
     if missing:
-        found = num_test - missing
-        raise ArgumentError(
-            f"{num_test} test puzzles would tear apart puzzles of one symmetry: {found} is the nearest"
-        )
+        reason = "without tearing apart puzzles that are equal under a symmetry"
+        raise ArgumentError(f"{num_test} cannot be held out {reason}: {num_test - missing} is the nearest number")
     in_test = is_test_class[classes]
     return rows.select(~in_test), rows.select(in_test)
 
