@@ -44,8 +44,6 @@ def check_compiler(device: torch.device) -> None:
             warnings.simplefilter("ignore")  # PyTorch's compiler warns of deprecated parts of its own
             torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
     except Exception as error:  # whatever the toolchain raises: compilers missing, too old, or without headers
-        said = " ".join(str(error).split())[:300]
-        raise ArgumentError(
-            f"torch.compile does not work here ({type(error).__name__}: {said}): install a C++ "
-            "compiler (on CUDA Triton too), or leave compile out"
-        ) from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ways = "install a C++ compiler (on CUDA Triton too), or leave compile out"
+        raise ArgumentError(f"torch.compile does not work here ({said}): {ways}") from error
