@@ -60,9 +60,13 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
         with WeakFileLock(cached.with_suffix(".lock")):  # the first of several processes converts
             if not cached.exists():
                 _convert(rows, cached)
-    except OSError as error:
-        raise DataError(f"{cached}: {error}. Set HF_DATASETS_CACHE to a folder that has room") from error
-    return datasets.Dataset.from_file(str(cached)).with_format("numpy")
+        found = datasets.Dataset.from_file(str(cached)).with_format("numpy")
+        if len(found) != len(rows):
+            raise OSError(f"it has {len(found)} rows, not {len(rows)}")
+        return found
+    except (OSError, pa.ArrowInvalid) as error:
+        hint = "Delete the file if it is damaged, or set HF_DATASETS_CACHE to a folder that has room"
+        raise DataError(f"{cached}: {error}. {hint}") from error
 
 
 def _convert(rows: "FileRows", target: Path) -> None:
