@@ -18,7 +18,7 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
     """`HrmBlock.forward` compiled: a `run_block` for `forward`, `solve`, `solve_queue` and `predict_puzzles`.
 
     It is compiled when called, once for each model shape, dtype and gradient mode. After eight times torch raises, so
-    let each model have its own. Hooks on the blocks are not seen.
+    let each model have its own. Hooks on the blocks are not seen, and gradient checkpointing is not done.
 
     Args:
         device: where the model is.
