@@ -275,7 +275,7 @@ def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> N
         checkpoint = shlex.quote(str(Path(args.output_dir) / "checkpoint-final"))
         command = f"hrm-push checkpoint --checkpoint {checkpoint} --repo-id {args.push_to_hub}"
         command += " --private" if args.hub_private else ""
-        raise CheckpointError(f"{error}; push the trained checkpoint with {command}") from error
+        raise CheckpointError(f"{error}; the checkpoint is trained: push it with {command}") from error
     print(f"pushed to {args.push_to_hub}")
 
 

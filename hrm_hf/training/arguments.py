@@ -72,9 +72,7 @@ class HrmTrainingArguments:
     puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
     adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
-    max_grad_norm: float | None = HfArg(
-        default=None, help="Longest gradient of the whole model: longer ones are scaled to this norm; unset: none is."
-    )
+    max_grad_norm: float | None = HfArg(default=None, help="Norm to scale longer gradients to, of the whole model.")
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")

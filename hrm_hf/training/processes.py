@@ -84,8 +84,8 @@ def check_accelerator(accelerator: Accelerator, compute_dtype: str) -> None:
     for name, allowed in needed.items():
         value = getattr(accelerator, name)
         if value not in allowed:
-            needed = f"HrmTrainer needs {' or '.join(map(str, allowed))}, as make_accelerator sets it"
-            raise ArgumentError(f"the accelerator's {name} is {value}; {needed} (for bfloat16 see config.compute_dtype)")
+            needed = f"HrmTrainer needs {' or '.join(map(str, allowed))} (for bfloat16 set config.compute_dtype)"
+            raise ArgumentError(f"the accelerator's {name} is {value}; {needed}: see make_accelerator")
 
 
 def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:

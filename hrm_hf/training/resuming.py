@@ -136,17 +136,14 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
         if (name in saved, saved.get(name)) != (name in ours, ours.get(name))
     ]
     if differences:
-        longer = ""
-        if ours.get("training.max_steps") != (last := saved.get("training.max_steps")) and last is not None:
-            longer = (
-                f". Its max_steps cannot change, because its learning rate falls until step {last} (lr_min_ratio "
-                f"{saved['training.lr_min_ratio']}): for more steps start a new run from its weights, --init_from "
-                f"{path.parent / 'checkpoint-final'}"
-            )
-        raise ArgumentError(
-            f"{path} belongs to another run: " + "; ".join(differences) + ". Pass the arguments of that run, or "
-            "start a new one in another --output-dir" + longer
-        )
+        words = f"{path} belongs to another run: {'; '.join(differences)}. Pass the arguments of that run, or start a "
+        words += "new one in another --output-dir"
+        last = saved.get("training.max_steps")
+        if last not in (None, ours.get("training.max_steps")):
+            falls = f"falls until step {last} (lr_min_ratio {saved['training.lr_min_ratio']})"
+            words += f". Its max_steps cannot change, because its learning rate {falls}: for more steps start a new "
+            words += f"run from its weights, --init_from {path.parent / 'checkpoint-final'}"
+        raise ArgumentError(words)
 
 
 def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:

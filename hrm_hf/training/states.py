@@ -236,7 +236,7 @@ def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
         if body.get("format") != FORMAT:
             raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
         if body.get("version") != FORMAT_VERSION:
-            found = f"{path} is of version {str(body.get('version'))[:20]}, this hrm_hf reads version {FORMAT_VERSION}"
+            found = f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}"
             raise CheckpointError(f"{found}: resume with the hrm_hf that saved it, or start a new run")
         step, files = body["step"], [FileRecord(**file) for file in body["files"]]
     except (RecursionError, LookupError, TypeError) as error:  # reading and writing need not bear the same depth

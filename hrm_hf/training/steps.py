@@ -100,15 +100,11 @@ class TrainingSteps:
     def training_step(self, batch: dict[str, Any], draws: ExplorationDraws | None = None) -> dict[str, torch.Tensor]:
         """Runs one segment of every slot and leaves the gradients in the parameters; no weight changes.
 
-        Args:
-            batch: this process's part of the global batch offered to the slots.
-            draws: for the GLOBAL batch; None takes them from the trainer's generator.
-        Returns:
-            float64 sums over this process's slots, see `step_metrics.segment_sums`.
+        batch: this process's part of the global batch offered to the slots. draws: for the GLOBAL batch; None takes
+        them from the trainer's generator. Returns float64 sums over this process's slots, see `segment_sums`.
         """
         args = self.args
-        if draws is None:
-            draws = self.exploration.draw()
+        draws = draws or self.exploration.draw()
         min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), self.accelerator.device)
         own = slice(self.first_row, self.first_row + self.local_batch_size)
         min_steps = min_steps[own].chunk(args.gradient_accumulation_steps)
@@ -204,10 +200,8 @@ class TrainingSteps:
 def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
     """The rate of update number `step`, counted from 1: the published code raises its counter, then reads the rate.
 
-    Args:
-        base_lr: rate at the end of the linear warm-up.
-        total_steps: updates of the whole run; afterwards the rate stays (the published cosine would rise again).
-        min_ratio: end value of the cosine as a share of base_lr; 1.0 = constant after the warm-up.
+    It rises to base_lr in warmup_steps, then falls as a cosine to min_ratio * base_lr at total_steps (1.0: it stays);
+    afterwards it stays, where the published cosine would rise again.
     """
     if step < warmup_steps:
         return base_lr * step / max(1, warmup_steps)

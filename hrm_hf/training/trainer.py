@@ -80,8 +80,8 @@ class HrmTrainer(TrainingSteps):
         callbacks: Iterable[TrainerCallback | type[TrainerCallback]] = (),
     ):
         if not isinstance(model, HrmForPuzzleSolving):
-            advice = "HrmTrainer takes an HrmForPuzzleSolving; for LoRA use model.add_adapter(peft.LoraConfig(...))"
-            raise ArgumentError(f"the model is a {type(model).__name__}: {advice}")
+            advice = "give an HrmForPuzzleSolving, for LoRA with model.add_adapter(peft.LoraConfig(...))"
+            raise ArgumentError(f"the model is a {type(model).__name__}; {advice}")
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.dtype != torch.float32:
                 advice = "load the model with dtype=torch.float32"
@@ -161,9 +161,10 @@ class HrmTrainer(TrainingSteps):
                 raise NonFiniteError(f"{error}. Nothing of it was saved. {advice}") from error
             finally:
                 self.stop = None
-            is_best = self.scored_step == self.step and self.best.beaten_by(self.scores)
+            takes_last = args.early_stopping_patience is None or self.best.step is None
+            takes_last = takes_last or (self.scored_step == self.step and self.best.beaten_by(self.scores))
             try:
-                if args.early_stopping_patience is None or self.best.step is None or is_best:
+                if takes_last:
                     self.export("checkpoint-final")
                     self.final_step = self.step
                 else:
