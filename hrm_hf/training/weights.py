@@ -20,11 +20,8 @@ def seeded_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
 class WeightAverage:
     """Keeps average <- decay * average + (1 - decay) * weight for each given parameter.
 
-    The decay warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs.
-
-    Args:
-        parameters: what to average; the puzzle table is left out (a dense pass over it costs more than the step).
-        decay: final decay, in [0, 1).
+    The decay, in [0, 1), warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs. The
+    puzzle table should be left out: a dense pass over it costs more than the step.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float):
