@@ -50,15 +50,18 @@ class Start(NamedTuple):
             if sizes[name] != (known := getattr(self.config, name)):
                 found = f"{file.path}: {name} is {sizes[name]}, but the weights of {self.name} have {name} {known}"
                 raise DataError(f"{found}: take a checkpoint for grids of this size, or leave out --init_from")
-        return model_args.to_config(**sizes, rope_theta=self.config.rope_theta, rms_norm_eps=self.config.rms_norm_eps)
+        others = {name: getattr(self.config, name) for name in ("rope_theta", "rms_norm_eps", "num_segments")}
+        return model_args.to_config(**sizes, **others)
 
     def load_weights(self, model: HrmForPuzzleSolving, file: PuzzleFile) -> None:
         """Puts the weights into a model for this file; its rows of the puzzle table by the puzzles' names.
 
         A puzzle that the checkpoint does not know starts with the mean of the rows that it has.
         """
+        info = file.info
+        if self.processor is not None and self.processor.task != info.task:
+            logger.warning(f"{self.name} was trained on {self.processor.task!r}, the data is {info.task!r}")
         if self.model.model.puzzle_embeddings is not None:
-            info = file.info
             processor = self.processor or HrmProcessor(info.task, info.grid_shape, info.box_shape)
             new = match_puzzle_table(self.model, processor, file, "mean")
             self.model.resize_puzzle_table(info.num_puzzle_identifiers, "mean")  # where the file has no names

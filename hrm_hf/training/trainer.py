@@ -24,7 +24,7 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
-from .adapters import has_adapter, load_adapter_weights
+from .adapters import has_adapter, load_adapter_weights, merged
 from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
@@ -63,7 +63,7 @@ class HrmTrainer(TrainingSteps):
             (should_save: a state and, set in on_step_end, a checkpoint) and must be the same on all processes.
 
     Raises:
-        CheckpointError: weights that are not float32.
+        CheckpointError: weights that are not float32, or quantised without an adapter.
         ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
     """
 
@@ -83,9 +83,19 @@ class HrmTrainer(TrainingSteps):
             advice = "give an HrmForPuzzleSolving, for LoRA with model.add_adapter(peft.LoraConfig(...))"
             raise ArgumentError(f"the model is a {type(model).__name__}; {advice}")
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.dtype != torch.float32:
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
                 advice = "load the model with dtype=torch.float32"
                 raise CheckpointError(f"training needs float32 weights, but {name} is {tensor.dtype}: {advice}")
+            if type(tensor) not in (torch.Tensor, torch.nn.Parameter) and not has_adapter(model):
+                advice = "quantise after training, or add an adapter"
+                raise CheckpointError(
+                    f"training needs plain weights, but {name} is an {type(tensor).__name__}: {advice}"
+                )
+        if hasattr(model.model.puzzle_embeddings, "modules_to_save"):
+            raise ArgumentError(
+                "modules_to_save names the puzzle table, which has an optimiser of its own: leave it out"
+            )
+        merged(model)  # raises for an adapter that could not be exported
         self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
         if any(isinstance(each, EarlyStoppingCallback) for each in self.callbacks):
             raise ArgumentError("EarlyStoppingCallback does not work here: set early_stopping_patience")
