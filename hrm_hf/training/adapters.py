@@ -47,17 +47,15 @@ def merged(model: HrmForPuzzleSolving) -> HrmForPuzzleSolving:
                 module.merge()
             model.set_submodule(path, module.get_base_layer())
         elif hasattr(module, "modules_to_save"):  # a layer that is trained whole, beside the original
-            saved = (
-                module.original_module if module.disable_adapters else module.modules_to_save[module.active_adapter]
+            own = module.original_module
+            model.set_submodule(
+                path, own if module.disable_adapters else module.modules_to_save[module.active_adapter]
             )
-            model.set_submodule(path, saved)
     model._hf_peft_config_loaded = False
     with torch.device("meta"):
         names = HrmForPuzzleSolving(model.config).state_dict().keys()
     if others := model.state_dict().keys() ^ names:
-        raise ArgumentError(
-            f"the adapter cannot be merged into the model: {min(others)} would be left over or missing"
-        )
+        raise ArgumentError(f"the adapter cannot be merged into the model: {min(others)} is left over or missing")
     return model
 
 

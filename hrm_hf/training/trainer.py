@@ -63,7 +63,7 @@ class HrmTrainer(TrainingSteps):
             (should_save: a state and, set in on_step_end, a checkpoint) and must be the same on all processes.
 
     Raises:
-        CheckpointError: weights that are not float32, or quantised without an adapter.
+        CheckpointError: weights that are not float32, or are quantised.
         ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
     """
 
@@ -86,15 +86,10 @@ class HrmTrainer(TrainingSteps):
             if tensor.is_floating_point() and tensor.dtype != torch.float32:
                 advice = "load the model with dtype=torch.float32"
                 raise CheckpointError(f"training needs float32 weights, but {name} is {tensor.dtype}: {advice}")
-            if type(tensor) not in (torch.Tensor, torch.nn.Parameter) and not has_adapter(model):
-                advice = "quantise after training, or add an adapter"
-                raise CheckpointError(
-                    f"training needs plain weights, but {name} is an {type(tensor).__name__}: {advice}"
-                )
+            if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+                raise CheckpointError(f"{name} is quantised ({type(tensor).__name__}): quantise after the training")
         if hasattr(model.model.puzzle_embeddings, "modules_to_save"):
-            raise ArgumentError(
-                "modules_to_save names the puzzle table, which has an optimiser of its own: leave it out"
-            )
+            raise ArgumentError("modules_to_save names the puzzle table, which is trained by itself: leave it out")
         merged(model)  # raises for an adapter that could not be exported
         self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
         if any(isinstance(each, EarlyStoppingCallback) for each in self.callbacks):

@@ -91,8 +91,8 @@ def test_the_weights_and_the_architecture_are_the_checkpoints_and_all_else_is_ne
 
 
 def test_a_checkpoint_of_another_game_is_named(checkpoint, tmp_path, capsys):
-    words = "--height 4 --width 4 --min-steps 3 --min-wall-share 0 --num-train 12 --num-test 4 --max-steps 1".split()
-    assert hrm_train("maze", *words, "--output-dir", tmp_path / "run", "--init-from", checkpoint) == 0
+    maze = ["--height", 4, "--width", 4, "--min-steps", 3, "--min-wall-share", 0, "--num-train", 12, "--num-test", 4]
+    assert hrm_train("maze", *maze, "--max-steps", 1, "--output-dir", tmp_path / "run", "--init-from", checkpoint) == 0
     assert f"{checkpoint} was trained on 'sudoku', the data is 'maze'" in capsys.readouterr().err
 
 
