@@ -585,6 +585,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         config, losses = self.config, []
         for number, (logits, q_halt, q_continue) in enumerate(segments, start=1):
             targets = last_targets if number == len(segments) else None
+            # CODEPATH: HRM learns q_continue; models that halt by q_halt alone, as the Tiny Recursive Model, do not.
             if number < len(segments) and config.halting == "q_learning":
                 _, *following = segments[number]
                 steps = torch.full_like(labels[:, 0], number)

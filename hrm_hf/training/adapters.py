@@ -47,10 +47,8 @@ def merged(model: HrmForPuzzleSolving) -> HrmForPuzzleSolving:
                 module.merge()
             model.set_submodule(path, module.get_base_layer())
         elif hasattr(module, "modules_to_save"):  # a layer that is trained whole, beside the original
-            own = module.original_module
-            model.set_submodule(
-                path, own if module.disable_adapters else module.modules_to_save[module.active_adapter]
-            )
+            trained = module.modules_to_save[module.active_adapter]
+            model.set_submodule(path, module.original_module if module.disable_adapters else trained)
     model._hf_peft_config_loaded = False
     with torch.device("meta"):
         names = HrmForPuzzleSolving(model.config).state_dict().keys()
