@@ -118,3 +118,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(HF_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a training command sets for its own process, threads and Accelerate's state, is as before afterwards."""
+    from training_command import reset_accelerate
+
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield
+    torch.set_num_threads(threads)
+    reset_accelerate()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+import training_command
 from hub_server import HubServer
 from made_up_arc import made_up_task, original_layout, write_folder
 from processes import run as run_processes
@@ -16,7 +16,7 @@ from run_records import broken_at, log_of
 from safetensors.torch import load_file, save_file
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
-from hrm_hf.commands import build, evaluate, train
+from hrm_hf.commands import build, evaluate
 from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
 from hrm_hf.training.states import read_json_tree, read_tree
 
@@ -25,24 +25,11 @@ SMALL = "--global-batch-size 8 --cpu-threads 1 --warmup-steps 1 --eval-batch-siz
 FIRST = "--hidden-size 32 --num-attention-heads 2 --H-layers 1 --L-layers 1 --halt-max-steps 2"
 
 
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    """What a command sets for its own process, threads and Accelerate's state, is as before afterwards."""
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    torch.set_num_threads(threads)
-    reset()
-
-
-def reset() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 def hrm_train(task: str, *words: object) -> int:
-    reset()
-    return train.main([task, *SMALL.split(), *map(str, words)])
+    return training_command.hrm_train(task, *SMALL.split(), *words)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,13 @@ import shutil
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+import training_command
 from golden_fixtures import GOLDEN
 from safetensors.torch import load_file
 from tiny_models import some_inputs, tiny_model
 from training_parts import arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving
-from hrm_hf.commands import train
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.adapters import add_lora, merged
 
@@ -20,18 +19,11 @@ BASE = GOLDEN / "sudoku_4x4"
 SMALL = "--num-train 40 --num-test 20 --num-aug 5 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
 
 
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 def hrm_train(*words: object) -> int:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    return train.main(["sudoku", *SMALL.split(), *map(str, words)])
+    return training_command.hrm_train("sudoku", *SMALL.split(), *words)
 
 
 def test_an_adapter_is_trained_exported_and_resumed(tmp_path, capsys):
