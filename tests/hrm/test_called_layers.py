@@ -101,26 +101,23 @@ def test_gradients_pass_although_weights_were_kept_without_them():
 
 
 def test_threads_do_not_see_each_others_kept_weights():
-    """One solves while the other changes the weights; nothing is left behind when both have ended."""
+    """One keeps weights while the other changes them and goes on; nothing is left behind when both have ended."""
     model = perturbed(tiny_model(compute_dtype="bfloat16"))
-    mine, theirs = model.model.kept_weights(), None
-
-    def enter_another() -> None:
-        nonlocal theirs
-        theirs = model.model.kept_weights()
-        theirs.__enter__()
-
-    with mine:
-        other = threading.Thread(target=enter_another)
-        other.start()
-        other.join()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(0.5)
+    theirs = model.model.kept_weights()
+    other = threading.Thread(target=theirs.__enter__)
+    other.start()
+    other.join()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
     fresh = HrmForPuzzleSolving(model.config)
     fresh.load_state_dict(model.state_dict())
-    assert torch.equal(model(some_inputs()).logits, fresh(some_inputs()).logits)
-    theirs.__exit__()
+    want = fresh(some_inputs()).logits
+    assert torch.equal(model(some_inputs()).logits, want)
+    with model.model.kept_weights():
+        assert torch.equal(model(some_inputs()).logits, want)
+        theirs.__exit__()
+        assert torch.equal(model(some_inputs()).logits, want)
     assert all(layer.kept_weight is None for layer in model.modules() if "kept_weight" in vars(layer))
 
 
