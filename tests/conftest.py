@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 HF_HOME = tempfile.mkdtemp(prefix="hrm-hf-tests-")
@@ -19,6 +20,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and some 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+# Some tests interrupt themselves. A Ctrl-C while tqdm takes its two locks leaves the one between processes taken, and
+# forked workers of a DataLoader, for which datasets makes bars, would wait for it for ever.
+tqdm.set_lock(threading.RLock())
 
 # PyTorch's compiler keeps what it compiled, and takes it for another class of CPU than that it was compiled for
 # (ATEN_CPU_CAPABILITY): the results are NaN, or memory is damaged. So each class has a folder of its own.

@@ -236,7 +236,8 @@ def test_every_way_to_store_rows_keeps_the_columns(either, tmp_path):
 def test_workers_give_the_columns(grids_path, workers, way):
     truth, puzzles = read_plainly(grids_path), load_puzzles(grids_path)
     for given in (puzzles, puzzles.with_format("torch")) if way != "spawn" else (puzzles,):
-        loader = torch.utils.data.DataLoader(given, batch_size=7, num_workers=workers, multiprocessing_context=way)
+        how = {"num_workers": workers, "multiprocessing_context": way, "timeout": 120 if workers else 0}
+        loader = torch.utils.data.DataLoader(given, batch_size=7, **how)
         for number, batch in enumerate(loader):
             check(batch, truth, np.arange(len(puzzles))[7 * number :][:7])
             assert {batch[name].dtype for name in COLUMNS} == {torch.int64}
