@@ -73,9 +73,12 @@ class Cells(NamedTuple):
 def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
     """The table of all tensors of a model: published name, our name, shape (linear weights are (out, in) in both)."""
     width = config.hidden_size
-    block = {
-        "self_attn.qkv_proj.weight": (3 * width, width),
-        "self_attn.o_proj.weight": (width, width),
+    if config.mixer == "mlp":
+        positions, inner = config.num_positions, config.mixer_size
+        block = {"mlp_t.gate_up_proj.weight": (2 * inner, positions), "mlp_t.down_proj.weight": (positions, inner)}
+    else:
+        block = {"self_attn.qkv_proj.weight": (3 * width, width), "self_attn.o_proj.weight": (width, width)}
+    block |= {
         "mlp.gate_up_proj.weight": (2 * config.intermediate_size, width),
         "mlp.down_proj.weight": (width, config.intermediate_size),
     }
@@ -92,7 +95,10 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
     if config.puzzle_emb_ndim > 0:
         shape = (config.num_puzzle_identifiers, config.puzzle_emb_ndim)
         table.append(("puzzle_emb.weights", "model.puzzle_embeddings.weight", shape))
-    for level, num_layers in (("H_level", config.H_layers), ("L_level", config.L_layers)):
+    for level, num_layers in (
+        ("H_level", 0 if config.shared_levels else config.H_layers),
+        ("L_level", config.L_layers),
+    ):
         for layer in range(num_layers):
             for name, shape in block.items():
                 table.append((f"{level}.layers.{layer}.{name}", f"model.{level}.layers.{layer}.{name}", shape))

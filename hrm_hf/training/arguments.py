@@ -32,8 +32,16 @@ class HrmModelArguments:
     L_layers: int = HfArg(default=4, help="Blocks of the low level.")
     H_cycles: int = HfArg(default=2, help="High-level updates in a segment.")
     L_cycles: int = HfArg(default=2, help="Low-level updates before each high-level update.")
-    pos_encodings: Literal["rope", "learned"] = HfArg(default="rope", help="Positions.")
+    shared_levels: bool = HfArg(default=False, help="One level is both; H_layers is not read.")
+    gradient_span: Literal["last_updates", "last_cycle", "segment"] = HfArg(
+        default="last_updates", help="Updates of a segment that carry gradients."
+    )
+    mixer: Literal["attention", "mlp"] = HfArg(default="attention", help="What mixes positions; mlp takes no rope.")
+    pos_encodings: Literal["rope", "learned", "none"] = HfArg(default="rope", help="Positions.")
     puzzle_emb_ndim: int | None = HfArg(default=None, help="Width of the puzzle table, 0 = none; unset: hidden_size.")
+    num_prefix_positions: int | None = HfArg(
+        default=None, help="Positions before the cells; unset: those that the puzzle vector fills."
+    )
     halt_max_steps: int = HfArg(default=16, help="Segments after which every puzzle halts.")
     token_loss: Literal["stablemax", "softmax"] = HfArg(default="stablemax", help="Loss of a cell.")
     compute_dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="Dtype of the activations.")
@@ -79,6 +87,7 @@ class HrmTrainingArguments:
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
     ema_decay: float | None = HfArg(default=None, help="Decay of the weight average that is evaluated and exported.")
+    ema_warmup: bool = HfArg(default=True, help="The average's decay warms up, as (1 + step) / (10 + step).")
     logging_steps: int = HfArg(default=50, help="Steps between two log lines.")
     eval_steps: int | None = HfArg(default=None, help="Steps between two evaluations; unset: one at the end.")
     eval_batch_size: int = HfArg(default=256, help="Puzzles in an evaluation batch of each process.")
@@ -122,6 +131,8 @@ class HrmTrainingArguments:
                 value = getattr(self, name)
                 if value is not None and not is_allowed(value):
                     raise ArgumentError(f"{name} is {value}; {allowed}")
+        if not self.ema_warmup and self.ema_decay is None:
+            raise ArgumentError("ema_warmup is False, but ema_decay is None")
         if self.early_stopping_patience is not None and self.eval_steps is None:
             raise ArgumentError(f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is None")
 

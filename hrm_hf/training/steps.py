@@ -80,7 +80,9 @@ class TrainingSteps:
                 local_rows=self.local_batch_size,
                 loss_scale=accelerator.num_processes,
             )
-        self.average = WeightAverage(dense.values(), args.ema_decay) if args.ema_decay is not None else None
+        self.average = None
+        if args.ema_decay is not None:
+            self.average = WeightAverage(dense.values(), args.ema_decay, args.ema_warmup)
         self.finite = FiniteWatch(self.model, accelerator.device)
         self.slots = SlotParts(args.gradient_accumulation_steps, accelerator.device)
         self.exploration = Exploration(args.global_batch_size, self.model.config.halt_max_steps, args.seed)
