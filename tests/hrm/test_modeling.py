@@ -8,7 +8,7 @@ import torch
 from golden_fixtures import golden_batch, golden_config, golden_json, golden_model, golden_tensors
 from huggingface_hub.errors import StrictDataclassError
 from plain_twin import PlainHrm
-from tiny_models import TINY, perturbed, plain_solve, some_inputs, tiny_model
+from tiny_models import OPTIONS, TINY, TINY_RECURSIVE, perturbed, plain_solve, some_inputs, tiny_model
 from transformers import AutoConfig, AutoModel
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving, HrmModel, PuzzleError
@@ -74,9 +74,9 @@ def check_fresh_statistics(model: HrmForPuzzleSolving) -> None:
     assert len(checked) == len(model.state_dict())
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_fresh_initialisation(positions):
-    check_fresh_statistics(tiny_model(hidden_size=64, pos_encodings=positions, puzzle_emb_ndim=80))
+@pytest.mark.parametrize("options", [{"pos_encodings": "learned"}, *OPTIONS.values()])
+def test_fresh_initialisation(options):
+    check_fresh_statistics(tiny_model(hidden_size=64, puzzle_emb_ndim=80, **options))
 
 
 def test_fresh_initialisation_where_the_config_is_the_only_file(tmp_path):
@@ -98,9 +98,9 @@ def test_missing_tensors_are_made_afresh_on_loading(tmp_path):
 
 @pytest.mark.parametrize("device_map", [None, "cpu", "auto"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_save_and_load_are_bit_exact(tmp_path, dtype, positions, device_map):
-    model = perturbed(tiny_model(pos_encodings=positions, puzzle_emb_ndim=40)).to(dtype)
+@pytest.mark.parametrize("options", [{"pos_encodings": "learned"}, *OPTIONS.values()])
+def test_save_and_load_are_bit_exact(tmp_path, dtype, options, device_map):
+    model = perturbed(tiny_model(puzzle_emb_ndim=40, **options)).to(dtype)
     model.save_pretrained(tmp_path)
     loaded = HrmForPuzzleSolving.from_pretrained(tmp_path, dtype=dtype, device_map=device_map)
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -265,9 +265,10 @@ def test_padded_prefix_of_several_positions():
     assert (flat[70:] == 0).all()
 
 
+@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE])
 @pytest.mark.parametrize("halt", [True, False])
-def test_solve_equals_solving_row_by_row(halt):
-    model = perturbed(tiny_model(), seed=5)
+def test_solve_equals_solving_row_by_row(halt, options):
+    model = perturbed(tiny_model(**options), seed=5)
     inputs = some_inputs(12)
     out = model.solve(inputs, max_segments=6, halt=halt)
     want = plain_solve(model, inputs, 6, halt)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from run_records import broken_at, log_of, without_clocks
 from safetensors.torch import load_file
-from tiny_models import tiny_model
+from tiny_models import TINY_RECURSIVE, tiny_model
 from training_parts import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, DataError
@@ -64,7 +64,9 @@ def puzzles(tmp_path_factory) -> Path:
     return folder
 
 
-def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, **changes) -> HrmTrainer:
+def trainer_in(
+    run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, options=None, **changes
+) -> HrmTrainer:
     """Passes of 3 batches, a log line every 2 steps, an average and two accumulation parts."""
     settings = {
         "output_dir": str(run),
@@ -83,7 +85,7 @@ def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=Hr
     args = arguments(**settings | changes, resume=resume)
     batches = training_batches(puzzles, args.global_batch_size, seed=3, epochs_per_pass=2)
     facts = {"train": "a checksum"}
-    return trainer_class(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
+    return trainer_class(tiny_model(**(options or {})), args, batches, eval_dataset=Rows(), data_facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,16 @@ def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path,
     assert_same_run(run, unbroken, 9)
     assert scores == read_json_tree(unbroken / "state-00000009", "state")["scores"]
     assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().err
+
+
+def test_a_tiny_recursive_model_goes_on_as_the_unbroken_run(puzzles, tmp_path):
+    how = {"options": TINY_RECURSIVE | {"gradient_span": "segment"}, "ema_warmup": False}
+    trainer_in(tmp_path / "whole", puzzles, **how).train()
+    run = broken_at(tmp_path / "whole", 4, tmp_path / "run")
+    trainer_in(run, puzzles, "auto", **how).train()
+    assert_same_run(run, tmp_path / "whole", 9)
+    with pytest.raises(ArgumentError, match="training.ema_warmup was False, now it is True"):
+        trainer_in(run, puzzles, "auto", options=how["options"]).train()
 
 
 class Interrupted(HrmTrainer):
