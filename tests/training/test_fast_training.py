@@ -13,7 +13,7 @@ from golden_fixtures import (
     golden_training_arguments,
 )
 from recorded_steps import check_six_recorded_steps
-from tiny_models import perturbed, some_inputs, tiny_model
+from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 from training_parts import arguments
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -33,6 +33,8 @@ ARCHITECTURES = [
     {},
     {"pos_encodings": "learned", "H_layers": 2, "puzzle_emb_ndim": 70},
     {"puzzle_emb_ndim": 0, "H_layers": 2, "L_layers": 2, "H_cycles": 3, "L_cycles": 1},
+    TINY_RECURSIVE,
+    {"mixer": "mlp", "pos_encodings": "learned", "H_layers": 2, "gradient_span": "segment"},
 ]
 
 
@@ -164,12 +166,13 @@ def test_a_run_block_that_cannot_be_called_is_refused():
         tiny_model().solve(some_inputs(), run_block=True)
 
 
-def test_six_recorded_steps_compiled(compiler, monkeypatch):
+@pytest.mark.parametrize("run", ["D", "K"])
+def test_six_recorded_steps_compiled(compiler, monkeypatch, run):
     compiled = []
     monkeypatch.setattr(
         "hrm_hf.training.steps.compiled_block", lambda device: compiled.append(device) or compiled_block(device)
     )
-    check_six_recorded_steps("noexplore", compile=True)
+    check_six_recorded_steps("noexplore", run, compile=True)
     assert compiled == [CPU]
 
 

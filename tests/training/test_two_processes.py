@@ -142,6 +142,21 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
             close(got[name], value, relative=8 * EPS * (1 + step_of(name)))
 
 
+def test_steps_of_a_tiny_recursive_model_are_the_same(data_dir, tmp_path):
+    """Its one level takes many updates in one backward pass."""
+    more = "--max_steps 8 --shared_levels true --gradient_span segment --mixer mlp --pos_encodings none"
+    more += " --num_prefix_positions 4 --halting halt_only --ema_decay 0.9 --ema_warmup false"
+    alone = thirty_steps(data_dir, tmp_path / "alone", more=more)
+    for processes, accumulation in ((2, 1), (1, 2)):
+        got = thirty_steps(data_dir, tmp_path / f"{processes}-{accumulation}", processes, accumulation, more)
+        assert got.keys() == alone.keys() and "step08.sum.lm_loss" in got
+        for name, value in alone.items():
+            if name.endswith("halted"):
+                assert torch.equal(got[name], value), name
+            elif name != "num_processes":
+                close(got[name], value, relative=1e-5)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_steps_of_two_processes_in_parts(data_dir, one_process, tmp_path):
     got = thirty_steps(data_dir, tmp_path, processes=2, accumulation=2, more="--compile true")
