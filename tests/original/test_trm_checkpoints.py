@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from golden_fixtures import golden_json, golden_tensors
-from paths import GOLDEN
+from paths import GOLDEN, ROOT
 
 from hrm_hf import CheckpointError, HrmConfig, HrmForPuzzleSolving
 from hrm_hf.commands.checkpoint_to_hf import COMMAND as TO_HF
@@ -209,6 +209,16 @@ def test_the_family_is_told_by_the_settings_or_the_tensors_or_given(tmp_path, ca
     hrm = golden_tensors("C/weights.safetensors")
     message = refused(write(tmp_path / "hrm", "J", hrm), "--seq-len=16", capsys=capsys)
     assert "taken for the Tiny Recursive Model, but the tensors H_level.* tell of HRM" in message
+
+
+def test_a_model_that_another_code_trained_solves_a_sudoku():
+    """The record of a run by a script of its own, in bfloat16."""
+    folder = ROOT / "benchmarks" / "results" / "sudoku_9x9_h200"
+    model = load_published(folder / "step_9952.safetensors", folder / "all_config.yaml")
+    puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+    answer = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+    codes = [[1 if cell == "." else int(cell) + 1 for cell in cells] for cells in (puzzle, answer)]
+    assert model.solve(torch.tensor(codes[:1])).sequences.tolist() == codes[1:]
 
 
 def test_the_mixer_does_not_look_at_rope(tmp_path):
