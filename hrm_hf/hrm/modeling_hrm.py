@@ -228,6 +228,7 @@ class HrmBlock(GradientCheckpointingLayer):
         super().__init__()
         self.eps = config.rms_norm_eps
         self.self_attn = self.mlp_t = None
+        # CODEPATH: HRM's models, and TRM's for mazes and ARC, have attention; TRM's for Sudoku the mlp.
         if config.mixer == "attention":
             self.self_attn = HrmAttention(config)
         else:
@@ -333,6 +334,7 @@ class HrmModel(HrmPreTrainedModel):
         # CODEPATH: all published models have a table; without one the q head reads the first cell.
         if config.puzzle_emb_ndim > 0:
             self.puzzle_embeddings = HrmPuzzleTable(config)
+        # CODEPATH: TRM's models share their levels, HRM's do not.
         self.H_level = None if config.shared_levels else HrmLevel(config, config.H_layers)
         self.L_level = HrmLevel(config, config.L_layers)
         self.z_H_init = nn.Buffer(torch.empty(config.hidden_size))
