@@ -64,11 +64,18 @@ SHARED = mmap.mmap(-1, KNOWN.size)
 class WatchedTrainer(HrmTrainer):
     """Writes its step where the parent process can read it, however it ends."""
 
-    def optimizer_step(self) -> float:
-        rate = super().optimizer_step()
+    num_states, saving_seconds = 0, 0.0
+
+    def optimizer_step(self) -> None:
+        super().optimizer_step()
         if self.accelerator.is_main_process:
             SHARED[:] = KNOWN.pack(self.step, self.saving_seconds / max(self.num_states, 1))
-        return rate
+
+    def _save_state(self) -> None:
+        started = time.monotonic()
+        super()._save_state()
+        self.num_states += 1
+        self.saving_seconds += time.monotonic() - started
 
 
 @dataclass(frozen=True)

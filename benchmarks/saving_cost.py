@@ -43,15 +43,21 @@ class TimedTrainer(HrmTrainer):
 
     def train(self) -> dict[str, float]:
         self.notes: list[tuple[float, float]] = []
+        self.num_states, self.saving_seconds = 0, 0.0
         self.started = time.monotonic()
         scores = super().train()
         self.seconds = time.monotonic() - self.started
         return scores
 
-    def optimizer_step(self) -> float:
-        rate = super().optimizer_step()
+    def optimizer_step(self) -> None:
+        super().optimizer_step()
         self.notes.append((time.monotonic(), self.saving_seconds))
-        return rate
+
+    def _save_state(self) -> None:
+        started = time.monotonic()
+        super()._save_state()
+        self.num_states += 1
+        self.saving_seconds += time.monotonic() - started
 
     def save_times(self) -> list[float]:
         """Seconds of each save but the one before the first step, which holds no moments and slots yet."""

@@ -19,8 +19,9 @@ many labels are shortest paths and how many follow the rule.
 import argparse
 import time
 
-from ..data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
+from ..data.build.maze_builder import build_maze, count_labels, generate_rows, read_csv
 from ..data.build.puzzle_csv import csv_file
+from ..data.build.puzzle_rows import PuzzleRows
 from ..games.maze_generator import class_keys
 from ..hrm.errors import ArgumentError
 from .build_options import add_shared_arguments, file_line, generator_options, print_list, test_source, time_and_memory
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         print_list(skipped, "bad rows left out")
 
 
-def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[MazeRows, MazeRows]:
+def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[PuzzleRows, PuzzleRows]:
     """(train, test) from whatever the arguments name; bad rows go to `skipped` if it is a list. No two generated mazes
     are equal under a symmetry.
     """

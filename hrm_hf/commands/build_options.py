@@ -32,13 +32,10 @@ def add_shared_arguments(parser: argparse.ArgumentParser, hub_source: str, puzzl
 def generator_options(
     args: argparse.Namespace, defaults: dict[str, Any], not_of_generator: Iterable[str]
 ) -> dict[str, Any] | None:
-    """What the generator is asked for, None where the puzzles come from elsewhere.
+    """What the generator is asked for, None where the puzzles come from elsewhere. Raises ArgumentError for a negative
+    seed, or an option that does not go with the train source.
 
-    Args:
-        defaults: of the options that only the generator has.
-        not_of_generator: names of options that it does not have.
-    Raises:
-        ArgumentError: a negative seed, or an option that does not go with the train source.
+    defaults: of the options that only the generator has. not_of_generator: names of options that it does not have.
     """
     if args.seed < 0:
         raise ArgumentError(f"--seed is {args.seed}; it must be 0 or more")

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         raise ArgumentError("--identifiers needs a known task, for the names go with its processor: give --task")
     model = checkpoints.model_from_published(published, state_dict, cells.seq_len, args.compute_dtype, args.family)
     config = model.config
-    names_file = args.identifiers or find_files.find_identifiers(args.checkpoint)
+    names_file = args.identifiers or find_files.find_file(args.checkpoint, find_files.IDENTIFIERS_FILE)
     identifiers = None if names_file is None else PuzzleIdentifiers(find_files.read_identifier_names(names_file))
     if identifiers is not None and len(identifiers) != config.num_puzzle_identifiers:
         rows = config.num_puzzle_identifiers

@@ -50,9 +50,8 @@ def help_as_written(description: str) -> dict[str, Any]:
 def run_as_command(run: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> int:
     """Hands a command its words, None = the process's; bad input and Ctrl-C become one line on stderr.
 
-    Returns:
-        The exit code: 0, 2 after bad input, and after a signal 128 + its number: 130 (Ctrl-C), 143 (SIGTERM), and 141
-        (SIGPIPE) where the reader of stdout has ended, with no word on it.
+    Returns the exit code: 0, 2 after bad input, and after a signal 128 + its number: 130 (Ctrl-C), 143 (SIGTERM), and
+    141 (SIGPIPE) where the reader of stdout has ended, with no word on it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     show_messages()

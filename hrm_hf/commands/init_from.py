@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from ..data import PuzzleFile
 from ..hrm.configuration_hrm import HrmConfig
@@ -41,35 +40,33 @@ class Start(NamedTuple):
         """Raises ArgumentError for a value of the command line that the weights do not fit."""
         for name, own in self.architecture().items():
             if name not in CHANGEABLE and getattr(model_args, name) != own:
-                raise ArgumentError(
-                    f"{name} is {getattr(model_args, name)}, but the weights of {self.name} have {name} {own}: leave "
-                    f"it out. What can be changed: {', '.join(CHANGEABLE)}"
-                )
+                found = f"{name} is {getattr(model_args, name)}, but the weights of {self.name} have {name} {own}"
+                raise ArgumentError(f"{found}: leave it out. What can be changed: {', '.join(CHANGEABLE)}")
 
     def config_for(self, model_args: HrmModelArguments, file: PuzzleFile) -> HrmConfig:
         """The configuration for training on a file. Raises DataError for one of other cells than the weights know."""
+        sizes = {name: getattr(file.info, name) for name in ("vocab_size", "seq_len", "num_puzzle_identifiers")}
         for name in ("vocab_size", "seq_len"):
-            own, known = getattr(file.info, name), getattr(self.config, name)
-            if own != known:
-                raise DataError(
-                    f"{file.path}: {name} is {own}, but the weights of {self.name} have {name} {known}: take a "
-                    "checkpoint for grids of this kind and size, or leave out --init_from"
-                )
-        others = {name: getattr(self.config, name) for name in ("rope_theta", "rms_norm_eps")}
-        info = file.info
-        return model_args.to_config(info.vocab_size, info.seq_len, info.num_puzzle_identifiers, **others)
+            if sizes[name] != (known := getattr(self.config, name)):
+                found = f"{file.path}: {name} is {sizes[name]}, but the weights of {self.name} have {name} {known}"
+                raise DataError(f"{found}: take a checkpoint for grids of this size, or leave out --init_from")
+        others = {name: getattr(self.config, name) for name in ("rope_theta", "rms_norm_eps", "num_segments")}
+        return model_args.to_config(**sizes, **others)
 
     def load_weights(self, model: HrmForPuzzleSolving, file: PuzzleFile) -> None:
         """Puts the weights into a model for this file; its rows of the puzzle table by the puzzles' names.
 
         A puzzle that the checkpoint does not know starts with the mean of the rows that it has.
         """
+        info = file.info
+        if self.processor is not None and self.processor.task != info.task:
+            logger.warning(f"{self.name} was trained on {self.processor.task!r}, the data is {info.task!r}")
         if self.model.model.puzzle_embeddings is not None:
-            processor = self.processor or HrmProcessor(file.info.task, file.info.grid_shape, file.info.box_shape)
+            processor = self.processor or HrmProcessor(info.task, info.grid_shape, info.box_shape)
             new = match_puzzle_table(self.model, processor, file, "mean")
-            self.model.resize_puzzle_table(file.info.num_puzzle_identifiers, "mean")  # where the file has no names
+            self.model.resize_puzzle_table(info.num_puzzle_identifiers, "mean")  # where the file has no names
             if new:
-                of = f"{len(new)} of {file.info.num_puzzle_identifiers} rows of the puzzle table"
+                of = f"{len(new)} of {info.num_puzzle_identifiers} rows of the puzzle table"
                 logger.info(f"{of} are of puzzles that {self.name} does not know: they start as the mean of its rows")
         model.load_state_dict(self.model.state_dict())
         logger.info(f"the run starts from the weights of {self.name}")
@@ -78,12 +75,10 @@ class Start(NamedTuple):
 def find_start(name: str, run_dir: Path, goes_on: bool, accelerator: Accelerator) -> Start:
     """What a run in this folder starts from; where it resumes from a state, `name` is not read.
 
-    Raises:
-        HrmError: no such checkpoint, one that is not whole or holds NaN, or a run without a whole state.
+    Raises HrmError for no such checkpoint, one that is not whole or holds NaN, or a run without a whole state.
     """
-    saved = [on_main_process(accelerator, lambda: saved_architecture(run_dir)) if goes_on else None]
-    broadcast_object_list(saved)
-    if saved[0] is not None:
-        return Start(name, HrmConfig(**saved[0]), None, None)
+    saved = on_main_process(accelerator, lambda: saved_architecture(run_dir), share=True) if goes_on else None
+    if saved is not None:
+        return Start(name, HrmConfig(**saved), None, None)
     model, processor = load_model(name, dtype=torch.float32)
     return Start(name, model.config, model, processor)

@@ -16,9 +16,7 @@ from ..hub.hub_errors import clear_hub_errors, is_hub_id
 def load_model(checkpoint: str, dtype: torch.dtype | None = None) -> tuple[HrmForPuzzleSolving, HrmProcessor | None]:
     """Model, on the CPU, and processor, if there is one, of a folder or Hub repository; dtype: see `load_checkpoint`.
 
-    Raises:
-        ArgumentError: a mistyped path.
-        CheckpointError: there is none or it cannot be fetched, its files are damaged, or it is no HRM or not whole.
+    Raises ArgumentError for a mistyped path, CheckpointError as `load_checkpoint` and for a damaged processor.
     """
     refuse_mistyped_path(checkpoint)
     model = load_checkpoint(checkpoint, dtype=dtype)

@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
 def read_item(argument: str, name: str | None) -> dict[str, Any]:
     """The pipeline's item for a command line's puzzle.
 
-    Raises:
-        PuzzleError: a file that is missing, cannot be read or is neither text nor JSON, or whose JSON is no puzzle.
+    Raises PuzzleError for a file that is missing, cannot be read, is neither text nor JSON, or holds no puzzle.
     """
     path, content = Path(argument.removeprefix("@")), argument
     if argument.startswith("@") or os.path.isfile(argument) or argument.lower().endswith((".json", ".txt")):
@@ -98,9 +97,7 @@ def load_solver(checkpoint: str) -> Pipeline:
 def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None) -> list[Solved]:
     """Solves an item: a grid gives one entry, an ARC task one per test input.
 
-    Raises:
-        ArgumentError: num_augmentations is not allowed, or the item is a grid, for which no variants vote.
-        PuzzleError: the puzzle cannot be read or breaks its own rules.
+    Raises ArgumentError for num_augmentations that are not allowed, PuzzleError for what is no puzzle of the game.
     """
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
 from ..files import mend_folders
@@ -43,7 +42,7 @@ NOT_OF_THE_RECIPE = (
     *("recipe", "data_dir", "init_from", "output_dir", "report_to", "cpu_threads", "seed", "max_steps"),
     *("push_to_hub", "hub_private", "resume", "state_minutes", "state_steps", "state_limit"),
 )
-
+ORIGIN = vars(DataArguments()).keys()  # what any run starts from; the rest is for the generator of its game
 
 Arguments = tuple[DataArguments, HrmModelArguments, HrmTrainingArguments]
 
@@ -62,31 +61,27 @@ class RunData(NamedTuple):
 def run_training(
     task: type[DataArguments], argv: list[str], trainer_class: type[HrmTrainer] = HrmTrainer, prog: str | None = None
 ) -> None:
-    """The whole run, on every process.
+    """The whole run, on every process. Raises HrmError for bad arguments or data, with nothing but data written then.
 
-    Args:
-        trainer_class: for whoever wants to watch the steps.
-        prog: what --help calls the command.
-    Raises:
-        HrmError: bad arguments or data; nothing but generated data has been written then.
+    trainer_class: for whoever wants to watch the steps. prog: what --help calls the command.
     """
     arguments = read_arguments(task, argv, prog)
     args = arguments[-1]
-    run_dir = [str(choose_run_dir(args.resume, args.output_dir, task.task))]
-    accelerator = make_accelerator(args, run_dir[0])
+    run_dir = choose_run_dir(args.resume, args.output_dir, task.task)
+    accelerator = make_accelerator(args, str(run_dir))
     share_cpu_cores(accelerator, args.cpu_threads)
     if (launched := launched_dtype()) is not None:
         accelerator.print(f"compute_dtype {launched}, which accelerate launch asks for")
     with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
-        broadcast_object_list(run_dir)  # the time of day in its name may differ between processes
-        args.output_dir = run_dir[0]
-        goes_on = args.resume != "never" and holds_run(Path(run_dir[0]))
+        # the time of day in its name may differ between processes
+        run_dir = on_main_process(accelerator, lambda: run_dir, share=True)
+        goes_on = args.resume != "never" and holds_run(run_dir)
         start = None
         if arguments[0].init_from is not None:
-            start = find_start(arguments[0].init_from, Path(run_dir[0]), goes_on, accelerator)
+            start = find_start(arguments[0].init_from, run_dir, goes_on, accelerator)
             arguments = read_arguments(task, argv, prog, start)
             args = arguments[-1]
-            args.output_dir = run_dir[0]
+        args.output_dir = str(run_dir)
         data = prepare_data(arguments, accelerator, goes_on)
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class, start)
         del start  # its weights are in the trainer's model
@@ -107,12 +102,10 @@ def read_arguments(
 ) -> Arguments:
     """Arguments from the recipe and the command line; the game's default recipe if none is named.
 
-    Args:
-        start: whose architecture wins over the recipe's.
-    Raises:
-        ArgumentError: see `parse_arguments`; neither epochs nor max_steps is given; --data-dir is mistyped; another
-            compute_dtype than `accelerate launch` asks for; the command line names an architecture that the weights of
-            `start` do not fit.
+    start: whose architecture wins over the recipe's.
+
+    Raises ArgumentError as `parse_arguments`, and for neither epochs nor max_steps, a mistyped --data-dir, another
+    compute_dtype than `accelerate launch` asks for, an architecture that the weights of `start` do not fit.
     """
     launched = launched_dtype()
     types = (task, HrmModelArguments, HrmTrainingArguments)
@@ -126,14 +119,15 @@ def read_arguments(
         recipe = given.default_recipe(info)
     defaults = {} if launched is None else {"compute_dtype": launched}
     over_recipe = {} if start is None else start.architecture() | defaults
-    data_args, model_args, args = parse_arguments(types, recipe, argv, description, prog, defaults, over_recipe)
+    words = [*(f"--{name}={value}" for name, value in over_recipe.items()), *argv]
+    data_args, model_args, args = parse_arguments(types, recipe, words, description, prog, defaults)
     if start is not None:
         start.check(model_args)
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
     options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
-    if data_args.data_dir is not None and (unused := options & (vars(task()).keys() - vars(DataArguments()).keys())):
+    if data_args.data_dir is not None and (unused := options & vars(task()).keys() - ORIGIN):
         unheeded = ", ".join(f"--{name}" for name in sorted(unused))
         get_logger(__name__).warning(f"{unheeded} has no effect: with --data-dir no puzzles are generated")
     if args.epochs is None and args.max_steps is None:
@@ -142,11 +136,7 @@ def read_arguments(
 
 
 def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) -> RunData:
-    """Finds or generates the puzzles, once all arguments that need no data have been checked.
-
-    Raises:
-        HrmError: an argument that is not allowed, or files that are missing, damaged or of another game.
-    """
+    """Finds or generates the puzzles, once all arguments that need no data have been checked."""
     data_args, model_args, args = arguments
     run_dir = Path(args.output_dir)
     if args.push_to_hub is not None:
@@ -159,9 +149,7 @@ def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) 
     if folder is None:
         folder = str(run_dir / "data")
         on_main_process(accelerator, lambda: generate_data(data_args, Path(folder), args.seed, keep=goes_on))
-        words, wanted = data_args.generated(), asdict(data_args)
-        for name in ("recipe", "data_dir", "init_from", "lora_rank"):
-            del wanted[name]
+        words, wanted = data_args.generated(), {n: v for n, v in vars(data_args).items() if n not in ORIGIN}
     else:
         words, wanted = f"{data_args.puzzles} of {Path(folder).name}/train.h5", {}
     train_file = PuzzleFile(puzzle_file_path(folder, "train"))
@@ -186,11 +174,7 @@ def prepare_trainer(
     trainer_class: type[HrmTrainer],
     start: Start | None,
 ) -> HrmTrainer:
-    """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state.
-
-    Raises:
-        HrmError: model and data do not fit each other, or the run cannot go on.
-    """
+    """The trainer, ready for its first step or, with `goes_on`, for the one after the saved state."""
     data_args, model_args, args = arguments
     info = data.train.info
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
@@ -226,7 +210,7 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     """Trains; describes and shows what came out."""
     accelerator, info = trainer.accelerator, data.train.info
     data_args, model_args, args = arguments
-    origin = {name: getattr(data_args, name) for name in ("recipe", "data_dir", "init_from", "lora_rank")}
+    origin = {name: getattr(data_args, name) for name in ORIGIN}
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
@@ -288,10 +272,10 @@ def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> N
     try:
         push_checkpoint(run_folder.last_export, args.push_to_hub, private=args.hub_private)
     except (HrmError, OSError) as error:
-        checkpoint = Path(args.output_dir) / "checkpoint-final"
-        command = f"hrm-push checkpoint --checkpoint {shlex.quote(str(checkpoint))} --repo-id {args.push_to_hub}"
+        checkpoint = shlex.quote(str(Path(args.output_dir) / "checkpoint-final"))
+        command = f"hrm-push checkpoint --checkpoint {checkpoint} --repo-id {args.push_to_hub}"
         command += " --private" if args.hub_private else ""
-        raise CheckpointError(f"{error}; the trained checkpoint is in {checkpoint}: push it with {command}") from error
+        raise CheckpointError(f"{error}; the checkpoint is trained: push it with {command}") from error
     print(f"pushed to {args.push_to_hub}")
 
 

@@ -36,7 +36,7 @@ class DataArguments:
         if self.lora_rank is not None and self.lora_rank < 1:
             raise ArgumentError(f"lora_rank is {self.lora_rank}; it must be at least 1")
         if self.lora_rank is not None and self.init_from is None:
-            raise ArgumentError("lora_rank is set, but not init_from: whose weights shall the adapter adapt?")
+            raise ArgumentError("lora_rank is set, but not init_from: name the checkpoint that the adapter adapts")
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""

@@ -1,11 +1,8 @@
 """Grids of assorted sizes as frames of one size, a whole batch at once: shifted, padded, closed with EOS. Only numpy.
 
-A frame holds one grid. EOS fills the cells directly below it (its columns only) and directly right of it (its rows
-only); the corner between the two stays PAD, as does all else, and a line of EOS that falls outside the frame is left
-out. The (input, label) grids of a pair share one offset. `hrm_hf.arc.frame` does the same for one grid.
-
-Grids are copied line by line, all lines of one width in one gather: a batch has tens of thousands of lines, but no
-more widths than a frame has columns.
+`hrm_hf.hrm.arc.frame` does the same for one grid and says what a frame holds. The (input, label) grids of a pair share
+one offset. Grids are copied line by line, all lines of one width in one gather: a batch has tens of thousands of
+lines, but no more widths than a frame has columns.
 """
 
 import numpy as np

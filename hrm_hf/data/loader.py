@@ -46,8 +46,8 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
     Columns: input_ids, labels (S,) with -100 = ignored, puzzle_identifiers, and where a row is from: row (its number
     in the file), group (the original puzzle), variant (0 = the original), example (of its variant). Native grids stand
     in the top left corners of their frames. Items are numpy arrays of int64, which a slice or list of rows stacks,
-    (B, S), (B,); `.with_format` gives others. Stored, and seen by exports, are uint8 and int16. They lie in the cache
-    of datasets (HF_DATASETS_CACHE), written there when a file of this content is first loaded: 3 bytes a cell.
+    (B, S), (B,); `.with_format` gives others. Stored, and seen by exports, are uint8 and int16: 3 bytes a cell in the
+    cache of datasets (HF_DATASETS_CACHE), written when a file of this content is first loaded.
 
     Raises DataError for a file that is missing, damaged, of another version, or holds codes outside its vocabulary,
     for a data set that cannot be fetched, and for a cache that cannot be written; ArgumentError for another split.
@@ -60,9 +60,13 @@ def load_puzzles(path: str | os.PathLike, split: str = "train") -> datasets.Data
         with WeakFileLock(cached.with_suffix(".lock")):  # the first of several processes converts
             if not cached.exists():
                 _convert(rows, cached)
-    except OSError as error:
-        raise DataError(f"{cached}: {error}. Set HF_DATASETS_CACHE to a folder that has room") from error
-    return datasets.Dataset.from_file(str(cached)).with_format("numpy")
+        found = datasets.Dataset.from_file(str(cached)).with_format("numpy")
+        if len(found) != len(rows):
+            raise OSError(f"it has {len(found)} rows, not {len(rows)}")
+        return found
+    except (OSError, pa.ArrowInvalid) as error:
+        hint = "Delete the file if it is damaged, or set HF_DATASETS_CACHE to a folder that has room"
+        raise DataError(f"{cached}: {error}. {hint}") from error
 
 
 def _convert(rows: "FileRows", target: Path) -> None:

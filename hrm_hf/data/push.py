@@ -32,8 +32,8 @@ def push_puzzles(
     Args:
         data_dir: folder with train.h5 and test.h5, as hrm_hf.data.build writes them.
         repo_id: owner/name.
-        license: identifier of the licence, in the Hub's spelling ("mit", "cc-by-4.0", ...); stated in the card.
-        source: where the puzzles are from, in words; stated in the card.
+        license, source: for the card: the licence in the Hub's spelling ("mit", "cc-by-4.0", ...), and where the
+            puzzles are from, in words.
         private: make the data set private if it is new.
         dry_run: send nothing, ask nothing of the network.
         token: of the Hub; None = the one that is logged in.
@@ -48,7 +48,14 @@ def push_puzzles(
     """
     check_repo_id(repo_id)
     files = [PuzzleFile(Path(data_dir) / f"{split}.h5") for split in SPLITS]
-    _check_pair(files)
+    for split, file in zip(SPLITS, files, strict=True):
+        file.check_cells()
+        if file.info.split != split:
+            raise DataError(f"{file.path}: split is {file.info.split!r}, by its name it should be {split!r}")
+    for name in _SHARED_FACTS:
+        first, second = (getattr(file.info, name) for file in files)
+        if first != second:
+            raise DataError(f"{files[1].path}: {name} is {second!r}, that of {files[0].path.name} is {first!r}")
     card = dataset_card(files, repo_id, license=license, source=source)
     if not dry_run:
         token = check_can_push(repo_id, token, DataError, "dataset")
@@ -60,16 +67,3 @@ def push_puzzles(
             message = "Puzzle files and their card"
             upload(made, repo_id, token, message, private=private, repo_type="dataset", kind=DataError)
         return [(path.name, path.stat().st_size) for path in sorted(Path(made).iterdir())]
-
-
-def _check_pair(files: list[PuzzleFile]) -> None:
-    """Raises DataError unless every cell of the files is allowed, and they are the two splits of one task."""
-    first = files[0].info
-    for split, file in zip(SPLITS, files, strict=True):
-        file.check_cells()
-        if file.info.split != split:
-            raise DataError(f"{file.path}: split is {file.info.split!r}, by its name it should be {split!r}")
-        for name in _SHARED_FACTS:
-            here, there = getattr(file.info, name), getattr(first, name)
-            if here != there:
-                raise DataError(f"{file.path}: {name} is {here!r}, that of {files[0].path.name} is {there!r}")

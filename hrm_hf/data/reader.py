@@ -1,9 +1,7 @@
-"""Reads a puzzle file (layout: schema.py): opens and checks it, keeps an index in memory, fetches rows from the mapped
-file.
+"""Reads a puzzle file (layout: schema.py): opens and checks it, keeps an index in memory, fetches rows from the map.
 
 Rows of a random batch lie scattered over the file. Arrays are contiguous and so have a byte offset: a batch is one
-gather from the memory map (millions of rows a second; the file is never copied). Native grids are put into frames on
-the way.
+gather from the memory map (millions of rows a second), on the way of which native grids are put into frames.
 """
 
 import mmap
@@ -156,18 +154,15 @@ class PuzzleFile:
         if self.info.eos_id is None:
             return np.array([self.info.grid_shape, self.info.grid_shape])
         names = (schema.INPUT_SHAPE, schema.LABEL_SHAPE)
-        pairs = [schema.read_attribute(array.name, array.attrs, name, tuple[int, int]) for name in names]
-        return np.array(pairs, dtype=np.int64)
+        return np.array([schema.read_attribute(array.name, array.attrs, name, tuple[int, int]) for name in names])
 
     def _array(self, parent: h5py.Group, name: str) -> h5py.Dataset:
         """An array whose data lies in one piece in this file, so that memory and time stay in proportion to it."""
         array = _child(parent, name, h5py.Dataset)
         offset = array.id.get_offset()
         if offset is None:
-            raise DataError(
-                f"{array.name} is not contiguous (empty, chunked, compressed or external): to repack the file, "
-                "h5repack -l CONTI -f NONE"
-            )
+            reason = "is not contiguous (empty, chunked, compressed or external)"
+            raise DataError(f"{array.name} {reason}: repack the file with h5repack -l CONTI -f NONE")
         if offset + array.nbytes > self.stamp[0]:
             raise DataError(f"{array.name} ends past the end of the file: the file is truncated")
         return array
@@ -199,7 +194,7 @@ class PuzzleFile:
         return self.puzzles["first_store"][puzzle] + examples, rows
 
     def locate_rows(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers in stored order, (B,) -> (number of the store, row inside it), int64 (B,)."""
+        """As `locate`, for row numbers in stored order, (B,)."""
         puzzle, rows, examples = self.row_places(numbers)
         return self.puzzles["first_store"][puzzle] + examples, rows
 
@@ -219,9 +214,8 @@ class PuzzleFile:
     def read(self, stores: np.ndarray, rows: np.ndarray, shifts: np.ndarray | None = None) -> np.ndarray:
         """Rows as `locate` and `locate_rows` name them -> uint8 (B, 2, S), a fresh array.
 
-        shifts: float64 (B, 2) in [0, 1), for files of native grids only: where in its free room each pair goes, per
-        axis (see `pair_offsets`); None = the top left corner of the frame. Raises IndexError out of range,
-        ArgumentError for shifts that are not allowed.
+        shifts: float64 (B, 2) in [0, 1), for native grids only: where each pair goes (see `pair_offsets`); None = the
+        top left corner of the frame. Raises IndexError out of range, ArgumentError for shifts that are not allowed.
         """
         info, index = self.info, self.stores
         if len(rows) and (rows.min() < 0 or (rows >= index["rows"][stores]).any()):
@@ -265,11 +259,9 @@ class PuzzleFile:
                 identifiers = self._identifiers[first : first + self.puzzles["rows"][p]].tolist()
                 metadata = file[schema.PUZZLES][self.puzzle_ids[p]][schema.METADATA]
                 for identifier, name in zip(identifiers, metadata[schema.NAME][:].astype(str).tolist()):
-                    if names[identifier] not in ("", name):
-                        raise DataError(
-                            f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}, "
-                            f"it is {names[identifier]!r} already"
-                        )
+                    if (known := names[identifier]) not in ("", name):
+                        said = f"puzzle {self.puzzle_ids[p]!r} names the identifier {identifier} {name!r}"
+                        raise DataError(f"{said}, it is {known!r} already")
                     names[identifier] = name
         return names
 
@@ -278,12 +270,9 @@ class PuzzleFile:
         for name, models in (("task", task), ("vocab_size", config.vocab_size), ("seq_len", config.seq_len)):
             if (own := getattr(self.info, name)) != models:
                 raise DataError(f"{self.path}: {name} is {own!r}, the model's is {models!r}")
-        if self.info.num_puzzle_identifiers > config.num_puzzle_identifiers:
-            raise DataError(
-                f"{self.path}: it has {self.info.num_puzzle_identifiers} puzzle identifiers, "
-                f"the model's table has {config.num_puzzle_identifiers} rows: the table can be rearranged by name "
-                f"(HrmForPuzzleSolving.rearrange_puzzle_table)"
-            )
+        if (needed := self.info.num_puzzle_identifiers) > (rows := config.num_puzzle_identifiers):
+            sizes = f"it has {needed} puzzle identifiers, the model's table has {rows} rows"
+            raise DataError(f"{self.path}: {sizes}: the table can be rearranged by name (rearrange_puzzle_table)")
 
     def check_cells(self) -> None:
         """Raises DataError that names the first cell whose code is not allowed: see PuzzleSetInfo.first_code."""
@@ -300,20 +289,17 @@ class PuzzleFile:
                     row, cell = divmod(int(np.argmax((cells < first) | (cells > last))), row_bytes)
                     inputs = int(store["shapes"][0].prod())
                     side = f"input cell {cell}" if cell < inputs else f"label cell {cell - inputs}"
-                    raise DataError(
-                        f"{self.path}: {self.store_name(number)} row {start + row} holds the code "
-                        f"{cells[row * row_bytes + cell]} in {side}, allowed are {first} to {last}"
-                    )
+                    found = f"row {start + row} holds the code {cells[row * row_bytes + cell]} in {side}"
+                    raise DataError(f"{self.path}: {self.store_name(number)} {found}, allowed are {first} to {last}")
 
 
 def _child(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
     """A group or array that lies in this very place; links elsewhere are refused, for the index relies on places."""
-    link = parent.get(name, getlink=True)
+    link, place = parent.get(name, getlink=True), f"{parent.name.rstrip('/')}/{name}"
     if link is None:
-        raise DataError(f"{parent.name.rstrip('/')}/{name} is missing")
+        raise DataError(f"{place} is missing")
     if not isinstance(link, h5py.HardLink):
-        raise DataError(f"{parent.name.rstrip('/')}/{name} is a link to another place; links are refused")
-    child = parent[name]
-    if not isinstance(child, kind):
-        raise DataError(f"{child.name} is not a {kind.__name__.lower()}")
-    return child
+        raise DataError(f"{place} is a link to another place; links are refused")
+    if not isinstance(parent[name], kind):
+        raise DataError(f"{place} is not a {kind.__name__.lower()}")
+    return parent[name]

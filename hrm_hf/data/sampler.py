@@ -6,8 +6,7 @@ dropped). A pass strings several epochs together, batches crossing the bounds of
 dropped.
 
 Unlike the published code all draws come from one generator per epoch, seeded with (seed, pass, epoch): the sequence of
-global batches knows nothing of processes, and any point of it is restored by one permutation, without replaying
-batches.
+global batches knows nothing of processes, and any point of it is restored without replaying batches.
 """
 
 from collections.abc import Iterator
@@ -44,20 +43,14 @@ class GroupSampler:
         epochs_per_pass: int | None = None,
         pass_index: int = 0,
     ) -> None:
-        for name, value, least in (
-            ("global_batch_size", global_batch_size, 1),
-            ("seed", seed, 0),
-            ("epochs_per_pass", epochs_per_pass, 1),
-        ):
+        numbers = {"global_batch_size": global_batch_size, "seed": seed, "epochs_per_pass": epochs_per_pass}
+        for name, value in numbers.items():
+            least = 0 if name == "seed" else 1
             if value is not None and value < least:
                 raise ArgumentError(f"{name} is {value}, allowed are {least} and above")
-        if epochs_per_pass is not None:
-            available = epochs_per_pass * int(num_examples.sum())
-            if available < global_batch_size:
-                raise ArgumentError(
-                    f"a pass of {epochs_per_pass} epochs has {available} examples, "
-                    f"fewer than one global batch of {global_batch_size}"
-                )
+        if epochs_per_pass is not None and (held := epochs_per_pass * int(num_examples.sum())) < global_batch_size:
+            passed = f"a pass of {epochs_per_pass} epochs has {held} examples"
+            raise ArgumentError(f"{passed}, fewer than one global batch of {global_batch_size}")
         self.num_variants, self.num_examples = num_variants, num_examples
         self.global_batch_size, self.seed = global_batch_size, seed
         self.epochs_per_pass, self.pass_index = epochs_per_pass, pass_index
@@ -125,10 +118,8 @@ class GroupSampler:
         """Continue right after the batch at which `state` was taken. Raises ArgumentError for another sequence."""
         own = self.state_dict()
         for name in ("seed", "num_groups", "global_batch_size"):
-            if state.get(name) != own[name]:
-                raise ArgumentError(
-                    f"the saved state has {name} {state.get(name)!r}, this data set is sampled with {own[name]}"
-                )
+            if (saved := state.get(name)) != own[name]:
+                raise ArgumentError(f"the saved state has {name} {saved!r}, this data set is sampled with {own[name]}")
         if not 0 <= state["cursor"] <= len(self._order):
             raise ArgumentError(f"the saved state's cursor is {state['cursor']}, allowed is 0 to {len(self._order)}")
         self.pass_index = state["pass"]

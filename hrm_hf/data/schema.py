@@ -28,11 +28,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..hrm.arc import EOS_ID
 from ..hrm.errors import DataError
+from ..hrm.puzzle_codecs import CODECS
 from ..hrm.shown_value import shown
 
 FORMAT = "hrm_hf.puzzles"
@@ -81,6 +83,13 @@ class PuzzleSetInfo:
     box_shape: tuple[int, int] | None = None
     eos_id: int | None = None
 
+    @classmethod
+    def of_task(cls, task: str, grid_shape: tuple[int, int], **facts: Any) -> Self:
+        """The facts that a task and its grid_shape settle, beside those given."""
+        vocabulary = tuple(CODECS[task].vocabulary(grid_shape))
+        facts |= {"vocab_size": len(vocabulary), "vocabulary": vocabulary, "grid_shape": tuple(grid_shape)}
+        return cls(task=task, eos_id=EOS_ID if task == "arc" else None, **facts)
+
     @property
     def first_code(self) -> int:
         """The lowest code that a stored cell may have: native grids hold neither PAD nor EOS."""
@@ -106,10 +115,8 @@ class PuzzleSetInfo:
         return attributes
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, object]) -> "PuzzleSetInfo":
-        """Reads and checks what `to_attributes` gives. Raises DataError that names the attribute, its value and what
-        is allowed.
-        """
+    def from_attributes(cls, attributes: Mapping[str, object]) -> Self:
+        """Reads and checks what `to_attributes` gives. DataError names attribute, value and what is allowed."""
         for name, own in (("format", FORMAT), ("version", VERSION)):
             if (found := read_attribute("root", attributes, name, type(own))) != own:
                 raise DataError(f"root attribute {name!r} is {shown(found)}, this package reads {own!r}")
@@ -165,9 +172,7 @@ class GridExample(NamedTuple):
 def check_puzzle_id(puzzle_id: str) -> None:
     """Raises DataError unless a text can be the name of a group: printable, no path, not of any length."""
     if puzzle_id in ("", ".") or "/" in puzzle_id or not puzzle_id.isprintable() or len(puzzle_id) > MAX_NAME:
-        raise DataError(
-            f"puzzle id {shown(puzzle_id)}: expected 1 to {MAX_NAME} printable characters without '/', and not '.'"
-        )
+        raise DataError(f"puzzle id {shown(puzzle_id)}: give 1 to {MAX_NAME} printable characters, no '/', not '.'")
 
 
 def check_example(
@@ -187,10 +192,9 @@ def check_example(
     for swapped in np.unique(SWAPS_SIDES[transforms]):
         for side, shape in zip(("input", "label"), shapes[:, ::-1] if swapped else shapes, strict=True):
             if (shape < 1).any() or (shape > info.grid_shape).any():
-                raise DataError(
-                    f"{name}: the {side} grid has {shape[0]} x {shape[1]} cells{' once turned' if swapped else ''}, "
-                    f"allowed are 1 x 1 to {info.grid_shape[0]} x {info.grid_shape[1]}"
-                )
+                size, largest = (f"{height} x {width}" for height, width in (shape, info.grid_shape))
+                turned = " once turned" if swapped else ""
+                raise DataError(f"{name}: the {side} grid has {size} cells{turned}, allowed are 1 x 1 to {largest}")
 
 
 def read_row_array(place: str, name: str, array: np.ndarray, rows: int, num_identifiers: int) -> np.ndarray:
@@ -220,9 +224,7 @@ def read_row_array(place: str, name: str, array: np.ndarray, rows: int, num_iden
 
 
 def read_attribute(place: str, attributes: Mapping[str, object], name: str, kind: type) -> object:
-    """An attribute as a Python value of this kind: a field type of PuzzleSetInfo. Raises DataError, which begins with
-    `place`, if it is missing or something else.
-    """
+    """An attribute as a `kind`, a field type of PuzzleSetInfo. DataError, beginning with `place`, unless it is one."""
     if name not in attributes:
         raise DataError(f"{place} attribute {name!r} is missing")
     value = attributes[name]

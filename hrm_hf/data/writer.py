@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -119,27 +118,24 @@ class PuzzleWriter:
                 raise DataError(f"{puzzle}: metadata {name!r} has {len(array)} entries for {rows} rows")
         if (schema.IDENTIFIER in arrays) != (schema.NAME in arrays):
             raise DataError(f"{puzzle} must have both arrays {schema.IDENTIFIER!r} and {schema.NAME!r} or neither")
-        used = {schema.IDENTIFIER, schema.NAME} & arrays.keys()
+        used = [schema.IDENTIFIER, schema.NAME]
         if self.info.eos_id is not None:
-            used.add(schema.TRANSFORM)
+            used.append(schema.TRANSFORM)
             if schema.TRANSFORM not in arrays:
                 raise DataError(f"{puzzle} lacks the array {schema.TRANSFORM!r}, which a file of native grids needs")
-        for name in sorted(used):
-            schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
+        for name in used:
+            if name in arrays:
+                schema.read_row_array(puzzle, name, arrays[name], rows, _NO_LIMIT)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         with self._opened:
             if error is not None:
                 raise error  # so that the partial file goes
             if self.info.num_rows == 0:
                 raise DataError(f"{self.path} would hold no puzzle")
             if self._largest_identifier >= self.info.num_puzzle_identifiers:
-                raise DataError(
-                    f"{self.path} would hold the identifier {self._largest_identifier}, "
-                    f"allowed are 0 to num_puzzle_identifiers - 1 = {self.info.num_puzzle_identifiers - 1}"
-                )
+                allowed = f"0 to num_puzzle_identifiers - 1 = {self.info.num_puzzle_identifiers - 1}"
+                raise DataError(f"{self.path} holds the identifier {self._largest_identifier}, allowed are {allowed}")
             self.info.check()
             for name, value in self.info.to_attributes().items():
                 self._file.attrs[name] = value

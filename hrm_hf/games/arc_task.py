@@ -26,34 +26,24 @@ def parse_task(name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE
     `parse_grid` refuses, a missing part, a task without test pairs, a name that is not printable ASCII or that reads
     as the name of an augmented task.
     """
-    _check_task_name(name)
-    if not isinstance(task, dict):
-        raise PuzzleError(f"task {name}: a {type(task).__name__} is no task: give an object with 'train' and 'test'")
-    pairs: dict[str, list] = {}
-    for part in ("train", "test"):
-        if not isinstance(task.get(part), list | tuple):
-            raise PuzzleError(f"task {name}: {part!r} must be a list of pairs, got a {type(task.get(part)).__name__}")
-        pairs[part] = [
-            tuple(
-                parse_side(pair, side, f"task {name}, {part} pair {i + 1}", max_shape) for side in ("input", "output")
-            )
-            for i, pair in enumerate(task[part])
-        ]
-    if not pairs["test"]:
-        raise PuzzleError(f"task {name} has no test pairs: a task has at least one")
-    return ArcTask(name, pairs["train"], pairs["test"])
-
-
-def _check_task_name(name: object) -> None:
-    """A task's name becomes a line of a file and the head of its augmentations' names: it must survive both."""
     is_text = isinstance(name, str) and name.isascii() and name.isprintable() and name == name.strip()
-    if not is_text or not 1 <= len(name) <= _MAX_NAME:
-        raise PuzzleError(
-            f"{shown(name)} is no name for a task: expected 1 to {_MAX_NAME} characters of printable ASCII, without "
-            "blanks at the ends"
-        )
+    if not is_text or not 1 <= len(name) <= _MAX_NAME:  # it becomes a line of a file
+        allowed = f"1 to {_MAX_NAME} characters of printable ASCII, without blanks at the ends"
+        raise PuzzleError(f"{shown(name)} is no name for a task: expected {allowed}")
     if AUGMENTED_NAME.fullmatch(name):
         raise PuzzleError(f"task {name}: names of the form <task>_t<k>_<10 digits> are kept for augmented tasks")
+    if not isinstance(task, dict):
+        raise PuzzleError(f"task {name}: a {type(task).__name__} is no task: give an object with 'train' and 'test'")
+    parsed = ArcTask(name, [], [])
+    for part, pairs in (("train", parsed.train), ("test", parsed.test)):
+        if not isinstance(task.get(part), list | tuple):
+            raise PuzzleError(f"task {name}: {part!r} must be a list of pairs, got a {type(task.get(part)).__name__}")
+        for number, pair in enumerate(task[part], start=1):
+            place = f"task {name}, {part} pair {number}"
+            pairs.append(tuple(parse_side(pair, side, place, max_shape) for side in ("input", "output")))
+    if not parsed.test:
+        raise PuzzleError(f"task {name} has no test pairs: a task has at least one")
+    return parsed
 
 
 def draw_augmentations(num: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -32,8 +32,7 @@ def generate_mazes(
     steps (default: rows + cols - 4, so 12 for 8x8; the published 30x30 mazes have 109 and more). Answers follow
     `follow_rule`. No two mazes are equal under the 8 dihedral symmetries, so a data set can be split anywhere.
 
-    Raises ArgumentError for impossible arguments, and, saying how many it found and what to lower, when many tries in
-    a row give no new maze.
+    Raises ArgumentError for impossible arguments, and when many tries in a row give no new maze.
     """
     rows, cols = check_grid_shape(grid_shape)
     num_cells = rows * cols
@@ -48,10 +47,8 @@ def generate_mazes(
     if fewest > most:
         raise ArgumentError(f"no number of walls in {rows}x{cols} cells has a share {shares}")
     if not 1 <= min_steps < num_cells - fewest:
-        raise ArgumentError(
-            f"min_steps is {min_steps}, allowed are 1 to {num_cells - fewest - 1}: {rows}x{cols} cells with "
-            f"{fewest} walls leave {num_cells - fewest} to walk on"
-        )
+        reason = f"{rows}x{cols} cells with {fewest} walls leave {num_cells - fewest} to walk on"
+        raise ArgumentError(f"min_steps is {min_steps}, allowed are 1 to {num_cells - fewest - 1}: {reason}")
     seen: set[bytes] = set()
     questions = np.empty((num, rows, cols), np.uint8)
     batch, tries_in_vain = max(1, _BATCH_CELLS // num_cells), 0
@@ -67,11 +64,9 @@ def generate_mazes(
                 if len(seen) == num:
                     break
             if len(seen) < num and tries_in_vain * num_cells >= _PATIENCE_CELLS:
-                raise ArgumentError(
-                    f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells with a share of walls {shares} and "
-                    f"at least {min_steps} steps that differ under every symmetry: {tries_in_vain} tries in a row "
-                    f"gave no new one; lower min_steps (now {min_steps}) or the number"
-                )
+                found = f"found only {len(seen)} of {num} mazes of {rows}x{cols} cells, wall share {shares}"
+                vain = f"{tries_in_vain} tries in a row gave none that differs under every symmetry"
+                raise ArgumentError(f"{found}: {vain}; lower min_steps (now {min_steps}) or the number")
             bar.update(len(seen) - bar.n)
     return questions, follow_rule(questions)
 

@@ -38,10 +38,10 @@ def save_picture(
     """Draws grids side by side into a PNG file.
 
     Args:
-        path: of the file; an existing one is replaced.
+        path: an existing file is replaced.
         grids: (rows, columns) uint8 each, in the game's own cell numbers: question, prediction and, if it is known,
-            the answer. More grids than titles go into further lines: a multiple of the number of titles. With three
-            titles the digits of a Sudoku's second grid that differ from its third are red.
+            the answer. Grids beyond the titles go into further, full lines. With three titles the digits of a
+            Sudoku's second grid that differ from its third are red.
         titles: one for each grid of a line.
         task: "sudoku", "maze" or "arc".
         box_shape: rows and columns of a Sudoku's boxes; None for other tasks.
@@ -57,8 +57,7 @@ def save_picture(
     except ImportError as error:
         raise ImportError("pictures are drawn with matplotlib, which is missing: pip install hrm-hf[plot]") from error
     if task not in CHARACTERS_OR_COLOURS:
-        allowed = ", ".join(map(repr, CHARACTERS_OR_COLOURS))
-        raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {allowed}")
+        raise ArgumentError(f"there are no pictures of the task {task!r}; allowed: {[*CHARACTERS_OR_COLOURS]}")
     columns, lines = len(titles), len(grids) // len(titles)
     figure = Figure(figsize=(columns * PANEL_INCHES, lines * (PANEL_INCHES + TITLE_INCHES)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -90,13 +89,8 @@ def _draw_digits(axes: "Axes", grid: np.ndarray, answer: np.ndarray | None, box_
         digit = grid[row, column]
         wrong = answer is not None and digit != answer[row, column]
         if digit or wrong:  # a cell left blank shows as a red dot where the answer has a digit
-            axes.text(
-                *(column + 0.5, row + 0.5, SYMBOLS[digit]),
-                color=WRONG_COLOUR if wrong else "black",
-                fontsize=points,
-                ha="center",
-                va="center_baseline",
-            )
+            look = {"color": WRONG_COLOUR if wrong else "black", "ha": "center", "va": "center_baseline"}
+            axes.text(column + 0.5, row + 0.5, SYMBOLS[digit], fontsize=points, **look)
 
 
 def _draw_colours(axes: "Axes", grid: np.ndarray, hex_colours: Sequence[str], lines_between: bool) -> None:

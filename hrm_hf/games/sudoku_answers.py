@@ -33,11 +33,10 @@ def check_answer(question: object, answer: object, box_shape: tuple[int, int]) -
     question, answer = parse(question, box_shape), parse(answer, box_shape)
     if not answer.all():
         raise PuzzleError(f"the answer is not complete: {place(*np.argwhere(answer == 0)[0])} is blank")
-    for row, column in np.argwhere((question != 0) & (question != answer)):
-        given, found = (SYMBOLS[grid[row, column]] for grid in (question, answer))
-        raise PuzzleError(
-            f"the answer does not keep the givens: {place(row, column)} is given as {given}, answered as {found}"
-        )
+    for cell in np.argwhere((question != 0) & (question != answer)):
+        given, found = (SYMBOLS[grid[*cell]] for grid in (question, answer))
+        problem = f"{place(*cell)} is given as {given}, answered as {found}"
+        raise PuzzleError(f"the answer does not keep the givens: {problem}")
     check_givens(answer, box_shape)
 
 

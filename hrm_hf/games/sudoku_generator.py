@@ -31,8 +31,8 @@ def generate(
     to 40 for 9x9) and ends there, or with the next larger number from which nothing more can be taken away (if that is
     above max_givens the puzzle is thrown away). Aims that stop giving new classes become rarer.
 
-    Raises PuzzleError for impossible arguments, and, saying how many it found, when many tries in a row give no new
-    class: there are 2,236 classes of 4x4 puzzles with at most 8 givens and 4,710 in all.
+    Raises PuzzleError for impossible arguments, and when many tries in a row give no new class: there are 2,236
+    classes of 4x4 puzzles with at most 8 givens and 4,710 in all.
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
@@ -68,10 +68,9 @@ def generate(
                 new[i] += 1
                 in_vain = 0
             if in_vain >= patience:
-                raise PuzzleError(
-                    f"found only {len(seen)} of {num} {n}x{n} puzzles with {least} to {most} givens that differ under "
-                    f"every symmetry: {in_vain} tries in a row gave no new one; ask for fewer or allow more givens"
-                )
+                found = f"found only {len(seen)} of {num} {n}x{n} puzzles with {least} to {most} givens"
+                vain = f"{in_vain} tries in a row gave none that differs under every symmetry"
+                raise PuzzleError(f"{found}: {vain}; ask for fewer or allow more givens")
             bar.update(len(seen) - bar.n)
     return questions, answers
 

@@ -101,10 +101,9 @@ def class_keys(grids: np.ndarray, box_shape: tuple[int, int]) -> list[bytes]:
     """One key per grid, (M, n, n) with 0 = blank: puzzles that are equal under a symmetry always have equal keys.
 
     Where there are at most 10,000 position symmetries (4x4: 128, 6x6: 3,456) the key is an exact canonical form: of
-    all position symmetries, digits renamed by first appearance, the lexicographically smallest grid. Then equal keys
-    also mean equal puzzles. For larger grids (9x9: 3,359,232) the key is the digest of an iterated colour refinement,
-    which no symmetry changes: a split by key never separates equivalent puzzles, but two different classes might share
-    a key (all full grids do).
+    all position symmetries, digits renamed by first appearance, the lexicographically smallest grid. For larger grids
+    (9x9: 3,359,232) it is the digest of an iterated colour refinement, which no symmetry changes: a split by key never
+    separates equivalent puzzles, but two different classes might share a key (all full grids do).
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
@@ -159,7 +158,7 @@ def _invariant_keys(grids: np.ndarray, box_shape: tuple[int, int]) -> list[bytes
     return keys
 
 
-def _refined_colours(grids: np.ndarray, box_shape: tuple[int, int], rounds: int = 5) -> np.ndarray:
+def _refined_colours(grids: np.ndarray, box_shape: tuple[int, int]) -> np.ndarray:
     """(M, S) uint64: a colour per cell that depends on the cells around it, not on any numbering.
 
     Each round a line, box or digit takes the sum (order does not matter) of its cells' mixed colours, a band or stack
@@ -170,7 +169,7 @@ def _refined_colours(grids: np.ndarray, box_shape: tuple[int, int], rounds: int 
     colours = (grids != 0).astype(np.uint64)  # (M, n, n)
     is_digit = [grids == digit for digit in range(1, n + 1)]
     boxes = box_of_cell(box_shape)
-    for turn in range(rounds):
+    for turn in range(5):
         mixed = _mix(colours + np.uint64(turn))
         of_row = _mix(mixed.sum(axis=2))  # (M, n)
         of_col = _mix(mixed.sum(axis=1))
@@ -181,10 +180,8 @@ def _refined_colours(grids: np.ndarray, box_shape: tuple[int, int], rounds: int 
         for mask in is_digit:
             total = _mix(np.where(mask, mixed, np.uint64(0)).sum(axis=(1, 2)) + np.uint64(2))
             of_digit += mask * total[:, None, None]
-        line = (
-            _mix(of_row + np.uint64(3) * of_band)[:, :, None]
-            + np.uint64(5) * _mix(of_col + np.uint64(3) * of_stack)[:, None, :]
-        )
+        row, col = _mix(of_row + np.uint64(3) * of_band), _mix(of_col + np.uint64(3) * of_stack)
+        line = row[:, :, None] + np.uint64(5) * col[:, None, :]
         colours = _mix(mixed + np.uint64(7) * line + np.uint64(11) * of_box[:, boxes] + np.uint64(13) * of_digit)
     return colours.reshape(num, n * n)
 

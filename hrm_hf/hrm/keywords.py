@@ -12,16 +12,16 @@ NOT_GIVEN = ("output_attentions", "output_hidden_states")
 def refuse_keywords(given: dict[str, Any], forward: Callable) -> None:
     """Raises TypeError for keywords that `forward` does not know, or that ask for what it does not give."""
     for name, value in given.items():
-        if name in IGNORED:
+        if name in IGNORED or value is None:
             continue
         if name == "attention_mask":
-            if value is not None and not value.all():
-                raise TypeError("attention_mask hides cells, but the model attends to all: leave it out")
+            if getattr(value, "ndim", 0) != 2 or not value.all():  # PEFT passes a second positional argument by it
+                raise TypeError("attention_mask hides cells or is none, but the model attends to all: leave it out")
         elif name in NOT_GIVEN:
             if value:
                 raise TypeError(f"{name} is {value!r}, but the model hands out its last states alone: leave it out")
         else:
             known = [each for each in inspect.signature(forward).parameters if each not in ("self", "kwargs")]
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(known)}"
             raise TypeError(f"forward() got an unexpected keyword argument {name!r}; {hint}")

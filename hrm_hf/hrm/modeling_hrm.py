@@ -8,6 +8,7 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -130,10 +131,18 @@ def linear(in_features: int, out_features: int, bias: bool = False) -> nn.Linear
 
     It is an `nn.Linear` with a forward of its own and no subclass: torch's `quantize_dynamic` passes subclasses over.
     """
-    layer = nn.Linear(in_features, out_features, bias=bias)
-    layer.kept_weight = None  # the weight in the compute dtype, inside `KeptWeights`
+    return _computing_in_the_inputs_dtype(nn.Linear(in_features, out_features, bias=bias))
+
+
+def _computing_in_the_inputs_dtype(layer: nn.Linear) -> nn.Linear:
+    layer.kept_weight = None  # a `_Kept`, inside `KeptWeights`
     layer.forward = partial(_linear_forward, layer)  # a bound method could not be pickled
+    layer._replicate_for_data_parallel = partial(_replica, layer)  # else it would call the original
     return layer
+
+
+def _replica(layer: nn.Linear) -> nn.Linear:
+    return _computing_in_the_inputs_dtype(nn.Module._replicate_for_data_parallel(layer))
 
 
 def _linear_forward(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
@@ -143,42 +152,55 @@ def _linear_forward(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
 
 def _weight_in(dtype: torch.dtype, layer: nn.Linear) -> torch.Tensor:
     """The layer's weight in this dtype: the kept one, if it carries the gradient that is asked for."""
-    kept = layer.kept_weight
-    wants_gradient = layer.weight.requires_grad and torch.is_grad_enabled()
-    if kept is not None and kept.dtype == dtype and (kept.requires_grad or not wants_gradient):
-        return kept
-    return layer.weight.to(dtype)
+    kept, weight = layer.kept_weight, layer.weight
+    if kept is None or kept.cast.dtype != dtype or not (torch.compiler.is_compiling() or kept.is_of(weight)):
+        return weight.to(dtype)
+    has_gradient = kept.cast.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
+    return kept.cast if has_gradient else weight.to(dtype)
+
+
+class _Kept(NamedTuple):
+    cast: torch.Tensor
+    weight: torch.Tensor
+    thread: int
+
+    def is_of(self, weight: torch.Tensor) -> bool:
+        """Whether this thread keeps it, for this very weight: adapters and pruning may put another in its place."""
+        return weight is self.weight and self.thread == threading.get_ident()
 
 
 class KeptWeights:
     """Context in which a model's linear layers read their weights as they were cast when this was made.
 
-    So each is cast once, and not in every cycle. It may be entered again until the weights change. Weights that are
-    elsewhere (offloaded, on "meta") are cast when they come.
+    So each is cast once, and not in every cycle. It may be entered again until the weights change; other threads do
+    not see it, and within another such context it does nothing. Weights that are elsewhere (offloaded, on "meta") are
+    cast when they come.
 
     Raises:
         ArgumentError: another dtype than float32 for layers of `quantize_dynamic`.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype):
-        self._weights: list[tuple[nn.Linear, torch.Tensor | None]] = []
-        for layer in model.modules():
+        self._casts: list[tuple[nn.Linear, torch.Tensor, torch.Tensor]] = []  # layer, weight, its cast
+        for layer in () if torch.compiler.is_compiling() else model.modules():  # the compiler casts once by itself
             if "kept_weight" in vars(layer):
-                if layer.weight.dtype != dtype and not layer.weight.is_meta:
-                    self._weights.append((layer, _weight_in(dtype, layer)))
+                weight = layer.weight
+                if weight.dtype != dtype and not weight.is_meta:
+                    self._casts.append((layer, weight, _weight_in(dtype, layer)))
             elif dtype != torch.float32 and type(layer).__module__.startswith("torch.ao.nn.quantized.dynamic"):
                 raise ArgumentError("layers of quantize_dynamic take float32 alone: set compute_dtype to 'float32'")
 
     def __enter__(self) -> None:
-        self._before = [(layer, layer.kept_weight) for layer, _ in self._weights]
-        self._set(self._weights)
+        self._entered: list[tuple[nn.Linear, _Kept]] = []
+        for layer, weight, cast in self._casts:
+            if (kept := layer.kept_weight) is None or kept.cast is not cast or not kept.is_of(weight):
+                layer.kept_weight = _Kept(cast, weight, threading.get_ident())
+                self._entered.append((layer, layer.kept_weight))
 
     def __exit__(self, *error: object) -> None:
-        self._set(self._before)
-
-    def _set(self, weights: list[tuple[nn.Linear, torch.Tensor | None]]) -> None:
-        for layer, weight in weights:
-            layer.kept_weight = weight
+        for layer, kept in self._entered:
+            if layer.kept_weight is kept:  # else another thread has put its own there
+                layer.kept_weight = None
 
 
 class HrmAttention(nn.Module):
@@ -268,9 +290,10 @@ class HrmLevel(nn.Module):
 
 
 class HrmPuzzleTable(nn.Embedding):
-    """A vector for every puzzle identifier. Set `sparse` where the table is large (ARC's has 450 M values):
+    """A vector for every puzzle identifier.
 
-    its gradient is then a sparse tensor, which few optimisers take; HrmTrainer sets it.
+    With `sparse` set its gradient is a sparse tensor, which few optimisers take. HrmTrainer sets it: the table of ARC
+    has 450 M values.
     """
 
     def __init__(self, config: HrmConfig):
@@ -576,6 +599,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         config, losses = self.config, []
         for number, (logits, q_halt, q_continue) in enumerate(segments, start=1):
             targets = last_targets if number == len(segments) else None
+            # CODEPATH: HRM learns q_continue; models that halt by q_halt alone, as the Tiny Recursive Model, do not.
             if number < len(segments) and config.halting == "q_learning":
                 _, *following = segments[number]
                 steps = torch.full_like(labels[:, 0], number)

@@ -22,7 +22,7 @@ from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion
 from .shown_value import shown
-from .solving import SolvedRow, check_compute_dtype, check_count
+from .solving import SolvedRow, check_compute_dtype, check_count, execution_device
 
 Question = GridQuestion | ArcTaskQuestion
 PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
@@ -61,7 +61,12 @@ class PuzzleSolvingPipeline(Pipeline):
             raise CheckpointError("no processor to read puzzles: give processor=, or model= a folder that holds one")
         processor.check_fits(model.config)
         check_finite(model, model.name_or_path or "the model")
+        device, own_map = execution_device(model), getattr(model, "hf_device_map", None)
+        if device != model.device:  # offloaded: the base class takes a first device "disk" for the pipeline's own
+            kwargs["device"], model.hf_device_map = None, {"": device}
         super().__init__(model=model, processor=processor, **kwargs)
+        if device != model.device:
+            model.hf_device_map = own_map
 
     def __call__(self, puzzles: Any, *, batch_size: int | None = None, **parameters: Any) -> Any:
         """Solves puzzles.
@@ -196,9 +201,19 @@ class PuzzleSolvingPipeline(Pipeline):
 
 
 def check_finite(model: Any, name: str) -> None:
-    """Raises CheckpointError for NaN or infinity in a weight; offloaded and quantised ones are not looked at."""
+    """Raises CheckpointError for NaN or infinity in a weight; offloaded ones are not looked at."""
     for key, tensor in model.state_dict().items():
-        if type(tensor) is not torch.Tensor or tensor.is_meta or tensor.dtype not in _CHECKED:
-            continue
-        if not all(bound.isfinite() for bound in torch.aminmax(tensor)):  # NaN is the least and the largest of all
-            raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
+        for part in _plain_tensors(tensor):
+            if part.is_meta or part.dtype not in _CHECKED:
+                continue
+            if not all(bound.isfinite() for bound in torch.aminmax(part)):  # NaN is the least and the largest of all
+                raise CheckpointError(f"{name}: the tensor {key} holds NaN or infinity; take a checkpoint from before")
+
+
+def _plain_tensors(value: Any) -> Iterator[torch.Tensor]:
+    """What a tensor is made of: of a quantised one its values, scales and zeros."""
+    if hasattr(value, "__tensor_flatten__"):
+        for name in value.__tensor_flatten__()[0]:
+            yield from _plain_tensors(getattr(value, name))
+    elif type(value) is torch.Tensor:
+        yield value

@@ -172,7 +172,10 @@ def _answers(
             error = of_reading
         try:
             if new:
-                tensors = (on_device(torch.stack(values).numpy(), model.device) for values in zip(*new, strict=True))
+                tensors = (
+                    on_device(torch.stack(values).numpy(), execution_device(model))
+                    for values in zip(*new, strict=True)
+                )
                 slots.add(range(num_read, num_read + len(new)), *tensors)
         except Exception as of_adding:
             error = of_adding
@@ -202,6 +205,13 @@ def _checked(row: Any, number: int, core: Any) -> tuple[torch.Tensor, torch.Tens
         expected = "expected (input_ids, puzzle identifier)"
         raise PuzzleError(f"row {number} of the queue: it is {shown(row)}; {expected}") from error
     return input_ids.long(), identifier.long()
+
+
+def execution_device(model: Any) -> torch.device:
+    """Where the model computes: its own device, or the one that Accelerate fetches offloaded weights to."""
+    hook = getattr(model.model.embed_tokens, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    return model.device if device is None else torch.device(device)
 
 
 def on_device(values: np.ndarray, device: torch.device) -> torch.Tensor:

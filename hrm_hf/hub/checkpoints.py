@@ -33,14 +33,12 @@ _FLOATING = ("F64", "F32", "F16", "BF16")  # as safetensors files name them
 def load_checkpoint(
     name: str | PathLike, dtype: torch.dtype | None = None, **hub_arguments: Any
 ) -> HrmForPuzzleSolving:
-    """Loads a model, from safetensors alone; what does not fit is told before any weight is loaded, in one line.
+    """Loads a model to the CPU, from safetensors alone; what does not fit is told in one line first.
 
     Args:
         name: folder or id on the Hub.
         dtype: of the weights; None = as they are stored.
         hub_arguments: revision, token, cache_dir and so on, as `hf_hub_download` takes them.
-    Returns:
-        The model on the CPU.
     Raises:
         CheckpointError: there is none, it is no puzzle model, its weights are missing, damaged or only there as files
             that can run code, they do not fit config.json, or a tensor holds NaN or infinity.
@@ -96,9 +94,8 @@ def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
         raise CheckpointError(f"there is no folder {one_line(name)}, and it is no owner/name of the Hub")
     found = read_json(path, CheckpointError).get("model_type")
     if found != HrmConfig.model_type:
-        raise CheckpointError(
-            f"{name} is no puzzle model: its config.json has the model_type {shown(found)}, not 'hrm'"
-        )
+        found = f"its config.json has the model_type {shown(found)}, not 'hrm'"
+        raise CheckpointError(f"{name} is no puzzle model: {found}")
     return path.parent
 
 
@@ -118,10 +115,8 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / SAFE_WEIGHTS_NAME).is_file():
         return [folder / SAFE_WEIGHTS_NAME]
     if not index.is_file():
-        raise CheckpointError(
-            f"{folder} has no weights: neither {SAFE_WEIGHTS_NAME} nor {index.name}. Other files can run code and are "
-            "not read: save the model again by save_pretrained, which writes safetensors"
-        )
+        advice = "Other files can run code and are not read: save the model again by save_pretrained"
+        raise CheckpointError(f"{folder} has no weights: neither {SAFE_WEIGHTS_NAME} nor {index.name}. {advice}")
     weight_map = read_json(index, CheckpointError).get("weight_map")
     shards = list(weight_map.values()) if isinstance(weight_map, dict) else [weight_map]
     for shard in shards:
@@ -149,13 +144,11 @@ def _check_weights(folder: Path, config: HrmConfig) -> list[Path]:
                     shape, dtype = tuple(part.get_shape()), str(part.get_dtype())
                     found[key] = shape if dtype in _FLOATING else f"{dtype} {shape}"
         except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
-            raise CheckpointError(
-                f"{path} is missing, damaged or cut short ({one_line(error)}): fetch or save it again"
-            ) from error
+            damage = f"is missing, damaged or cut short ({one_line(error)})"
+            raise CheckpointError(f"{path} {damage}: fetch or save it again") from error
     for key in (*asked, *sorted(found)):
         held, wanted = found.get(key, "nothing"), asked.get(key, "nothing")
         if held != wanted:
-            raise CheckpointError(
-                f"{folder}: of the tensor {one_line(key)} the weights hold {held}, but config.json asks for {wanted}"
-            )
+            unlike = f"the weights hold {held}, but config.json asks for {wanted}"
+            raise CheckpointError(f"{folder}: of the tensor {one_line(key)} {unlike}")
     return files

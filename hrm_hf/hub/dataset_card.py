@@ -25,10 +25,8 @@ def dataset_card(files: Sequence[Any], repo_id: str, *, license: str, source: st
     Args:
         files: the splits of one data set as opened `hrm_hf.data.PuzzleFile`s.
         repo_id: owner/name, under which the card says how to load them.
-        license: identifier of the licence in the Hub's spelling.
-        source: where the puzzles are from, in words.
-    Raises:
-        ArgumentError: an empty license or source.
+        license: identifier of the licence in the Hub's spelling; ArgumentError if empty.
+        source: where the puzzles are from, in words; ArgumentError if empty.
     """
     for name, value in {"license": license, "source": source}.items():
         if not value.strip():

@@ -18,13 +18,10 @@ def fetch_dataset_file(repo_id: str, filename: str) -> Path:
 def puzzle_file_path(name: str | os.PathLike, split: str = "train") -> Path:
     """Where a puzzle file lies on this machine, fetched if need be.
 
-    Args:
-        name: a file; or a folder with train.h5 and test.h5; or, as a str, the id of a Hub data set with these files,
-            owner/name. What exists here wins over the Hub.
-        split: "train" or "test": which file of a folder or data set.
-    Raises:
-        ArgumentError: another split.
-        DataError: neither is there.
+    name: a file; or a folder with train.h5 and test.h5; or, as a str, the id of a Hub data set with these files,
+    owner/name. What exists here wins over the Hub. split: which file of a folder or data set.
+
+    Raises ArgumentError for another split, DataError where there is no such file.
     """
     if split not in ("train", "test"):
         raise ArgumentError(f"split is {split!r}, allowed are 'train' and 'test'")

@@ -63,9 +63,8 @@ def check_can_push(
 ) -> str:
     """The token to push with, without white space around it; None = the one that is logged in. No network.
 
-    Raises:
-        ArgumentError: a bad id, or a token with characters that no token has; the message does not show it.
-        HrmError: of that kind: there is no token, or HF_HUB_OFFLINE is set.
+    Raises ArgumentError for a bad id or a token with odd characters, which it does not show, and an error of that kind
+    where there is no token or HF_HUB_OFFLINE is set.
     """
     check_repo_id(repo_id)
     where = _in_words(repo_id, repo_type)

@@ -51,18 +51,12 @@ def write_model_card(
         train_dataset, recipe, hardware, seed, steps: of the training run; steps are the optimiser's.
         dataset, dataset_id: name of the data the metrics were measured on, and its id on the Hub, if it has one.
         base_model: id on the Hub of the model whose weights the training started from.
-        metrics: measured values as `formulas.finish` returns them; `count` is the number of puzzles, the others enter
-            the model-index.
-        location: folder or Hub id that the usage snippet loads; None = `model_name`.
-        example: a puzzle for the usage snippet.
+        metrics: as `formulas.finish` returns them; all but `count`, the number of puzzles, enter the model-index.
+        location, example: folder or Hub id that the usage snippet loads (None = `model_name`), and a puzzle for it.
         limitations: sentences to add to those that hold for every checkpoint.
         with_code: the checkpoint carries the code, and the card says how to load it without the package.
 
-    Returns:
-        Path of the card.
-
-    Raises:
-        ArgumentError: a value that is empty or None, or a metric that is no finite number.
+    Returns the card's path. Raises ArgumentError for an empty value, or a metric that is no finite number.
     """
     values = {name: value for name, value in locals().items() if name != "folder"}  # all arguments that fill the card
     for name in ("model_name", "task", "train_dataset", "dataset", "metrics", "recipe", "hardware", "seed", "steps"):

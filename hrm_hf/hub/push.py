@@ -25,9 +25,8 @@ from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
 from .travelling_code import add_code
 
-# Files of an earlier push, which would be loaded with the new ones or tell of another run.
+# Files of an earlier push, which would be loaded with the new ones or tell of another run; code of version 0.1.0.
 REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
-# version 0.1.0 sent them with the code
 REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py", "sudoku_units.py")
 
 # Arguments of a run that do not say how it was trained.
@@ -61,10 +60,8 @@ def push_checkpoint(
         max_shard_size: weights larger than this are cut into several files, for instance "500MB".
         token: of the Hub; None = the one of `hf auth login` or HF_TOKEN.
         run_dir: the folder of the training run; None = the one that the checkpoint lies in, if it is one.
-
     Returns:
         (path in the repository, bytes) of every file, by path.
-
     Raises:
         ArgumentError: a value that is not allowed.
         CheckpointError: a checkpoint that is not whole, or whatever the Hub refuses.
@@ -75,8 +72,8 @@ def push_checkpoint(
     with TemporaryDirectory(prefix="hrm-hf-push-") as made:
         files = collect(Path(folder), Path(made), repo_id, with_code, puzzle_table, max_shard_size, run_dir)
         if not dry_run:
-            message = "Push a checkpoint of hrm_hf"
-            upload(made, repo_id, token, message, replaces=REPLACED, private=private, revision=revision)
+            where = {"private": private, "revision": revision}
+            upload(made, repo_id, token, "Push a checkpoint of hrm_hf", replaces=REPLACED, **where)
         return [(path.name, path.stat().st_size) for path in files]
 
 
@@ -164,10 +161,8 @@ def _kept_rows(processor: HrmProcessor, puzzle_table: str | Sequence[str], num_r
     asked = [puzzle_table] if isinstance(puzzle_table, str) else list(puzzle_table)
     if asked == ["all"]:
         return list(range(num_rows))
-    if asked == ["none"]:
-        return [0]
     rows = {0}
-    for task in asked:
+    for task in asked if asked != ["none"] else ():
         variants = processor.puzzle_identifiers.variants_of(task) if processor.puzzle_identifiers else ()
         if not variants:
             raise ArgumentError(f"puzzle_table names {task!r}; allowed: all, none, or tasks of the puzzle table")

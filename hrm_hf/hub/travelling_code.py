@@ -34,12 +34,9 @@ def add_code(folder: str | os.PathLike) -> list[Path]:
     """Makes a saved checkpoint loadable without hrm_hf, by the Auto classes and `pipeline(model=folder)`.
 
     Writes the package's code, flat, beside the weights and names it in config.json and, where there is one, in
-    processor_config.json. Code of another version that lies there is replaced; a second call changes nothing.
+    processor_config.json; code of another version is replaced. Returns the code files in the folder.
 
-    Returns:
-        The code files in the folder.
-    Raises:
-        CheckpointError: no config.json of this package's models, or a damaged JSON file; nothing is written then.
+    Raises CheckpointError, before it writes, for no config.json of this package's models or a damaged JSON file.
     """
     folder = Path(folder)
     names = [name for name in AUTO_MAPS if name == "config.json" or (folder / name).exists()]

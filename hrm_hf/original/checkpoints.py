@@ -5,6 +5,9 @@ The names and shapes of the tensors are one table (`published_tensors`), read fr
 model cannot pass for one of these. Both ways are exact for checkpoints as the published code saves them, float32 with
 the two initial states in the dtype of the activations: there and back gives the same tensors, whichever side one
 starts from. Other dtypes are read too, as float32, and come back as that.
+
+`published` is what `read_published_config` gives, `arch` its mapping of that name, `state_dict` what
+`read_published_state_dict` gives, `family` as `find_family` takes it.
 """
 
 import math
@@ -159,11 +162,10 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
 
 
 def read_published_state_dict(path: str | PathLike, key: str | None = None) -> dict[str, torch.Tensor]:
-    """Reads a state dict, from `torch.save` (by tensors only: no code in the file is run) or safetensors.
+    """Reads a state dict: a `.safetensors` file, or by any other name one of `torch.save` (no code in it is run).
 
-    Args:
-        path: a `.safetensors` file, or any other name for a file of `torch.save`.
-        key: entry of the file that is the state dict; None = the file is, or it has one of `NESTED_NAMES`.
+    key: the entry of the file that is the state dict; None: the file is, or it has one of `NESTED_NAMES`.
+
     Returns:
         The tensors on the CPU under their published names, without wrappers, `DROPPED_TENSORS` and rotary tables.
     Raises:
@@ -215,10 +217,9 @@ def _load_tensors(path: Path) -> Any:
         raise
     except Exception as error:  # what torch.load raises on foreign bytes depends on the bytes: KeyError, EOFError ...
         if isinstance(error, UnpicklingError) and "unsupported" in str(error).lower():
-            raise CheckpointError(
-                f"{path} holds Python objects besides tensors; reading them could run code, so nothing was read: ask "
-                "its publisher for a plain dict of tensors or a .safetensors file of it"
-            ) from error
+            reason = f"{path} holds Python objects besides tensors, which could run code: nothing was read"
+            ways = "ask its publisher for a plain dict of tensors or a .safetensors file of it"
+            raise CheckpointError(f"{reason}; {ways}") from error
         raise CheckpointError(f"{path} is damaged (cut short?) or no file of torch.save or safetensors") from error
 
 
@@ -279,10 +280,6 @@ def find_cells(
     `published_settings` does), the shapes of learned positions or of TRM's mixer, a task that `data_path`, or every
     one of `data_paths`, names. Whether it fits the checkpoint shows when the model is built.
 
-    Args:
-        published: what `read_published_config` gave.
-        state_dict: what `read_published_state_dict` gave.
-        family: see `find_family`.
     Raises:
         ArgumentError: `task` does not fit the checkpoint, or nothing tells the number of cells.
         CheckpointError: as `find_family`.
@@ -307,10 +304,8 @@ def find_cells(
     elif named is not None:
         found, source = PUBLISHED_TASKS[named][0], f"data_path {', '.join(paths)}"
     else:
-        raise ArgumentError(
-            f"the number of cells is not in the checkpoint, and data_path {shown(data_path)} names no task of "
-            f"{vocab_size} cell codes: give --seq-len or --task"
-        )
+        reason = f"data_path {shown(data_path)} names no task of {vocab_size} cell codes"
+        raise ArgumentError(f"the number of cells is not in the checkpoint, {reason}: give --seq-len or --task")
     return Cells(found, named if named and PUBLISHED_TASKS[named][0] == found else None, source)
 
 
@@ -355,8 +350,6 @@ def config_from_published(
     """Translates `arch`; vocabulary and puzzle identifiers come from the shapes.
 
     Args:
-        arch: the mapping `arch` of `read_published_config`.
-        state_dict: what `read_published_state_dict` gave.
         seq_len: number of cells S, see `find_cells`.
         compute_dtype: None takes `forward_dtype` from `arch`, or bfloat16, the published default.
         family: see `find_family`.
@@ -411,8 +404,6 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig
 
     Where a TRM comes without its puzzle table, as people pass it on, its one row is blank, and a warning says so.
 
-    Args:
-        state_dict: what `read_published_state_dict` gave.
     Raises:
         CheckpointError: missing or unexpected names, shapes other than the config's, dtypes that float32 cannot hold.
     """
@@ -451,12 +442,9 @@ def load_published(
 
     Args:
         checkpoint, config: files, see `read_published_state_dict`, which takes `key`, and `read_published_config`.
-        seq_len, task, compute_dtype, family: as `find_cells` and `config_from_published` take them.
-    Raises:
-        CheckpointError, ArgumentError: as these functions.
+        seq_len, task, compute_dtype, family: as `find_cells` and `config_from_published` take them, with their errors.
     """
-    published = read_published_config(config)
-    state_dict = read_published_state_dict(checkpoint, key)
+    published, state_dict = read_published_config(config), read_published_state_dict(checkpoint, key)
     cells = find_cells(published, state_dict, seq_len, task, family)
     return model_from_published(published, state_dict, cells.seq_len, compute_dtype, family)
 

@@ -18,25 +18,16 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from ..data import schema
 from ..data.build.arc_builder import pair_cells
 from ..data.frames import frame_pairs
-from ..data.schema import (
-    BLOCK_ROWS,
-    IDENTIFIER,
-    NAME,
-    ROWS_ARE_PUZZLES,
-    ROWS_ARE_VARIANTS,
-    SWAPS_SIDES,
-    TRANSFORM,
-    GridExample,
-    PuzzleSetInfo,
-)
+from ..data.schema import GridExample, PuzzleSetInfo
 from ..data.writer import PuzzleWriter
 from ..files import read_json
 from ..hrm import arc
@@ -69,11 +60,7 @@ class PublishedSplit:
     group_starts: np.ndarray
 
     def cells(self, puzzles: slice) -> np.ndarray:
-        """The cells of puzzles with equal numbers of examples, uint8 (examples, puzzles, 2, S).
-
-        Raises:
-            DataError: a code outside the vocabulary.
-        """
+        """Of puzzles with equally many examples: uint8 (examples, puzzles, 2, S). DataError for an unknown code."""
         start, stop = self.puzzle_starts[[puzzles.start, puzzles.stop]].tolist()
         limit = self.info.vocab_size
         cells = np.empty((stop - start, 2, self.info.seq_len), np.uint8)
@@ -81,10 +68,8 @@ class PublishedSplit:
             values = array[start:stop]
             if values.min() < 0 or values.max() >= limit:
                 row, cell = np.argwhere((values < 0) | (values >= limit))[0]
-                raise DataError(
-                    f"{self.path}: all__{name}.npy holds {values[row, cell]} in row {start + row}, cell {cell}; "
-                    f"allowed are 0 to {limit - 1}"
-                )
+                found = f"all__{name}.npy holds {values[row, cell]} in row {start + row}, cell {cell}"
+                raise DataError(f"{self.path}: {found}; allowed are 0 to {limit - 1}")
             cells[:, side] = values
         return cells.reshape(puzzles.stop - puzzles.start, -1, *cells.shape[1:]).swapaxes(0, 1)
 
@@ -144,10 +129,8 @@ def read_split(path: Path, task: str) -> PublishedSplit:
     """
     inputs, labels = _load(path, "inputs", 2), _load(path, "labels", 2)
     if inputs.shape != labels.shape or math.isqrt(inputs.shape[1]) ** 2 != inputs.shape[1]:
-        raise DataError(
-            f"{path}: all__inputs.npy has the shape {inputs.shape}, all__labels.npy {labels.shape}; expected equal "
-            "shapes, and rows of a square number of cells"
-        )
+        shapes = f"all__inputs.npy has the shape {inputs.shape}, all__labels.npy {labels.shape}"
+        raise DataError(f"{path}: {shapes}; expected equal shapes, and rows of a square number of cells")
     puzzle_starts = _starts(path, "puzzle_indices", len(inputs))
     group_starts = _starts(path, "group_indices", len(puzzle_starts) - 1)
     info = _read_info(path, task, inputs.shape[1], np.diff(group_starts))
@@ -164,31 +147,19 @@ def read_split(path: Path, task: str) -> PublishedSplit:
 def _read_info(path: Path, task: str, seq_len: int, variants: np.ndarray) -> PuzzleSetInfo:
     """The facts of the file to write, from dataset.json, which must say what the arrays do: (groups,) variants."""
     side = math.isqrt(seq_len)
-    box_shape = CODECS[task].fit((side, side), None)
-    vocabulary = CODECS[task].vocabulary((side, side))
-    facts = read_json(path / "dataset.json", DataError)
+    kept = {"split": path.name, "num_aug": int(variants.max()) - 1, "seed": 0}
+    kept["box_shape"] = CODECS[task].fit((side, side), None)
+    info = PuzzleSetInfo.of_task(task, (side, side), **kept)
+    facts, file = read_json(path / "dataset.json", DataError), f"{path}/dataset.json"
     expected = {"sets": ["all"], "pad_id": 0, "ignore_label_id": 0, "blank_identifier_id": 0}
-    expected |= {"seq_len": seq_len, "vocab_size": len(vocabulary), "total_groups": len(variants)}
+    expected |= {"seq_len": seq_len, "vocab_size": info.vocab_size, "total_groups": len(variants)}
     for name, value in expected.items():
         if facts.get(name) != value:
-            raise DataError(
-                f"{path}/dataset.json: {name} is {shown(facts.get(name))}, {task} arrays of this shape need {value}"
-            )
+            raise DataError(f"{file}: {name} is {shown(facts.get(name))}, {task} arrays of this shape need {value}")
     num_identifiers = facts.get("num_puzzle_identifiers")
     if type(num_identifiers) is not int:
-        raise DataError(f"{path}/dataset.json: num_puzzle_identifiers is {shown(num_identifiers)}, not an integer")
-    return PuzzleSetInfo(
-        task=task,
-        split=path.name,
-        vocab_size=len(vocabulary),
-        vocabulary=tuple(vocabulary),
-        grid_shape=(side, side),
-        num_aug=int(variants.max()) - 1,
-        seed=0,
-        num_puzzle_identifiers=num_identifiers,
-        box_shape=box_shape,
-        eos_id=arc.EOS_ID if task == "arc" else None,
-    )
+        raise DataError(f"{file}: num_puzzle_identifiers is {shown(num_identifiers)}, not an integer")
+    return replace(info, num_puzzle_identifiers=num_identifiers)
 
 
 def _load(folder: Path, name: str, num_axes: int) -> np.ndarray:
@@ -221,13 +192,15 @@ def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequenc
     examples = np.diff(split.puzzle_starts)[split.group_starts[:-1]]  # of each group's puzzles
     ends = np.flatnonzero(~(single[:-1] & single[1:]) | (examples[:-1] != examples[1:])) + 1
     runs = np.split(np.arange(len(single)), ends)
-    blocks = [groups for run in runs for groups in np.split(run, range(BLOCK_ROWS, len(run), BLOCK_ROWS))]
+    step = schema.BLOCK_ROWS
+    blocks = [groups for run in runs for groups in np.split(run, range(step, len(run), step))]
     for groups in progress(blocks, f"writing {writer.path.name}", unit="blocks"):
         puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
         arrays = {}
         if (identifiers := split.identifiers[puzzles]).any():
-            arrays = {IDENTIFIER: identifiers, NAME: np.array([names[i] for i in identifiers], dtype="S")}
-        rows_are = ROWS_ARE_PUZZLES if single[groups[0]] else ROWS_ARE_VARIANTS
+            its_names = np.array([names[i] for i in identifiers], dtype="S")
+            arrays = {schema.IDENTIFIER: identifiers, schema.NAME: its_names}
+        rows_are = schema.ROWS_ARE_PUZZLES if single[groups[0]] else schema.ROWS_ARE_VARIANTS
         writer.add_puzzle(f"{groups[0]:08d}", list(split.cells(puzzles)), rows_are, _ATTRIBUTES, arrays)
 
 
@@ -253,23 +226,13 @@ def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) 
             example, wrong = _grid_example(frames, transforms, colours, writer.info)
             if wrong.any():
                 variant = int(wrong.argmax())
-                raise DataError(
-                    f"{split.path}: row {split.puzzle_starts[puzzles.start + variant] + index}, example {index} of "
-                    f"{variants[variant]!r}: its frames do not show the original's grids as its name says"
-                )
+                row = split.puzzle_starts[puzzles.start + variant] + index
+                place = f"{split.path}: row {row}, example {index} of {variants[variant]!r}"
+                raise DataError(f"{place}: its frames do not show the original's grids as its name says")
             examples.append(example)
-        writer.add_puzzle(
-            tasks[group],
-            examples,
-            ROWS_ARE_VARIANTS,
-            _ATTRIBUTES,
-            {
-                TRANSFORM: transforms,
-                "colours": colours,
-                IDENTIFIER: split.identifiers[puzzles],
-                NAME: np.array(variants, dtype="S"),
-            },
-        )
+        arrays = {schema.TRANSFORM: transforms, "colours": colours, schema.IDENTIFIER: split.identifiers[puzzles]}
+        arrays[schema.NAME] = np.array(variants, dtype="S")
+        writer.add_puzzle(tasks[group], examples, schema.ROWS_ARE_VARIANTS, _ATTRIBUTES, arrays)
 
 
 def _grid_example(
@@ -278,10 +241,7 @@ def _grid_example(
     """One example of all variants as native grids, and bool (rows,): the variants whose frames show something else.
 
     The grids of all rows are made from those of row 0, the original, by what the rows' names say, put where each frame
-    shows its input, and must then be the frames, cell by cell: so nothing is lost but the offset.
-
-    Args:
-        frames: uint8 (rows, 2, S).
+    (of uint8 (rows, 2, S)) shows its input, and must then be the frames, so that nothing is lost but the offset.
     """
     planes = frames.reshape(-1, 2, *info.grid_shape)
     filled = planes[:, 0] >= info.first_code  # (rows, H, W): the colours of the inputs
@@ -289,7 +249,7 @@ def _grid_example(
     pair = [arc.cut(plane[corners[0, 0] :, corners[0, 1] :]) for plane in planes[0]]
     cells = pair_cells(pair, transforms, colours)
     shapes = np.array([grid.shape for grid in pair])
-    sizes = np.where(SWAPS_SIDES[transforms][:, None, None], shapes[:, ::-1], shapes)  # (rows, 2, 2)
+    sizes = np.where(schema.SWAPS_SIDES[transforms][:, None, None], shapes[:, ::-1], shapes)  # (rows, 2, 2)
     offsets = np.minimum(corners, info.grid_shape - sizes.max(axis=1))  # a grid never leaves its frame
     starts = np.arange(len(cells)) * cells.shape[1]
     made = frame_pairs(cells.reshape(-1), starts, sizes, offsets, info.grid_shape, info.pad_id, info.eos_id)

@@ -34,7 +34,7 @@ def find_checkpoint(checkpoint: str | os.PathLike, filename: str | None = None) 
         if filename is not None:
             raise CheckpointError(f"{name} is neither a folder nor a Hub repository: --filename needs one")
         return Path(name)
-    path = _find(name, filename or CHECKPOINT_FILE)
+    path = find_file(name, filename or CHECKPOINT_FILE)
     if path is None and filename is None:
         with clear_hub_errors(name):
             names = sorted(os.listdir(name)) if os.path.isdir(name) else list_repo_files(name)
@@ -42,35 +42,22 @@ def find_checkpoint(checkpoint: str | os.PathLike, filename: str | None = None) 
         if len(steps) != 1:
             reason = "several checkpoints" if steps else f"no file {CHECKPOINT_FILE} or step_<number>"
             raise CheckpointError(f"{name} has {reason}: choose from {shown(steps or names)} with --filename")
-        path = _find(name, steps[0])
+        path = find_file(name, steps[0])
     if path is None:
         raise CheckpointError(f"{name} has no file {filename or steps[0]}")
     return path
 
 
 def find_settings(checkpoint: str | os.PathLike) -> Path:
-    """The local path of the `SETTINGS_FILE` of a checkpoint that `find_checkpoint` accepts.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    path = _find(os.fspath(checkpoint), SETTINGS_FILE)
+    """The local path of the `SETTINGS_FILE` of a checkpoint; CheckpointError if it is not there."""
+    path = find_file(checkpoint, SETTINGS_FILE)
     if path is None:
         raise CheckpointError(f"there is no {SETTINGS_FILE} beside {checkpoint}: give --config")
     return path
 
 
-def find_identifiers(checkpoint: str | os.PathLike) -> Path | None:
-    """The local path of the `IDENTIFIERS_FILE` of a checkpoint that `find_checkpoint` accepts, if there is one."""
-    return _find(os.fspath(checkpoint), IDENTIFIERS_FILE)
-
-
 def find_data_folder(name: str | os.PathLike) -> Path:
-    """The local path of a folder of published data; of a Hub data set, the files of one are fetched.
-
-    Raises:
-        DataError: there is neither.
-    """
+    """The local path of a folder of published data, or of one fetched from the Hub; DataError if there is neither."""
     name = os.fspath(name)
     if os.path.isdir(name):
         return Path(name)
@@ -82,19 +69,16 @@ def find_data_folder(name: str | os.PathLike) -> Path:
 
 
 def read_identifier_names(path: str | os.PathLike) -> list[str]:
-    """The names in an `IDENTIFIERS_FILE`, a list in the order of the puzzle table's rows.
-
-    Raises:
-        DataError: a file that is missing or holds something else.
-    """
+    """The names in an `IDENTIFIERS_FILE`, in the order of the puzzle table; DataError for other content."""
     names = read_json(path, DataError, list, max_bytes=10**9)  # ARC with 1,000 variants a task: about a million names
     if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path} must hold a list of names")
     return names
 
 
-def _find(checkpoint: str, filename: str) -> Path | None:
+def find_file(checkpoint: str | os.PathLike, filename: str) -> Path | None:
     """The local path of a file in a folder or Hub repository, or beside a file; None if there is none."""
+    checkpoint = os.fspath(checkpoint)
     if is_hub_id(checkpoint):
         with clear_hub_errors(checkpoint):
             try:

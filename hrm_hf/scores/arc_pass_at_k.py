@@ -4,7 +4,6 @@
 `voting.vote` on arrays instead.
 """
 
-import inspect
 from collections.abc import Sequence
 
 import datasets
@@ -15,6 +14,7 @@ from hrm_hf.hrm.arc import FRAME_SHAPE
 from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.voting import vote
 from hrm_hf.scores.formulas import KS, pass_at_k
+from hrm_hf.scores.metric_info import metric_info
 
 
 class ArcPassAtK(evaluate.Metric):
@@ -40,21 +40,10 @@ class ArcPassAtK(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        cells = datasets.Sequence(datasets.Value("int64"))
-        return evaluate.MetricInfo(
-            description="Share of ARC tasks solved within k answers, which the variants of a task vote for.",
-            citation="arXiv:1911.01547",
-            inputs_description="\n" + inspect.cleandoc(self.__doc__),
-            features=datasets.Features(
-                {
-                    "predictions": cells,
-                    "references": cells,
-                    "names": datasets.Value("string"),
-                    "test_indices": datasets.Value("int64"),
-                    "confidences": datasets.Value("float64"),
-                }
-            ),
-        )
+        description = "Share of ARC tasks solved within k answers, which the variants of a task vote for."
+        columns = {"names": "string", "test_indices": "int64", "confidences": "float64"}
+        features = {name: datasets.Value(dtype) for name, dtype in columns.items()}
+        return metric_info(self, description, "arXiv:1911.01547", **features)
 
     def _compute(
         self,

@@ -18,7 +18,7 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
     """`HrmBlock.forward` compiled: a `run_block` for `forward`, `solve`, `solve_queue` and `predict_puzzles`.
 
     It is compiled when called, once for each model shape, dtype and gradient mode. After eight times torch raises, so
-    let each model have its own. Hooks on the blocks are not seen.
+    let each model have its own. Hooks on the blocks are not seen, and gradient checkpointing is not done.
 
     Args:
         device: where the model is.
@@ -44,8 +44,6 @@ def check_compiler(device: torch.device) -> None:
             warnings.simplefilter("ignore")  # PyTorch's compiler warns of deprecated parts of its own
             torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
     except Exception as error:  # whatever the toolchain raises: compilers missing, too old, or without headers
-        said = " ".join(str(error).split())[:300]
-        raise ArgumentError(
-            f"torch.compile does not work here ({type(error).__name__}: {said}): install a C++ "
-            "compiler (on CUDA Triton too), or leave compile out"
-        ) from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ways = "install a C++ compiler (on CUDA Triton too), or leave compile out"
+        raise ArgumentError(f"torch.compile does not work here ({said}): {ways}") from error

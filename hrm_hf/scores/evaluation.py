@@ -52,7 +52,7 @@ class PuzzlePredictions:
 def evaluate_puzzles(
     model: HrmForPuzzleSolving, dataset: PuzzleRows, processor: HrmProcessor | None = None, **how: Any
 ) -> dict[str, float]:
-    """Solves every row and scores it: `predict_puzzles`, which takes `how`, then `score_predictions`."""
+    """`predict_puzzles`, which takes `how`, then `score_predictions`."""
     return score_predictions(predict_puzzles(model, dataset, **how), dataset, processor)
 
 
@@ -79,11 +79,9 @@ def predict_puzzles(
         dataset: for instance `hrm_hf.data.load_puzzles(path)`.
         batch_size: rows at work over all processes; divisible by `num_processes`.
         halt: False: every row runs all segments (the published evaluation); True: a row stops when it halts.
-        max_segments: None = the model's halt_max_steps.
+        max_segments, compute_dtype ("float32" or "bfloat16"): None = the model's.
         process_index, num_processes: this process's part.
-        gather: joins a tensor of all processes along its first axis, in their order (`Accelerator.gather`); needed
-            with more than one.
-        compute_dtype: of the activations, "float32" or "bfloat16"; None = the model's own.
+        gather: for several processes: joins a tensor of all along its first axis, in order (`Accelerator.gather`).
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
         after_update: called with False after every update of a level, and with True once this process has its
             answers, before they are joined; what it raises breaks off.
@@ -95,10 +93,8 @@ def predict_puzzles(
     if len(dataset) == 0:
         raise ArgumentError("the data set to evaluate on has no rows")
     if not is_integer(batch_size) or batch_size < 1 or batch_size % num_processes:
-        raise ArgumentError(
-            f"batch size {shown(batch_size)} over {num_processes} process(es): expected a positive integer that their "
-            "number divides"
-        )
+        asked = f"batch size {shown(batch_size)} over {num_processes} process(es)"
+        raise ArgumentError(f"{asked}: expected a positive integer that their number divides")
     if num_processes > 1 and gather is None:
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
     share = -(-len(dataset) // num_processes)  # rows of each process; the last one of some is left empty

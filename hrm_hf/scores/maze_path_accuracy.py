@@ -4,16 +4,15 @@ Exact match with the label asks for one of very many shortest paths; these share
 `evaluate` copies this file elsewhere, hence the absolute imports.
 """
 
-import inspect
 from collections.abc import Sequence
 
-import datasets
 import evaluate
 import numpy as np
 
 from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.maze import CODEC, check_grid_shape
 from hrm_hf.scores.formulas import finish, puzzle_scores
+from hrm_hf.scores.metric_info import CELLS, metric_info
 
 
 class MazePathAccuracy(evaluate.Metric):
@@ -38,13 +37,8 @@ class MazePathAccuracy(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        cells = datasets.Sequence(datasets.Value("int64"))
-        return evaluate.MetricInfo(
-            description="Share of mazes whose prediction shows a path from S to G, and a shortest one.",
-            citation="arXiv:2506.21734",
-            inputs_description="\n" + inspect.cleandoc(self.__doc__),
-            features=datasets.Features({"predictions": cells, "references": cells, "questions": cells}),
-        )
+        description = "Share of mazes whose prediction shows a path from S to G, and a shortest one."
+        return metric_info(self, description, "arXiv:2506.21734", questions=CELLS)
 
     def _compute(
         self,

@@ -3,13 +3,12 @@
 `evaluate` copies this file elsewhere, hence the absolute imports.
 """
 
-import inspect
 from collections.abc import Sequence
 
-import datasets
 import evaluate
 
 from hrm_hf.scores.formulas import finish, puzzle_scores
+from hrm_hf.scores.metric_info import metric_info
 
 
 class PuzzleAccuracy(evaluate.Metric):
@@ -37,13 +36,8 @@ class PuzzleAccuracy(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        cells = datasets.Sequence(datasets.Value("int64"))
-        return evaluate.MetricInfo(
-            description="Share of puzzles solved exactly, and mean share of right cells, for predicted token ids.",
-            citation="arXiv:2506.21734",
-            inputs_description="\n" + inspect.cleandoc(self.__doc__),
-            features=datasets.Features({"predictions": cells, "references": cells}),
-        )
+        description = "Share of puzzles solved exactly, and mean share of right cells, for predicted token ids."
+        return metric_info(self, description, "arXiv:2506.21734")
 
     def _compute(
         self,

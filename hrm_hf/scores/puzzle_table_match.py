@@ -1,7 +1,4 @@
-"""Fits a model's puzzle table to a puzzle file by name, so that a checkpoint works on a rebuilt or different data set.
-
-Identifiers are row numbers, and a rebuilt data set may number its puzzles otherwise. Names last.
-"""
+"""Fits a model's puzzle table to a puzzle file by name: another or a rebuilt data set may number puzzles otherwise."""
 
 import numpy as np
 
@@ -15,9 +12,7 @@ from ..hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 def match_puzzle_table(
     model: HrmForPuzzleSolving, processor: HrmProcessor, file: PuzzleFile, unknown: str | None = None
 ) -> list[str]:
-    """Rearranges the puzzle table of a checkpoint's model, and the names of its processor, to the numbering of a file.
-
-    Nothing happens where the numbering is the same or the file has no names.
+    """Rearranges a model's puzzle table and its processor's names to the numbering of a file, if it has names.
 
     Args:
         unknown: what puzzles get for which the checkpoint has no row: "blank" (the row of puzzles without identifier),
@@ -38,10 +33,9 @@ def match_puzzle_table(
         return []
     missing = [names[index] for index in np.flatnonzero(here & (rows < 0))]
     if missing and unknown is None:
-        raise DataError(
-            f"{file.path}: {len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint "
-            f"({', '.join(missing[:5])}); choose the blank or the mean embedding for them"
-        )
+        counted = f"{len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint"
+        which = ", ".join(missing[:5])
+        raise DataError(f"{file.path}: {counted} ({which}); choose the blank or the mean embedding for them")
     model.rearrange_puzzle_table(rows, unknown=unknown or "blank")
     processor.puzzle_identifiers = PuzzleIdentifiers(names)
     return missing

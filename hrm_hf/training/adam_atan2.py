@@ -66,11 +66,9 @@ class AdamATan2(torch.optim.Optimizer):
     Args:
         params: float32 parameters with dense gradients.
         lr: 0 or more (HRM warms up from 0).
-        betas: decay of the first and the second moment, each in [0, 1).
-        weight_decay: decoupled: p <- p * (1 - lr * weight_decay) before the update.
+        betas: decay of the first and the second moment, each in [0, 1), else ArgumentError.
+        weight_decay: 0 or more: p <- p * (1 - lr * weight_decay) before the update.
         compiled: one compiled pass over each parameter in place of eight operations; equal up to rounding.
-    Raises:
-        ArgumentError: a value outside these ranges.
 
     The first moment's bias correction stands OUTSIDE the atan2, as in the package's kernel; that differs from
     atan2(m_hat, sqrt(v_hat)) in the first tens of steps.
@@ -85,10 +83,8 @@ class AdamATan2(torch.optim.Optimizer):
         compiled: bool = False,
     ):
         if not (lr >= 0 and weight_decay >= 0 and all(0 <= beta < 1 for beta in betas)):
-            raise ArgumentError(
-                f"AdamATan2: lr is {lr} and weight_decay {weight_decay}, allowed are 0 or more; betas are {betas}, "
-                "allowed are values in [0, 1)"
-            )
+            found = f"lr is {lr} and weight_decay {weight_decay}, allowed are 0 or more"
+            raise ArgumentError(f"AdamATan2: {found}; betas are {betas}, allowed are values in [0, 1)")
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
         self.compiled = compiled
 

@@ -34,15 +34,26 @@ def has_adapter(model: Any) -> bool:
 
 @torch.no_grad()
 def merged(model: HrmForPuzzleSolving) -> HrmForPuzzleSolving:
-    """A copy with its adapters added to the weights that they adapt: without any, the model."""
+    """A copy with its active adapters added to the weights that they adapt: without any, the model.
+
+    Raises ArgumentError for an adapter that changes more than weights.
+    """
     if not has_adapter(model):
         return model
     model = copy.deepcopy(model)
     for path, module in [*model.named_modules()]:
         if hasattr(module, "get_base_layer"):
-            module.merge()
+            if not module.disable_adapters:
+                module.merge()
             model.set_submodule(path, module.get_base_layer())
+        elif hasattr(module, "modules_to_save"):  # a layer that is trained whole, beside the original
+            trained = module.modules_to_save[module.active_adapter]
+            model.set_submodule(path, module.original_module if module.disable_adapters else trained)
     model._hf_peft_config_loaded = False
+    with torch.device("meta"):
+        names = HrmForPuzzleSolving(model.config).state_dict().keys()
+    if others := model.state_dict().keys() ^ names:
+        raise ArgumentError(f"the adapter cannot be merged into the model: {min(others)} is left over or missing")
     return model
 
 

@@ -80,9 +80,7 @@ class HrmTrainingArguments:
     puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
     adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
-    max_grad_norm: float | None = HfArg(
-        default=None, help="Longest gradient of the whole model: longer ones are scaled to this norm; unset: none is."
-    )
+    max_grad_norm: float | None = HfArg(default=None, help="Norm to scale longer gradients to, of the whole model.")
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
@@ -176,10 +174,8 @@ def find_recipe(name: str | Path) -> Path:
 def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, str | list[str]]:
     """Reads a recipe: one YAML mapping from argument names to values, all as text. A null stands for the default.
 
-    Raises:
-        ArgumentError: a file that cannot be read or has more than 100,000 bytes; no mapping; a key that stands twice
-            or is no field of the dataclasses (the nearest one is suggested); a value that is neither a single one nor
-            a flat list, or a list for a field that is none.
+    Raises ArgumentError for a file that cannot be read or has more than 100,000 bytes; no mapping; a key that stands
+    twice or is no field of the dataclasses (the nearest one is suggested); a value that the field cannot hold.
     """
     content = read_within(path, ArgumentError, _MAX_RECIPE_BYTES)
     try:
@@ -215,16 +211,15 @@ def parse_arguments(
     description: str | None = None,
     prog: str | None = None,
     defaults: Mapping[str, Any] | None = None,
-    over_recipe: Mapping[str, Any] | None = None,
 ) -> tuple:
     """Dataclasses filled from their defaults, then the recipe, then the command line.
 
     Args:
         dataclass_types: what to fill; every field has a default, lists are lists of str.
         recipe: a name or a path, see `find_recipe`.
+        argv: the command line; of two words for one argument the later counts.
         description, prog: what --help says first, and what it calls the command.
         defaults: take the place of the dataclasses' own, by name.
-        over_recipe: values by name that win over the recipe's, but not over the command line's.
     Raises:
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
@@ -249,7 +244,6 @@ def parse_arguments(
             if get_origin(hint) is Literal and getattr(typed, name) not in get_args(hint):
                 value, allowed = f"{getattr(typed, name)!r:.200}", ", ".join(map(str, get_args(hint)))
                 raise ArgumentError(f"the recipe {recipe}: {name} is {value}; allowed are {allowed}")
-    parser.set_defaults(**(over_recipe or {}))
     *read, unknown = parser.parse_args_into_dataclasses(argv, look_for_args_file=False, return_remaining_strings=True)
     if unknown:
         names = [option for name in hints for option in (f"--{name}", f"--{name.replace('_', '-')}")]

@@ -34,13 +34,11 @@ class BatchStream(Iterator[dict[str, Any]]):
         """The next batch. Raises DataError for a pass that has no batch at all."""
         if self._iterator is None:
             self._start_pass()
-        batch = next(self._iterator, None)
-        while batch is None:
+        while (batch := next(self._iterator, None)) is None:
             if self.taken == 0:
                 raise DataError("the data gives no whole batch in a pass: lower global_batch_size or add puzzles")
             self.pass_number, self.taken = self.pass_number + 1, 0
             self._start_pass()
-            batch = next(self._iterator, None)
         self.taken += 1
         self._last, self._loaded = batch, None
         return batch
@@ -55,20 +53,16 @@ class BatchStream(Iterator[dict[str, Any]]):
         """Where the stream stands: right after the batch given last."""
         if self._loaded is not None:
             return self._loaded
-        own, last = None, None
-        if isinstance(self.batches, IterableDataset):
-            own = self.batches.state_dict()
-        elif self._last is not None:
-            last = _digest(self._last)
+        own = self.batches.state_dict() if isinstance(self.batches, IterableDataset) else None
+        last = _digest(self._last) if own is None and self._last is not None else None
         place = {"pass": self.pass_number, "taken": self.taken, "batches": own, "last": last}
         return place | {"generator": self.generator}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues right after the batch at which `state` was taken.
 
-        Raises:
-            ArgumentError: the state is of another data set, see `PuzzleBatches.load_state_dict`.
-            CheckpointError: the batches end before that place, or are drawn in another order.
+        Raises CheckpointError where the batches end before that place or are drawn in another order, ArgumentError for
+        the state of another data set.
         """
         self.pass_number, self.taken, self._loaded = state["pass"], state["taken"], state
         torch.set_rng_state(state["generator"])
@@ -80,15 +74,12 @@ class BatchStream(Iterator[dict[str, Any]]):
         for number in range(1, self.taken + 1):
             self._last = next(self._iterator, None)
             if self._last is None:
-                raise CheckpointError(
-                    f"the saved state stands after batch {self.taken} of a pass, but these training batches end after "
-                    f"{number - 1}"
-                )
+                place = f"the saved state stands after batch {self.taken} of a pass"
+                raise CheckpointError(f"{place}, but these training batches end after {number - 1}")
         if self.taken and _digest(self._last) != state["last"]:
-            raise CheckpointError(
-                f"batch {self.taken} of the pass is another one than when the state was saved: training batches must "
-                "be drawn in the same order again, from a generator with a seed"
-            )
+            advice = "draw them in the same order again, from a generator with a seed"
+            place = f"batch {self.taken} of the pass"
+            raise CheckpointError(f"{place} is another one than when the state was saved: {advice}")
 
 
 def _digest(batch: dict[str, Any]) -> str:

@@ -11,23 +11,16 @@ from ..hrm.errors import ArgumentError
 class BestScore:
     """Remembers the best of the scores that it is shown; more is better, and NaN is never the best.
 
-    Attributes:
-        metric: name of the score that is compared, such as "exact_accuracy".
-        patience: evaluations without progress after which to stop; None = never.
-        threshold: progress is a score that is higher by more than this than that of the last progress.
-        step: the step of the best score, None before the first.
-        scores: all scores of that evaluation.
-        waited: evaluations since the last progress.
-        progress: score of the last progress, None before the first.
+    Progress is a score that is higher by more than `threshold` than that of the last progress.
     """
 
-    metric: str
-    patience: int | None = None
+    metric: str  # the score that is compared, such as "exact_accuracy"
+    patience: int | None = None  # evaluations without progress after which to stop; None = never
     threshold: float = 0.0
-    step: int | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-    waited: int = 0
-    progress: float | None = None
+    step: int | None = None  # of the best score; None before the first
+    scores: dict[str, float] = field(default_factory=dict)  # all of that evaluation
+    waited: int = 0  # evaluations since the last progress
+    progress: float | None = None  # score of the last progress; None before the first
 
     def check(self, scores: dict[str, float]) -> None:
         """Raises ArgumentError for scores (`eval/...`) without the metric."""

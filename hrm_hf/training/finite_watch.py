@@ -26,11 +26,8 @@ class FiniteWatch:
     ) -> None:
         """Looks at a step's losses and gradients, before the weights are touched; raises as `check`, with the place.
 
-        Args:
-            sums: 0-d tensors, see `step_metrics.segment_sums`.
-            row_losses: (B_i,) losses of the rows of each accumulation part.
-            slots: what these rows work on.
-            first_row: where they begin in the global batch.
+        sums: 0-d, see `segment_sums`. row_losses: (B_i,) losses of the rows of each accumulation part; slots: what
+        these rows work on; first_row: where they begin in the global batch.
         """
         norms = torch._foreach_norm([_values(p.grad) for p in self.model.parameters() if p.grad is not None])
         finite = torch.stack([*sums.values()]).isfinite().all() & torch.stack(norms).isfinite().all()
@@ -42,7 +39,7 @@ class FiniteWatch:
     @torch.no_grad()
     def check(self, step: int) -> None:
         """Looks at the weights as well and waits for the device, before anything is saved. Raises NonFiniteError."""
-        bad = [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
+        bad = self._bad_weights()
         first = int(self._first_bad_step)
         if first:
             since = f"; weights with it since: {', '.join(bad)}" if bad else ""
@@ -50,10 +47,12 @@ class FiniteWatch:
         if bad:
             raise NonFiniteError(f"step {step}: the weight {bad[0]} holds NaN or infinity")
 
+    def _bad_weights(self) -> list[str]:
+        return [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
+
     def _what_is_wrong(self, row_losses: list[torch.Tensor], slots: list[ActSlots], first_row: int) -> str:
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                return f"the weight {name} holds NaN or infinity"
+        if bad := self._bad_weights():
+            return f"the weight {bad[0]} holds NaN or infinity"
         losses = torch.cat(row_losses)
         for row in (~losses.isfinite()).nonzero().flatten().tolist():
             identifier = torch.cat([part.data["puzzle_identifiers"] for part in slots])[row].item()

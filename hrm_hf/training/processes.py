@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType
 
 from ..hrm.errors import ArgumentError, HrmError, ProcessLostError
 from .arguments import HrmTrainingArguments
@@ -31,12 +31,10 @@ SECONDS_TO_FAIL = 2.0  # until the main process has failed too, where all make t
 def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
     """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
 
-    Args:
-        args: `report_to` names the trackers.
-        run_dir: where trackers put their files.
-    Raises:
-        ArgumentError: a tracker that does not exist or is not installed, processes that would not work together, or
-            see `launched_dtype`.
+    run_dir: where the trackers that `args.report_to` names put their files.
+
+    Raises ArgumentError for a tracker that does not exist or is not installed, for processes that would not work
+    together, and as `launched_dtype`.
     """
     launched_dtype()
     trackers = [name for name in args.report_to if name != "none"]
@@ -53,10 +51,9 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
         log_with=trackers or None,
         project_dir=run_dir,
     )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        advice = "without GPUs set ACCELERATE_USE_CPU=true"
-        raise ArgumentError(f"{started} processes were started, but Accelerate runs each one alone: {advice}")
+    if (started := int(os.environ.get("WORLD_SIZE", "1"))) != accelerator.num_processes:
+        alone = f"{started} processes were started, but Accelerate runs each one alone"
+        raise ArgumentError(f"{alone}: without GPUs set ACCELERATE_USE_CPU=true")
     return accelerator
 
 
@@ -80,27 +77,21 @@ def launched_dtype(named: str | None = None, by: str = "") -> str | None:
 
 
 def check_accelerator(accelerator: Accelerator, compute_dtype: str) -> None:
-    """Raises ArgumentError for an accelerator under which the steps would silently be others.
-
-    compute_dtype: the model's, which must be what `accelerate launch` asks for.
-    """
+    """Raises ArgumentError for an accelerator under which a model of this dtype would silently take other steps."""
     launched_dtype(compute_dtype, "the model's config")
     devices = [DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
     needed = {"mixed_precision": ["no"], "gradient_accumulation_steps": [1], "distributed_type": devices}
     for name, allowed in needed.items():
         value = getattr(accelerator, name)
         if value not in allowed:
-            raise ArgumentError(
-                f"the accelerator's {name} is {value}; HrmTrainer needs {' or '.join(map(str, allowed))} "
-                "(see make_accelerator; for bfloat16 set config.compute_dtype, accumulation is the trainer's own)"
-            )
+            needed = f"HrmTrainer needs {' or '.join(map(str, allowed))} (for bfloat16 set config.compute_dtype)"
+            raise ArgumentError(f"the accelerator's {name} is {value}; {needed}: see make_accelerator")
 
 
 def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
     """Gives each process on a CPU its threads, where `accelerate launch` would silently leave each one.
 
-    Args:
-        cpu_threads: of each process; None = this machine's usable cores, shared out among its processes.
+    cpu_threads: of each process; None = this machine's usable cores, shared out among its processes.
     """
     if accelerator.device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -108,34 +99,34 @@ def share_cpu_cores(accelerator: Accelerator, cpu_threads: int | None) -> None:
         torch.set_num_threads(cpu_threads or max(1, usable // local_processes))
 
 
-def on_main_process(accelerator: Accelerator, action: Callable[[], Any]) -> Any:
-    """The action's result on the main process, None on the others; its HrmError or OSError is raised on all."""
-    result, own, failure = None, None, [None]
+def on_main_process(accelerator: Accelerator, action: Callable[[], Any], share: bool = False) -> Any:
+    """The action's result on the main process; its HrmError or OSError is raised on all.
+
+    share: the others get the result too, not None.
+    """
+    result, failure = None, None
     if accelerator.is_main_process:
         try:
             result = action()
         except (HrmError, OSError) as error:
-            own = error
-            failure = [error if isinstance(error, HrmError) else OSError(str(error))]  # not every OSError can be sent
+            failure = error
     if accelerator.num_processes > 1:
-        torch.distributed.broadcast_object_list(failure, src=0, group=host_group)
-    if own is not None:
-        raise own
-    if failure[0] is not None:
-        raise failure[0]
+        can_be_sent = OSError(str(failure)) if isinstance(failure, OSError) else failure  # not every OSError can
+        sent = [can_be_sent, result if share else None]
+        torch.distributed.broadcast_object_list(sent, src=0, group=host_group)
+        if not accelerator.is_main_process:
+            failure, result = sent
+    if failure is not None:
+        raise failure
     return result
 
 
 @contextmanager
 def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) -> Iterator[None]:
-    """Context in which the failure of a collective operation is put into words: another process has ended.
+    """Context in which the failure of a collective operation is put into words: ProcessLostError, another process has
+    ended; one line on stderr of one process has said so. All processes enter it, at the same point.
 
-    All processes enter it, at the same point. With one process it does nothing.
-
-    Args:
-        where: says how far the run is and how to resume, "at step 1200. ...".
-    Raises:
-        ProcessLostError: another process has ended; one line on stderr of one process has said so.
+    where: says how far the run is and how to resume, "at step 1200. ...".
     """
     if accelerator.num_processes == 1:
         yield
@@ -155,12 +146,9 @@ def naming_lost_processes(accelerator: Accelerator, where: Callable[[], str]) ->
 @contextmanager
 def _host_group(accelerator: Accelerator) -> Iterator[None]:
     global host_group, _alive, _main_port
-    port = [0]
     if accelerator.is_main_process:
         _alive = socket.create_server(("", 0))
-        port = [_alive.getsockname()[1]]
-    broadcast_object_list(port)
-    _main_port = port[0]
+    _main_port = on_main_process(accelerator, lambda: _alive.getsockname()[1], share=True)
     host_group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=365))
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 
 from ..files import mend_folders, partial_folder
 from ..hrm.errors import ArgumentError, CheckpointError
@@ -33,15 +33,12 @@ def save_state(
     keep: int,
     best_step: int | None,
 ) -> Path:
-    """Writes a state and returns its folder; call it on every process. Of the states the newest `keep` stay, and the
-    best.
+    """Writes a state and returns its folder; call it on every process. The newest `keep` states stay, and the best.
 
-    Args:
-        shared: used on the main process only.
-        own: what only this process knows, see `own_tree`.
-    Raises:
-        OSError: it could not be written, on every process; older states are untouched.
-        ArgumentError: something in it can never be saved, such as a place in the batches that is no JSON.
+    `shared` counts on the main process only; `own` is what only this process knows, see `own_tree`.
+
+    Raises, on every process, OSError where it could not be written (older states are untouched) and ArgumentError for
+    what can never be saved, such as a place in the batches that is no JSON.
     """
     on_main_process(accelerator, lambda: states.start_state(run_dir, step))
     folder, records, failure = partial_folder(run_dir / states.state_name(step)), [], None
@@ -75,11 +72,8 @@ def save_state(
 def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict[str, Any], keep: int) -> Path | None:
     """The folder of the state that `resume` asks for, the same on every process; None where the run has yet to start.
 
-    The main process chooses and checks it, says which one and why, and moves newer ones out of the way.
-
-    Raises:
-        CheckpointError: what was asked for is damaged or not there, or every state of the run is damaged.
-        ArgumentError: facts differ from those of the state.
+    The main process chooses and checks it, says which one and why, and moves newer ones out of the way. Raises
+    CheckpointError where it is damaged or not there, ArgumentError where its facts differ from `facts`.
     """
 
     def choose() -> Path | None:
@@ -110,9 +104,7 @@ def find_state(accelerator: Accelerator, run_dir: Path, resume: str, facts: dict
         logger.info(f"resuming from {state} ({why}), step {step}")
         return state
 
-    chosen = [on_main_process(accelerator, choose)]
-    broadcast_object_list(chosen)
-    return chosen[0]
+    return on_main_process(accelerator, choose, share=True)
 
 
 def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
@@ -144,27 +136,21 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
         if (name in saved, saved.get(name)) != (name in ours, ours.get(name))
     ]
     if differences:
-        longer = ""
-        if ours.get("training.max_steps") != (last := saved.get("training.max_steps")) and last is not None:
-            longer = (
-                f". Its max_steps cannot change, because its learning rate falls until step {last} (lr_min_ratio "
-                f"{saved['training.lr_min_ratio']}): for more steps start a new run from its weights, --init_from "
-                f"{path.parent / 'checkpoint-final'}"
-            )
-        raise ArgumentError(
-            f"{path} belongs to another run: " + "; ".join(differences) + ". Pass the arguments of that run, or "
-            "start a new one in another --output-dir" + longer
-        )
+        words = f"{path} belongs to another run: {'; '.join(differences)}. Pass the arguments of that run, or start a "
+        words += "new one in another --output-dir"
+        last = saved.get("training.max_steps")
+        if last not in (None, ours.get("training.max_steps")):
+            falls = f"falls until step {last} (lr_min_ratio {saved['training.lr_min_ratio']})"
+            words += f". Its max_steps cannot change, because its learning rate {falls}: for more steps start a new "
+            words += f"run from its weights, --init_from {path.parent / 'checkpoint-final'}"
+        raise ArgumentError(words)
 
 
 def own_tree(state: Path, rank: int, num_processes: int) -> dict[str, Any]:
     """What process `rank` of now `num_processes` resumes with.
 
-    Where other processes saved, the slots, which are those of the global batch, are cut anew; the sums of the window
-    are added up on the main process; generators and the place in the batches must be the same everywhere.
-
-    Raises:
-        CheckpointError: the processes that saved stand at different places of their batches.
+    Where another number saved, the slots, which are those of the global batch, are cut anew; the sums of the window
+    are added up on the main process; CheckpointError unless all that saved are at the same place in the batches.
     """
     saved = states.read_json_tree(state, SHARED)["num_processes"]
     if saved == num_processes:

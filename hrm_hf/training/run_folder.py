@@ -36,12 +36,9 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "h
 def choose_run_dir(resume: str, output_dir: str | None, name: str, root: str | Path = "runs") -> Path:
     """The folder that a run starts or resumes in.
 
-    Args:
-        resume: "never", "auto", or a run's folder or one of its states.
-        output_dir: what was asked for, None = a folder under `root` whose name begins with `name`: with "auto" the
-            newest run there, unless it is finished or has no state, else a new one. Older runs are left alone.
-    Raises:
-        ArgumentError: `resume` names no folder, or another one than `output_dir`.
+    resume: "never", "auto", or a run's folder or one of its states; ArgumentError for no folder, or another one than
+    `output_dir`. output_dir: None = a folder under `root` whose name begins with `name`: with "auto" the newest run
+    there, unless it is finished or has no state, else a new one. Older runs are left alone.
     """
     if resume not in ("never", "auto"):
         path = Path(resume)
@@ -79,8 +76,6 @@ class RunFolder:
         reopen: True: the folder may hold a run, which resumes.
     Raises:
         ArgumentError: the folder holds another run or other files, or another process works in it.
-    Attributes:
-        last_export: the checkpoint that was saved last, None before the first.
     """
 
     def __init__(self, path: str | Path, reopen: bool = False):
@@ -91,7 +86,7 @@ class RunFolder:
         weakref.finalize(self, os.close, _lock(self.path))
         mend_folders(self.path)
         self._log_file = self.path / "metrics.jsonl"
-        self.last_export: Path | None = None
+        self.last_export: Path | None = None  # the checkpoint that was saved last
         self._unwritten = ""  # log lines for which there was no room yet
 
     def describe(self, **what: Any) -> None:

@@ -10,13 +10,8 @@ import torch
 
 
 def sum_rows(identifiers: torch.Tensor, gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gives every row the sum over its identifier's rows; shapes depend on no value, so the host waits for nothing.
-
-    Args:
-        identifiers: (M,) int64.
-        gradients: (M, E).
-    Returns:
-        the identifiers sorted (M,), and the summed gradient of each (M, E): equal identifiers have equal rows.
+    """From identifiers (M,) int64 and gradients (M, E): the identifiers sorted (M,), and the summed gradient of each
+    (M, E), so that equal identifiers have equal rows. Shapes depend on no value, so the host waits for nothing.
     """
     identifiers, order = identifiers.sort(stable=True)
     begins = torch.ones_like(identifiers)
@@ -54,25 +49,18 @@ class SparseSignSGD(torch.optim.Optimizer):
         self.local_rows = local_rows
         self.loss_scale = loss_scale
 
-    def global_gradient(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Distinct identifiers (U,) of all processes and their summed gradients (U, E); None without a gradient."""
-        if (found := self._global_rows()) is None:
-            return None
-        identifiers, sums = found
-        distinct, counts = identifiers.unique_consecutive(return_counts=True)
-        return distinct, sums[counts.cumsum(0) - 1]
-
     def gradient_rows(self) -> torch.Tensor | None:
         """Rows (M, E) of the global gradient: one for each distinct identifier, zeros for the repeated ones. So their
-        norm is the gradient's, and on an accelerator the host need not wait, as it must for `global_gradient`.
+        norm is the gradient's, and on an accelerator the host need not wait for the number of distinct ones.
         """
-        if (found := self._global_rows()) is None:
+        if (found := self.global_rows()) is None:
             return None
         identifiers, sums = found
         sums[1:].masked_fill_((identifiers[1:] == identifiers[:-1])[:, None], 0)
         return sums
 
-    def _global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def global_rows(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """`sum_rows` of all processes' gradients; None without a gradient."""
         gradient = self.param_groups[0]["params"][0].grad
         if gradient is None:
             return None
@@ -89,7 +77,7 @@ class SparseSignSGD(torch.optim.Optimizer):
     def step(self, closure=None):
         """One update; returns the closure's loss, if one was given."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        found = self._global_rows()
+        found = self.global_rows()
         if found is not None:
             group = self.param_groups[0]
             table, lr = group["params"][0], group["lr"]

@@ -24,40 +24,25 @@ def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @dataclass
 class ActSlots:
-    """State of B slots between two segments.
+    """State of B slots between two segments."""
 
-    Attributes:
-        carry: states after the last segment; those of halted slots are replaced at the start of the next.
-        steps: (B,) int32, segments done on the slot's puzzle.
-        halted: (B,) bool.
-        data: the puzzles that the slots work on.
-    """
-
-    carry: HrmCarry
-    steps: torch.Tensor
-    halted: torch.Tensor
-    data: Batch
+    carry: HrmCarry  # after the last segment; that of halted slots is replaced at the start of the next
+    steps: torch.Tensor  # (B,) int32, segments done on the slot's puzzle
+    halted: torch.Tensor  # (B,) bool
+    data: Batch  # the puzzles that the slots work on
 
     @classmethod
     def all_halted(cls, model: HrmForPuzzleSolving, offered: Batch) -> "ActSlots":
         """Slots as they stand before the first segment: every one will take the puzzle offered to it."""
         rows = len(offered["input_ids"])
-        device = offered["input_ids"].device
-        return cls(
-            carry=model.initial_carry(rows),
-            steps=torch.zeros(rows, dtype=torch.int32, device=device),
-            halted=torch.ones(rows, dtype=torch.bool, device=device),
-            data=offered,
-        )
+        steps = torch.zeros(rows, dtype=torch.int32, device=offered["input_ids"].device)
+        return cls(model.initial_carry(rows), steps, halted=steps == 0, data=offered)
 
     def refilled(self, model: HrmForPuzzleSolving, offered: Batch) -> "ActSlots":
         """Halted slots take their row of `offered`, with steps 0 and a fresh carry; the others drop theirs."""
-        return ActSlots(
-            carry=model.reset_carry(self.carry, self.halted),
-            steps=self.steps.masked_fill(self.halted, 0),
-            halted=self.halted,
-            data={name: select_rows(self.halted, offered[name], old) for name, old in self.data.items()},
-        )
+        carry, steps = model.reset_carry(self.carry, self.halted), self.steps.masked_fill(self.halted, 0)
+        data = {name: select_rows(self.halted, offered[name], old) for name, old in self.data.items()}
+        return ActSlots(carry, steps, self.halted, data)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All of it as tensors of B rows."""

@@ -51,14 +51,10 @@ def start_state(run_dir: Path, step: int) -> Path:
 
 
 def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord]:
-    """Writes NAME.safetensors and NAME.json, on the disk when this returns.
+    """Writes NAME.safetensors and NAME.json into the folder from `start_state`; they are on the disk at the return.
 
-    Args:
-        folder: from `start_state`.
-        tree: dicts of dicts, tensors and what JSON holds; NaN comes back as NaN, a tuple as a list.
-    Raises:
-        ArgumentError: a key that is no string, or a value that JSON cannot hold, with its place.
-        OSError: a file cannot be written.
+    tree: dicts of dicts, tensors and what JSON holds; NaN comes back as NaN, a tuple as a list. Raises ArgumentError
+    for a key that is no string or a value that JSON cannot hold, OSError where a file cannot be written.
     """
     tensors: dict[str, torch.Tensor] = {}
     rest = _without_tensors(tree, (), tensors)
@@ -80,11 +76,8 @@ def write_tree(folder: Path, name: str, tree: dict[str, Any]) -> list[FileRecord
 def seal_state(run_dir: Path, step: int, records: Iterable[FileRecord]) -> Path:
     """Makes a state of what `start_state` began, after all writers are done; one of the same step is replaced.
 
-    Args:
-        records: what `write_tree` returned on all processes.
-    Raises:
-        CheckpointError: the folder does not hold exactly these files; no state has changed.
-        OSError: manifest or folder cannot be written; no state is lost.
+    records: what `write_tree` returned on all processes. Raises CheckpointError where the folder does not hold exactly
+    these files, OSError where it cannot be written; no state is lost.
     """
     state, files = run_dir / state_name(step), sorted(records)
     _check_listing(partial_folder(state), files)
@@ -162,8 +155,7 @@ def check_state(state: Path) -> None:
 def newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest complete state, None where there are none, and why each newer one was skipped.
 
-    Raises:
-        CheckpointError: there are states, but none can be read; with all reasons.
+    Raises CheckpointError, with all reasons, where there are states, but none is complete.
     """
     if not run_dir.is_dir():
         return None, []
@@ -193,10 +185,8 @@ def _without_tensors(tree: Any, place: tuple[str, ...], tensors: dict[str, torch
     rest = {}
     for key, value in tree.items():
         if not isinstance(key, str) or SEPARATOR in key:
-            found = repr(SEPARATOR) if isinstance(key, str) else type(key).__name__
-            raise ArgumentError(
-                f"{SEPARATOR.join(place)}: the key {key!r} cannot be saved: keys must be strings, found {found}"
-            )
+            where = SEPARATOR.join(place)
+            raise ArgumentError(f"{where}: the key {key!r} cannot be saved: keys must be strings without {SEPARATOR}")
         if isinstance(value, torch.Tensor):
             tensors[SEPARATOR.join((*place, key))] = value.detach().cpu().contiguous()
         else:
@@ -230,9 +220,8 @@ def _check_listing(folder: Path, files: list[FileRecord], *others: str) -> None:
             raise CheckpointError(f"{folder}: a file of a state cannot be called {str(record.name)[:100]!r}")
         size = _plain_file_size(folder / record.name)
         if size != record.size:
-            raise CheckpointError(
-                f"{folder / record.name} is damaged: {size} bytes instead of {str(record.size)[:20]}"
-            )
+            wanted = str(record.size)[:20]
+            raise CheckpointError(f"{folder / record.name} is damaged: {size} bytes instead of {wanted}")
     unknown = {entry.name for entry in os.scandir(folder)} - {record.name for record in files} - {*others}
     if unknown:
         raise CheckpointError(f"{folder} holds {min(unknown)!r}, which does not belong to it")
@@ -247,10 +236,8 @@ def _read_manifest(path: Path) -> tuple[int, list[FileRecord]]:
         if body.get("format") != FORMAT:
             raise CheckpointError(f"{path} is of the format {str(body.get('format'))[:80]!r}, not {FORMAT!r}")
         if body.get("version") != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}: "
-                "resume with the hrm_hf that saved it, or start a new run"
-            )
+            found = f"{path} is of version {str(body.get('version'))[:20]}; this hrm_hf reads version {FORMAT_VERSION}"
+            raise CheckpointError(f"{found}: resume with the hrm_hf that saved it, or start a new run")
         step, files = body["step"], [FileRecord(**file) for file in body["files"]]
     except (RecursionError, LookupError, TypeError) as error:  # reading and writing need not bear the same depth
         raise CheckpointError(f"{path} is damaged: {one_line(error)}") from error

@@ -20,12 +20,10 @@ def segment_sums(
 ) -> dict[str, torch.Tensor]:
     """Losses summed over all rows, scores summed over the halted rows that have labels (as in the published code).
 
-    Args:
-        losses: per row.
-        logits: (B, S, V); labels: (B, S); q_halt_logits, steps, halted: (B,).
-    Returns:
-        float64 scalars: count, accuracy (sum over rows of the share of right cells), exact_accuracy, q_halt_accuracy,
-        steps, and the losses that were computed.
+    losses: per row. logits: (B, S, V); labels: (B, S); q_halt_logits, steps, halted: (B,).
+
+    Returns float64 scalars: count, accuracy (sum over rows of the share of right cells), exact_accuracy,
+    q_halt_accuracy, steps, and the losses that were computed.
     """
     labelled = labels != IGNORE_INDEX  # (B, S)
     right = labelled & (logits.argmax(-1) == labels)

@@ -61,13 +61,8 @@ class TrainingSteps:
         table = self.model.model.puzzle_embeddings
         trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         dense = {n: p for n, p in trained.items() if table is None or p is not table.weight}
-        self.dense_optimizer = make_adam_atan2(
-            [*dense.values()],
-            lr=0.0,
-            betas=(args.adam_beta1, args.adam_beta2),
-            weight_decay=args.weight_decay,
-            compiled=args.compile,
-        )
+        betas = (args.adam_beta1, args.adam_beta2)
+        self.dense_optimizer = make_adam_atan2([*dense.values()], 0.0, betas, args.weight_decay, args.compile)
         self.moments = NamedMoments(self.dense_optimizer, [*dense])
         self.puzzle_optimizer = None  # it has no state
         if table is not None and table.weight.requires_grad:
@@ -107,15 +102,11 @@ class TrainingSteps:
     def training_step(self, batch: dict[str, Any], draws: ExplorationDraws | None = None) -> dict[str, torch.Tensor]:
         """Runs one segment of every slot and leaves the gradients in the parameters; no weight changes.
 
-        Args:
-            batch: this process's part of the global batch offered to the slots.
-            draws: for the GLOBAL batch; None takes them from the trainer's generator.
-        Returns:
-            float64 sums over this process's slots, see `step_metrics.segment_sums`.
+        batch: this process's part of the global batch offered to the slots. draws: for the GLOBAL batch; None takes
+        them from the trainer's generator. Returns float64 sums over this process's slots, see `segment_sums`.
         """
         args = self.args
-        if draws is None:
-            draws = self.exploration.draw()
+        draws = draws or self.exploration.draw()
         min_steps = on_device(exploration_min_steps(draws, args.halt_exploration_prob), self.accelerator.device)
         own = slice(self.first_row, self.first_row + self.local_batch_size)
         min_steps = min_steps[own].chunk(args.gradient_accumulation_steps)
@@ -138,20 +129,15 @@ class TrainingSteps:
         given = {name: torch.as_tensor(batch[name]) for name in ("input_ids", "labels", "puzzle_identifiers")}
         self.model.check_labels(given["labels"])  # ids are checked by the model, but not on an accelerator
         self.model.model.check_inputs(given["input_ids"], given["puzzle_identifiers"])
-        tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
         shape, labels_shape = tuple(given["input_ids"].shape), tuple(given["labels"].shape)
-        rows = shape[0]
         if labels_shape != shape:
             raise DataError(f"a training batch has input_ids {shape}, labels {labels_shape}: the shapes must be equal")
-        if rows != self.local_batch_size:
-            raise DataError(
-                f"a training batch has {rows} rows; this process expects {self.local_batch_size} (global_batch_size "
-                f"{self.args.global_batch_size} over {self.accelerator.num_processes} processes)"
-            )
-        size = rows // self.args.gradient_accumulation_steps
-        return [
-            {name: tensor[start : start + size] for name, tensor in tensors.items()} for start in range(0, rows, size)
-        ]
+        if shape[0] != self.local_batch_size:
+            raise DataError(f"a training batch has {shape[0]} rows; this process expects {self.local_batch_size}")
+        num_parts = self.args.gradient_accumulation_steps
+        tensors = {name: on_device(tensor.long(), self.accelerator.device) for name, tensor in given.items()}
+        parts = zip(*(tensor.chunk(num_parts) for tensor in tensors.values()), strict=True)
+        return [dict(zip(tensors, part, strict=True)) for part in parts]
 
     def _segment(
         self, slots: ActSlots, offered: Batch, min_steps: torch.Tensor
@@ -172,14 +158,8 @@ class TrainingSteps:
         losses = segment_losses(
             out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
         )
-        halted = training_halt(
-            steps,
-            out.q_halt_logits.detach(),
-            out.q_continue_logits.detach(),
-            min_steps,
-            config.halt_max_steps,
-            config.halting,
-        )
+        q_logits = out.q_halt_logits.detach(), out.q_continue_logits.detach()
+        halted = training_halt(steps, *q_logits, min_steps, config.halt_max_steps, config.halting)
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
         return losses.total(), ActSlots(out.carry, steps, halted, data), sums
 
@@ -197,27 +177,21 @@ class TrainingSteps:
         clip_grads_with_norm_(dense, self.args.max_grad_norm, norm)
         return norm
 
-    def optimizer_step(self) -> float:
-        """Clips the gradients, updates the puzzle table, then the weights, then their average; clears the gradients.
-
-        Returns the rate.
-        """
+    def optimizer_step(self) -> None:
+        """Clips the gradients, updates the puzzle table, then the weights, then their average; clears gradients."""
         args = self.args
         self.step += 1
         if args.max_grad_norm is not None:
             self.clip_gradients()
-        rates = []
         bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
         for optimizer, base in bases.items():
-            rates.append(self.learning_rate(base))
             if optimizer is not None:
                 for group in optimizer.param_groups:
-                    group["lr"] = rates[-1]
+                    group["lr"] = self.learning_rate(base)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update()
-        return rates[-1]
 
     def learning_rate(self, base: float) -> float:
         """The rate of the present step, see `learning_rate_at`."""
@@ -228,10 +202,8 @@ class TrainingSteps:
 def learning_rate_at(step: int, base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
     """The rate of update number `step`, counted from 1: the published code raises its counter, then reads the rate.
 
-    Args:
-        base_lr: rate at the end of the linear warm-up.
-        total_steps: updates of the whole run; afterwards the rate stays (the published cosine would rise again).
-        min_ratio: end value of the cosine as a share of base_lr; 1.0 = constant after the warm-up.
+    It rises to base_lr in warmup_steps, then falls as a cosine to min_ratio * base_lr at total_steps (1.0: it stays);
+    afterwards it stays, where the published cosine would rise again.
     """
     if step < warmup_steps:
         return base_lr * step / max(1, warmup_steps)

@@ -38,14 +38,11 @@ class StopRequests:
 
     A SIGINT after another request, or a SIGTERM after a SIGINT (so launchers pass on the second Ctrl-C), leaves at
     once: KeyboardInterrupt, or, where the process is stuck outside Python, its end within `SECONDS_TO_LEAVE`. SIGTERM
-    may be repeated, as schedulers do. Earlier handlers come back at the end. Outside the main thread signals are left
-    alone.
+    may be repeated, as schedulers do. Outside the main thread signals are left alone. A request that comes after the
+    last `check` is not lost: leaving the context raises StoppedBySignal.
 
-    A request that comes after the last `check` is not lost: leaving the context raises StoppedBySignal.
-
-    Args:
-        accelerator: its processes all enter the context, at the same point, inside `naming_lost_processes`.
-        where: says how far the run is and how to resume; called in another thread.
+    All processes enter the context, at the same point, inside `naming_lost_processes`. `where` says how far the run is
+    and how to resume; it is called in another thread.
     """
 
     def __init__(self, accelerator: Accelerator, where: Callable[[], str]) -> None:

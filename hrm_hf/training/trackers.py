@@ -13,11 +13,9 @@ logger = get_logger(__name__)
 class Trackers:
     """Logs to the trackers of an Accelerator; one that fails is left out from then on, and the run says so.
 
-    Args:
-        settings: the arguments of the run, recorded once.
-        run_id: 32 hexadecimal digits, under which a resumed run is found again.
-    Raises:
-        ArgumentError: a tracker that cannot be started.
+    settings: the run's arguments, recorded once. run_id: 32 hexadecimal digits, by which they know a resumed run.
+
+    Raises ArgumentError for a tracker that cannot be started.
     """
 
     def __init__(self, accelerator: Accelerator, settings: dict[str, Any], run_id: str):
@@ -44,7 +42,5 @@ class Trackers:
                 getattr(tracker, method)(*args, **kwargs)
             except Exception as error:  # whatever a tracker raises: the run is worth more than its curves
                 self.accelerator.trackers.remove(tracker)
-                logger.warning(
-                    f"the tracker {tracker.name} failed ({type(error).__name__}: {error}) and is left out from here "
-                    "on; metrics.jsonl has everything"
-                )
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning(f"the tracker {tracker.name} failed ({reason}) and is left out; metrics.jsonl has all")

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
@@ -25,7 +24,7 @@ from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
 from ..scores.evaluation import PuzzleRows, evaluate_puzzles
-from .adapters import has_adapter, load_adapter_weights
+from .adapters import has_adapter, load_adapter_weights, merged
 from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
@@ -59,14 +58,12 @@ class HrmTrainer(TrainingSteps):
         data_facts: what tells the data from other data, JSON-able, such as checksums of the files: a run resumes only
             where they are the same.
         callbacks: transformers' callbacks, or their classes, called on every process: on_train_begin, on_step_begin,
-            on_step_end, on_log, on_evaluate, on_save (for every state and every exported checkpoint, whose folder is
-            `path`), on_train_end. They are handed `args`, a TrainerState (global_step, max_steps, log_history,
-            best_metric, best_global_step) and a TrainerControl, of which should_training_stop, should_log,
-            should_evaluate and should_save (a state and, set in on_step_end, a checkpoint) are obeyed at the end of
-            the step; with several processes they must be the same on all.
+            on_step_end, on_log, on_evaluate, on_save (of a state or checkpoint in the folder `path`), on_train_end.
+            They are handed `args`, a TrainerState and a TrainerControl, whose flags are obeyed at the end of the step
+            (should_save: a state and, set in on_step_end, a checkpoint) and must be the same on all processes.
 
     Raises:
-        CheckpointError: weights that are not float32.
+        CheckpointError: weights that are not float32, or are quantised.
         ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
     """
 
@@ -83,21 +80,20 @@ class HrmTrainer(TrainingSteps):
         callbacks: Iterable[TrainerCallback | type[TrainerCallback]] = (),
     ):
         if not isinstance(model, HrmForPuzzleSolving):
-            raise ArgumentError(
-                f"the model is a {type(model).__name__}; HrmTrainer takes an HrmForPuzzleSolving: give it an adapter "
-                "with model.add_adapter(peft.LoraConfig(...))"
-            )
+            advice = "give an HrmForPuzzleSolving, for LoRA with model.add_adapter(peft.LoraConfig(...))"
+            raise ArgumentError(f"the model is a {type(model).__name__}; {advice}")
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.dtype != torch.float32:
-                raise CheckpointError(
-                    f"training needs float32 weights, but {name} is {tensor.dtype}: load the model with "
-                    "dtype=torch.float32, and set config.compute_dtype for the activations"
-                )
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                advice = "load the model with dtype=torch.float32"
+                raise CheckpointError(f"training needs float32 weights, but {name} is {tensor.dtype}: {advice}")
+            if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+                raise CheckpointError(f"{name} is quantised ({type(tensor).__name__}): quantise after the training")
+        if hasattr(model.model.puzzle_embeddings, "modules_to_save"):
+            raise ArgumentError("modules_to_save names the puzzle table, which is trained by itself: leave it out")
+        merged(model)  # raises for an adapter that could not be exported
         self.callbacks = [each() if isinstance(each, type) else each for each in callbacks]
         if any(isinstance(each, EarlyStoppingCallback) for each in self.callbacks):
-            raise ArgumentError(
-                "EarlyStoppingCallback is of transformers' Trainer: set early_stopping_patience instead"
-            )
+            raise ArgumentError("EarlyStoppingCallback does not work here: set early_stopping_patience")
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
         if args.early_stopping_patience is not None and eval_dataset is None:
@@ -109,9 +105,7 @@ class HrmTrainer(TrainingSteps):
         self.run_folder = run_folder
         if run_folder is None and args.output_dir is not None and accelerator.is_main_process:
             self.run_folder = RunFolder(args.output_dir, reopen=args.resume != "never")
-        run_dir = [None if self.run_folder is None else str(self.run_folder.path)]
-        broadcast_object_list(run_dir)
-        self.run_dir = None if run_dir[0] is None else Path(run_dir[0]).absolute()
+        self.run_dir = on_main_process(accelerator, lambda: self.run_folder and self.run_folder.path, share=True)
         if self.run_dir is None:
             for name, off in (("save_steps", None), ("resume", "never"), ("early_stopping_patience", None)):
                 if getattr(args, name) != off:
@@ -121,7 +115,8 @@ class HrmTrainer(TrainingSteps):
         self.batches = BatchStream(train_batches)
         self.window = MetricsWindow(accelerator.device)
         self.best = BestScore(args.metric_for_best, args.early_stopping_patience, args.early_stopping_threshold)
-        self.scores: dict[str, float] = {}  # of the last evaluation
+        self.scores: dict[str, float] = {}  # of the last evaluation, that of `scored_step`
+        self.scored_step: int | None = None
         self.final_step: int | None = None  # whose weights `train` ended with
         self.run_id = secrets.token_hex(16)
         self.trackers: Trackers | None = None
@@ -129,10 +124,8 @@ class HrmTrainer(TrainingSteps):
         self.state.is_world_process_zero = accelerator.is_main_process
         self.state.is_local_process_zero = accelerator.is_local_main_process
         self.should_export = False  # at the end of this step, as the control's flags
-        self.end: dict[str, Any] | None = None  # at the last step: what only the end of the run asks for
         self.stop: StopRequests | None = None  # while it trains
-        self.num_states, self.saving_seconds, self._last_state_at = 0, 0.0, time.monotonic()
-        self._went_on, self._is_first_step, self._rate, self._started = False, True, 0.0, time.time()
+        self._went_on, self._started, self._last_state_at = False, time.time(), time.monotonic()
 
     # the run
 
@@ -157,10 +150,9 @@ class HrmTrainer(TrainingSteps):
         with naming_lost_processes(self.accelerator, self.where):
             goes_on = self.go_on()
             if self._is_over() and not self.control.should_evaluate:
-                logger.info(f"the run is finished at step {self.step}: only its export is made again")
+                logger.info(f"the run is finished at step {self.step}: only its last scores and export are made again")
             if args.report_to:
                 self.trackers = Trackers(self.accelerator, vars(args), self.run_id)
-            started, before = time.monotonic(), self.step
             self._call("on_train_begin")
             if not goes_on:
                 self._save_state()  # so that there is always a state to resume from
@@ -174,14 +166,10 @@ class HrmTrainer(TrainingSteps):
                 raise NonFiniteError(f"{error}. Nothing of it was saved. {advice}") from error
             finally:
                 self.stop = None
-            seconds = time.monotonic() - started
-            if self.num_states and self.step > before:
-                logger.info(
-                    f"{self.step - before} steps in {seconds:.1f} s, {self.num_states} states saved in "
-                    f"{self.saving_seconds:.2f} s ({100 * self.saving_seconds / seconds:.2f} %)"
-                )
+            takes_last = args.early_stopping_patience is None or self.best.step is None
+            takes_last = takes_last or (self.scored_step == self.step and self.best.beaten_by(self.scores))
             try:
-                if args.early_stopping_patience is None or self.best.step is None or self._ends_better():
+                if takes_last:
                     self.export("checkpoint-final")
                     self.final_step = self.step
                 else:
@@ -198,8 +186,8 @@ class HrmTrainer(TrainingSteps):
 
         Raises:
             CheckpointError: there is no complete state.
-            ArgumentError: data, architecture or arguments differ from those of the state, it is not in `output_dir` or
-                beyond `max_steps`, or `metric_for_best` is no score of the evaluation.
+            ArgumentError: data, architecture or arguments are not the state's, it is not in `output_dir` or beyond
+                `max_steps`, or `metric_for_best` is no score of the evaluation.
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
@@ -212,10 +200,8 @@ class HrmTrainer(TrainingSteps):
             except (LookupError, TypeError, RuntimeError) as error:
                 raise CheckpointError(f"{state} does not fit this run: {error}") from error
             if self.step > self.args.max_steps:
-                raise ArgumentError(
-                    f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}: pass that many or more, "
-                    "or resume from an earlier state"
-                )
+                found = f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}"
+                raise ArgumentError(f"{found}: pass that many or more, or resume from an earlier state")
             self._went_on = True
         return self._went_on
 
@@ -237,8 +223,8 @@ class HrmTrainer(TrainingSteps):
                     if self.control.should_log and self.window.steps:
                         bar.set_postfix(self._log_means(), refresh=False)
                     if self.control.should_evaluate:
-                        self._evaluate_and_keep_best()
-                    if self.should_export:
+                        self._evaluate(keep_best=self.args.eval_steps is not None)
+                    if self.should_export and self.step < self.args.max_steps:
                         self._export_step()
                     self.stop.check()
                 except StoppedBySignal:
@@ -248,22 +234,18 @@ class HrmTrainer(TrainingSteps):
                 if self.control.should_save or self.control.should_training_stop:
                     self._save_state()
                 if self._is_over():
-                    return
+                    return self._end()
                 self.run_step()
                 bar.update()
                 self._plan()
 
     def run_step(self) -> dict[str, torch.Tensor]:
         """A step as `train` takes it; returns float64 sums over this process's slots, see `segment_sums`."""
-        started = time.monotonic()
         self._call("on_step_begin")
         sums = self.training_step(next(self.batches))
         self.finite.look(self.step + 1, sums, self.row_losses, self.slots, self.first_row)
-        self._rate = self.optimizer_step()
+        self.optimizer_step()
         self.window.add(sums)
-        if self.args.compile and self._is_first_step:
-            logger.info(f"the first step, with compiling, took {time.monotonic() - started:.1f} s")
-        self._is_first_step = False
         return sums
 
     def _plan(self) -> None:
@@ -276,24 +258,23 @@ class HrmTrainer(TrainingSteps):
         if self.control.should_evaluate and self.eval_dataset is None:
             raise ArgumentError("a callback set should_evaluate, but there is no eval_dataset to score on")
         asked_for = self.control.should_save and not save_due
-        self.should_export = self.step < args.max_steps and (asked_for or _due(self.step, args.save_steps))
-        self._plan_end()
+        self.should_export = asked_for or _due(self.step, args.save_steps)
+        self.control.should_save |= self.step >= args.max_steps
 
-    def _plan_end(self) -> None:
-        """Adds what only the end of the run asks for: a run that is made longer forgets it, see `_load`."""
-        if self.step >= self.args.max_steps:
-            control = self.control
-            only = [name for name in ("should_log", "should_evaluate") if not getattr(control, name)]
-            self.end = {"only": only, "lines": [], "scores": self.scores}  # lines: their numbers in the log
-            control.should_log = control.should_save = True
-            control.should_evaluate = self.eval_dataset is not None
-
-    def _only_the_end_asks(self, name: str) -> bool:
-        return self.end is not None and name in self.end["only"]
-
-    def _ends_better(self) -> bool:
-        """Whether the evaluation that only the end asked for is the best one."""
-        return self._only_the_end_asks("should_evaluate") and self.best.beaten_by(self.scores)
+    def _end(self) -> None:
+        """Logs and scores the last step, unless that was due. The saved state knows nothing of it: a run that is made
+        longer is the unbroken one.
+        """
+        if self.step < self.args.max_steps:
+            return
+        if self.window.steps:
+            self._log_means()
+        if self.eval_dataset is not None and self.scored_step != self.step:
+            try:
+                self._evaluate()
+            except StoppedBySignal:
+                self._export_step()
+                raise
 
     def _is_over(self) -> bool:
         return self.step >= self.args.max_steps or self.best.give_up or self.control.should_training_stop
@@ -325,18 +306,15 @@ class HrmTrainer(TrainingSteps):
         *values, asked = self.accelerator.reduce(sums, reduction="sum").tolist()
         rows = self.args.global_batch_size * self.window.steps
         record = means(dict(zip(self.window.sums, values, strict=True)), rows)
-        if not self._only_the_end_asks("should_log"):
-            self.window.clear()
+        self.window.clear()
         self.control.should_save |= asked > 0
         self.control.should_log = False
-        values = {f"train/{name}": value for name, value in record.items()} | {"train/lr": self._rate}
-        self._log(values, "should_log")
+        rate = self.learning_rate(self.args.learning_rate)
+        self._log({f"train/{name}": value for name, value in record.items()} | {"train/lr": rate})
         shown = {"loss": ("lm_loss", 3), "exact": ("exact_accuracy", 3), "segments": ("steps", 1)}
         return {name: f"{record[key]:.{digits}f}" for name, (key, digits) in shown.items()}
 
-    def _log(self, values: dict[str, float], asked_by: str) -> None:
-        if self._only_the_end_asks(asked_by):
-            self.end["lines"].append(len(self.state.log_history))
+    def _log(self, values: dict[str, float]) -> None:
         if self.trackers is not None:
             self.trackers.log(values, self.step)
         line = {"step": self.step, "seconds": round(time.time() - self._started, 3), **values}
@@ -348,13 +326,13 @@ class HrmTrainer(TrainingSteps):
                 logger.warning(f"the log line of step {self.step} is kept for later, it could not be written: {error}")
         self._call("on_log", logs=values)
 
-    def _evaluate_and_keep_best(self) -> None:
+    def _evaluate(self, keep_best: bool = False) -> None:
         self.finite.check(self.step)
-        self.scores = self.evaluate()
+        self.scores, self.scored_step = self.evaluate(), self.step
         self.control.should_evaluate = False
         logger.info(f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items()))
-        self._log(self.scores, "should_evaluate")
-        if self.args.eval_steps is not None and not self._only_the_end_asks("should_evaluate"):
+        self._log(self.scores)
+        if keep_best:
             is_best = self.best.beaten_by(self.scores) and self._try_to_export("checkpoint-best")
             self.best.show(self.scores, self.step, kept=is_best)
             self.control.should_save |= is_best or self.best.give_up
@@ -432,7 +410,6 @@ class HrmTrainer(TrainingSteps):
         if self.run_dir is None:
             return
         self.finite.check(self.step)
-        started = time.monotonic()
         shared = self._shared_state() if self.accelerator.is_main_process else {}
         own = {name: part.state_dict() for name, part in self._own_parts().items()}
         try:
@@ -441,8 +418,6 @@ class HrmTrainer(TrainingSteps):
         except OSError as error:
             logger.warning(f"the state of step {self.step} could not be saved: {error}. {self._how_to_go_on()}")
         else:
-            self.num_states += 1
-            self.saving_seconds += time.monotonic() - started
             self._call("on_save", path=folder)
         self._last_state_at = time.monotonic()
 
@@ -459,37 +434,27 @@ class HrmTrainer(TrainingSteps):
             "num_processes": self.accelerator.num_processes,
             "facts": self._facts(),
             "scores": self.scores,
+            "scored_step": self.scored_step,
             "run_id": self.run_id,
             "elapsed_seconds": time.time() - self._started,
             "log": self.state.log_history,
             "due": {"evaluate": self.control.should_evaluate, "export": self.should_export},
-            "end": self.end,
         }
 
     def _load(self, state: Path) -> None:
         """Puts a state into this trainer; the processes may be others than those that saved it."""
-        args = self.args
         shared = read_tree(state, SHARED)
         own = own_tree(state, self.accelerator.process_index, self.accelerator.num_processes)
         for name, part in self._shared_parts().items():
             part.load_state_dict(shared[name])
         for name, part in self._own_parts().items():
             part.load_state_dict(own[name])
-        self.step, self.scores, self.run_id = shared["step"], shared["scores"], shared["run_id"]
+        for name in ("step", "scores", "scored_step", "run_id"):
+            setattr(self, name, shared[name])
         self._started = time.time() - shared["elapsed_seconds"]
         self.state.log_history = shared["log"]
         self.control.should_evaluate, self.should_export = shared["due"]["evaluate"], shared["due"]["export"]
-        self.end = shared["end"]
-        if self.end is not None and self.step < args.max_steps:  # made longer: as if it had never ended
-            lines = enumerate(shared["log"])
-            self.state.log_history = [line for number, line in lines if number not in self.end["lines"]]
-            if self._only_the_end_asks("should_evaluate"):
-                self.control.should_evaluate, self.scores = False, self.end["scores"]
-            self.should_export, self.end = _due(self.step, args.save_steps), None
         self.control.should_save = self.control.should_evaluate or self.should_export
-        if self.end is None:
-            self._rate = self.learning_rate(args.learning_rate)
-            self._plan_end()
         if self.run_folder is not None:
             self.run_folder.go_on(self.state.log_history)
 

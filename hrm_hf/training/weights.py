@@ -20,11 +20,9 @@ def seeded_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
 class WeightAverage:
     """Keeps average <- decay * average + (1 - decay) * weight for each given parameter.
 
-    Args:
-        parameters: what to average; the puzzle table is left out (a dense pass over it costs more than the step).
-        decay: final decay, in [0, 1).
-        warmup: the decay warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs.
-            False: it is the final one from the first update on (as TRM does).
+    The decay, in [0, 1), warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs.
+    Without `warmup` it is the final one from the first update on (as TRM does). The puzzle table should be left out: a
+    dense pass over it costs more than the step.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float, warmup: bool = True):

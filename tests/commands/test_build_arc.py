@@ -93,7 +93,7 @@ def test_bad_tasks_are_left_out_by_choice_and_listed(tmp_path, capsys):
         ([], "no source is given"),
         (["none.zip"], "none.zip: there is no such file or folder"),
         (["FOLDER", "--num-aug", "-1"], "num_aug is -1"),
-        (["FOLDER", "--seed", "-1"], "seed -1"),
+        (["FOLDER", "--seed", "-1"], "seed is -1"),
         (["FOLDER", "--workers", "0"], "num_workers 0"),
         (["FOLDER", "--frame-size", "0"], "--frame-size is 0"),
         (["FOLDER", "--frame-size", "2"], "allowed are grids from 1 x 1 to 2 x 2"),

@@ -59,7 +59,7 @@ def checkpoint(sudokus, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("first") / "run"
     assert hrm_train("sudoku", "--data-dir", sudokus, "--output-dir", run, "--max-steps", 3, *FIRST.split()) == 0
     settings = json.loads((run / "checkpoint-final" / "config.json").read_text())
-    settings |= {"rope_theta": 500.0, "rms_norm_eps": 1e-3}
+    settings |= {"rope_theta": 500.0, "rms_norm_eps": 1e-3, "num_segments": 2}
     (run / "checkpoint-final" / "config.json").write_text(json.dumps(settings))
     return run / "checkpoint-final"
 
@@ -81,13 +81,19 @@ def test_the_weights_and_the_architecture_are_the_checkpoints_and_all_else_is_ne
     trained = load_file(run / "checkpoint-final" / "model.safetensors")
     assert not torch.equal(trained["lm_head.weight"], weights["lm_head.weight"])
     ours, theirs = (HrmConfig.from_pretrained(folder).to_dict() for folder in (run / "checkpoint-final", checkpoint))
-    assert theirs["rope_theta"] == 500.0 and ours == theirs | {"halt_max_steps": 3}
+    assert theirs["rope_theta"] == 500.0 and theirs["num_segments"] == 2 and ours == theirs | {"halt_max_steps": 3}
     arguments = json.loads((run / "run.json").read_text())["arguments"]
     assert arguments["init_from"] == str(checkpoint)
     assert (arguments["hidden_size"], arguments["halt_max_steps"], arguments["learning_rate"]) == (32, 3, 0.002)
     card = (run / "checkpoint-final" / "README.md").read_text()
     assert "| `init_from` | run/checkpoint-final |" in card and str(checkpoint) not in card
     assert "init_from" not in (checkpoint / "README.md").read_text()
+
+
+def test_a_checkpoint_of_another_game_is_named(checkpoint, tmp_path, capsys):
+    maze = ["--height", 4, "--width", 4, "--min-steps", 3, "--min-wall-share", 0, "--num-train", 12, "--num-test", 4]
+    assert hrm_train("maze", *maze, "--max-steps", 1, "--output-dir", tmp_path / "run", "--init-from", checkpoint) == 0
+    assert f"{checkpoint} was trained on 'sudoku', the data is 'maze'" in capsys.readouterr().err
 
 
 def test_a_resumed_run_does_not_read_the_checkpoint_again_and_is_the_unbroken_one(sudokus, checkpoint, tmp_path):

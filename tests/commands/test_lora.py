@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_models import some_inputs, tiny_model
 from training_parts import arguments, batch
 
-from hrm_hf import ArgumentError, HrmForPuzzleSolving
+from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving
 from hrm_hf.commands import train
 from hrm_hf.training import HrmTrainer
 from hrm_hf.training.adapters import add_lora, merged
@@ -108,3 +108,31 @@ def test_a_merged_copy_leaves_the_model_as_it_is():
     after = model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert merged(copy) is copy
+
+
+def test_layers_that_are_trained_whole_are_merged_too(tmp_path):
+    model = tiny_model()
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["o_proj"], modules_to_save=["lm_head"]))
+    trainer = HrmTrainer(model, arguments(output_dir=str(tmp_path / "run"), learning_rate=1e-2), [batch(seed=0)])
+    trainer.train()
+    loaded = HrmForPuzzleSolving.from_pretrained(tmp_path / "run" / "checkpoint-final")
+    inputs = some_inputs()
+    torch.testing.assert_close(loaded(inputs).logits, model(inputs).logits, rtol=0, atol=1e-5)
+    assert not torch.equal(loaded.lm_head.weight, tiny_model().lm_head.weight)
+    model.disable_adapters()
+    assert torch.equal(merged(model)(inputs).logits, tiny_model()(inputs).logits)
+
+
+def test_a_puzzle_table_that_an_adapter_trains_whole_is_refused():
+    model = tiny_model(puzzle_emb_ndim=32)
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["o_proj"], modules_to_save=["puzzle_embeddings"]))
+    with pytest.raises(ArgumentError, match="modules_to_save names the puzzle table"):
+        HrmTrainer(model, arguments(), [])
+
+
+def test_quantised_weights_are_not_trained_in_silence():
+    quantization = pytest.importorskip("torchao.quantization")
+    model = tiny_model()
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    with pytest.raises(CheckpointError, match=r"weight is quantised \(Int8Tensor\): quantise after the training"):
+        HrmTrainer(model, arguments(), [])

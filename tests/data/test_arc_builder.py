@@ -266,7 +266,7 @@ def test_an_interrupt_leaves_no_partial_file_and_no_worker(tmp_path, monkeypatch
     ("options", "message"),
     [
         ({"num_aug": -1}, "num_aug is -1"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"num_workers": 0}, "num_workers 0"),
         ({"tasks": []}, "no task to build from"),
         ({"tasks": some_tasks() + some_tasks()[:1]}, "task b1 is given twice: made up: b1.json, made up: b1.json"),

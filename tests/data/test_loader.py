@@ -269,10 +269,24 @@ def test_a_file_is_converted_once_however_many_parts_it_takes(either, tmp_path, 
     assert cached.stat() == made and [cached] == list((tmp_path / "cache").rglob("*.arrow"))
 
 
+@pytest.mark.parametrize("part", [0, 10, 300, -1])
+def test_a_damaged_cache_is_named(path, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    whole = len(load_puzzles(path))
+    (cached,) = (tmp_path / "cache").rglob("*.arrow")
+    content = cached.read_bytes()
+    cached.unlink()
+    cached.write_bytes(content[:part])
+    try:
+        assert len(load_puzzles(path)) == whole and part == -1  # of the end mark alone
+    except DataError as error:
+        assert str(cached) in str(error) and "Delete the file if it is damaged" in str(error)
+
+
 def test_a_cache_that_cannot_be_written_is_named(path, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
-    with pytest.raises(DataError, match="Not a directory.*Set HF_DATASETS_CACHE to a folder that has room"):
+    with pytest.raises(DataError, match="Not a directory.*or set HF_DATASETS_CACHE to a folder that has room"):
         load_puzzles(path)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import paths
 import pytest
 
-from hrm_hf.data.build.maze_builder import MazeRows, build_maze, count_labels, generate_rows, read_csv
+from hrm_hf.data.build.maze_builder import build_maze, count_labels, generate_rows, read_csv
+from hrm_hf.data.build.puzzle_rows import PuzzleRows
 from hrm_hf.data.reader import PuzzleFile
 from hrm_hf.games.maze_answers import follow_rule
 from hrm_hf.games.maze_generator import class_keys
@@ -47,7 +48,7 @@ def test_views_equal_the_published_builders(tmp_path):
     config = json.loads((GOLDEN / "config.json").read_text())["maze"]
     questions, answers = (np.stack([parse(row[side]) for row in config["csv_rows"]]) for side in (1, 2))
     zeros = np.zeros(2, np.int32)
-    rows = MazeRows(questions, answers, zeros, ("t",), zeros, zeros)
+    rows = PuzzleRows(questions, answers, zeros, ("t",), zeros, zeros)
     recorded = np.load(GOLDEN / "maze.npz")
     info = build_maze(tmp_path, rows, rows, augment=True)[0]
     file = PuzzleFile(tmp_path / "train.h5")

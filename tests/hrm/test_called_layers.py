@@ -1,25 +1,32 @@
 """The model's layers are layers: each is called in forward, solving and training, and cast no more than once."""
 
+import threading
+
 import pytest
 import torch
+import torch.nn.utils.prune as prune
 from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_parts import arguments, batch
 
+from hrm_hf import HrmForPuzzleSolving
+from hrm_hf.hrm.modeling_hrm import linear
 from hrm_hf.training import HrmTrainer
 
 KINDS = (torch.nn.Linear, torch.nn.Embedding)
 WAYS = ("forward", "solve", "training", "training with targets of q_continue")
 
 
-def run(model, way: str) -> None:
+def run(model, way: str) -> torch.Tensor:
+    """Something that the weights decide."""
     if way == "forward":
-        model(some_inputs())
-    elif way == "solve":
-        model.solve(some_inputs(), max_segments=2)
-    else:
-        model.config.halting = "q_learning" if "targets" in way else "halt_only"
-        HrmTrainer(model, arguments(), [batch(seed=0)]).run_step()
+        return model(some_inputs()).logits
+    if way == "solve":
+        return model.solve(some_inputs(), max_segments=2).q_halt_logits
+    model.config.halting = "q_learning" if "targets" in way else "halt_only"
+    trainer = HrmTrainer(model, arguments(), [batch(seed=0)])
+    trainer.run_step()
+    return torch.cat(trainer.row_losses)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -41,12 +48,11 @@ def test_what_a_hook_changes_changes_the_answer(way):
     """Of every linear layer of the blocks."""
     for name in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"):
         model = perturbed(tiny_model())
-        layers = [module for path, module in model.named_modules() if path.endswith(name)]
-        assert len(layers) == 2
-        plain = model(some_inputs()).logits
-        for layer in layers:
+        plain = run(model, way)
+        model = perturbed(tiny_model())
+        for layer in (module for path, module in model.named_modules() if path.endswith(name)):
             layer.register_forward_hook(lambda module, inputs, output: 2 * output)
-        assert (model(some_inputs()).logits - plain).abs().max() > 1e-3, name
+        assert (run(model, way) - plain).abs().max() > 1e-3, name
 
 
 class Casts(TorchDispatchMode):
@@ -91,3 +97,59 @@ def test_gradients_pass_although_weights_were_kept_without_them():
     with kept:
         model(some_inputs()).logits.float().square().mean().backward()
     assert want and all(torch.equal(dict(model.named_parameters())[name].grad, each) for name, each in want.items())
+
+
+def test_threads_do_not_see_each_others_kept_weights():
+    """One solves while the other changes the weights; nothing is left behind when both have ended."""
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    mine, theirs = model.model.kept_weights(), None
+
+    def enter_another() -> None:
+        nonlocal theirs
+        theirs = model.model.kept_weights()
+        theirs.__enter__()
+
+    with mine:
+        other = threading.Thread(target=enter_another)
+        other.start()
+        other.join()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+    fresh = HrmForPuzzleSolving(model.config)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(model(some_inputs()).logits, fresh(some_inputs()).logits)
+    theirs.__exit__()
+    assert all(layer.kept_weight is None for layer in model.modules() if "kept_weight" in vars(layer))
+
+
+def test_several_threads_solve_at_once():
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    want, found = model.solve(some_inputs()), []
+    threads = [threading.Thread(target=lambda: found.append(model.solve(some_inputs()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and all(torch.equal(got.q_halt_logits, want.q_halt_logits) for got in found)
+    assert all(layer.kept_weight is None for layer in model.modules() if "kept_weight" in vars(layer))
+
+
+def test_a_weight_that_its_layer_computes_is_not_passed_over():
+    """As pruning does, and PEFT for target_parameters."""
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    layer = model.model.L_level.layers[0].mlp.down_proj
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    before = model(some_inputs()).logits
+    with torch.no_grad():
+        layer.weight_orig.mul_(3)
+    got = model(some_inputs()).logits
+    prune.remove(layer, "weight")
+    assert torch.equal(got, model(some_inputs()).logits) and not torch.equal(got, before)
+
+
+def test_a_replica_of_data_parallel_reads_its_own_weight():
+    layer = linear(3, 2)
+    replica = layer._replicate_for_data_parallel()
+    replica.weight, replica.bias = torch.zeros(2, 3), None  # what DataParallel puts there
+    assert replica(torch.ones(1, 3)).abs().sum() == 0 and layer(torch.ones(1, 3)).abs().sum() > 0

@@ -15,13 +15,18 @@ def test_a_misspelt_keyword_is_refused_with_the_nearest():
             model(some_inputs(), puzzle_identifer=torch.ones(5, dtype=torch.long))
     with pytest.raises(TypeError, match="'label'; did you mean 'labels'"):
         tiny_model()(some_inputs(), label=some_inputs())
-    with pytest.raises(TypeError, match="'xyz'; allowed are input_ids, puzzle_identifiers, labels"):
-        tiny_model()(some_inputs(), xyz=1)
+    with pytest.raises(TypeError, match="'return_loss'; allowed are input_ids, puzzle_identifiers, labels"):
+        tiny_model()(some_inputs(), return_loss=True)
 
 
 def test_what_libraries_pass_is_taken():
     usual = {"use_cache": True, "num_items_in_batch": torch.tensor(3), "return_dict": True}
-    usual |= {"attention_mask": torch.ones(5, 16), "output_attentions": False, "output_hidden_states": None}
+    usual |= {
+        "attention_mask": torch.ones(5, 16),
+        "output_attentions": False,
+        "output_hidden_states": None,
+        "position_ids": None,
+    }
     for model in both(tiny_model()):
         plain = model(some_inputs())
         assert torch.equal(model(some_inputs(), **usual).carry.z_H, plain.carry.z_H)
@@ -30,7 +35,8 @@ def test_what_libraries_pass_is_taken():
 def test_what_the_model_does_not_give_is_refused():
     hidden = torch.ones(5, 16)
     hidden[0, 3] = 0
-    with pytest.raises(TypeError, match="attention_mask hides cells"):
-        tiny_model()(some_inputs(), attention_mask=hidden)
+    for mask in (hidden, torch.ones(5, dtype=torch.long), [1] * 16):  # the second: identifiers by their position
+        with pytest.raises(TypeError, match="attention_mask hides cells"):
+            tiny_model()(some_inputs(), attention_mask=mask)
     with pytest.raises(TypeError, match="output_hidden_states is True, but the model hands out its last states"):
         tiny_model()(some_inputs(), output_hidden_states=True)

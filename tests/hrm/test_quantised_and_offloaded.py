@@ -6,8 +6,9 @@ import torch
 from golden_fixtures import GOLDEN
 from safetensors.torch import load_file
 from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
+from transformers import pipeline
 
-from hrm_hf import ArgumentError, HrmForPuzzleSolving
+from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor
 
 CPU = torch.device("cpu")
 CHECKPOINT = GOLDEN / "sudoku_4x4"  # what `make demo` leaves, and its 500 test puzzles
@@ -64,6 +65,25 @@ WAYS = {
         path, device_map={"": "disk"}, offload_folder=folder
     ),
 }
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys do not match:UserWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_an_offloaded_model_solves_in_the_pipeline(way, tmp_path):
+    whole = pipeline("puzzle-solving", model=str(CHECKPOINT))
+    offloaded = WAYS[way](CHECKPOINT, tmp_path / "folder")
+    solver = pipeline("puzzle-solving", model=offloaded, processor=whole.processor)
+    puzzles = ["142.23....32..1.", "1..............."]
+    assert solver(puzzles) == whole(puzzles)
+
+
+def test_nan_in_quantised_weights_is_refused(model):
+    quantization = pytest.importorskip("torchao.quantization")
+    with torch.no_grad():
+        model.lm_head.weight[1, 2] = torch.nan
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    with pytest.raises(CheckpointError, match="the tensor lm_head.weight holds NaN or infinity"):
+        pipeline("puzzle-solving", model=model, processor=HrmProcessor.from_pretrained(CHECKPOINT))
 
 
 @pytest.mark.filterwarnings("ignore:The following device_map keys do not match:UserWarning")

@@ -18,7 +18,6 @@ from paths import ROOT
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.hrm.arc import ArcAugmentation, frame
 from hrm_hf.hrm.errors import ArgumentError, DataError
-from hrm_hf.original import data_folders
 from hrm_hf.original.data_folders import convert_published_folder
 
 GOLDEN = paths.GOLDEN / "G"
@@ -128,7 +127,7 @@ def augmented_sudokus() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("block_rows", [2, 100_000])
 def test_groups_of_one_and_of_many_puzzles_keep_their_order(tmp_path, monkeypatch, block_rows):
-    monkeypatch.setattr(data_folders, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("hrm_hf.data.schema.BLOCK_ROWS", block_rows)
     plain, (questions, answers) = recorded("sudoku"), augmented_sudokus()
     inputs = np.concatenate([plain["inputs"], questions[:3], plain["inputs"], questions[:4], plain["inputs"][:2]])
     labels = np.concatenate([plain["labels"], answers[:3], plain["labels"], answers[:4], plain["labels"][:2]])

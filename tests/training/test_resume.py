@@ -76,6 +76,7 @@ def trainer_in(
         "warmup_steps": 3,
         "logging_steps": 2,
         "eval_steps": 3,
+        "save_steps": 3,
         "ema_decay": 0.9,
         "gradient_accumulation_steps": 2,
         "state_steps": 1,
@@ -137,7 +138,7 @@ class Interrupted(HrmTrainer):
 @pytest.mark.parametrize("step", [3, 9])
 def test_an_evaluation_that_a_signal_broke_off_is_done_when_the_run_goes_on(unbroken, puzzles, tmp_path, step, capsys):
     run = tmp_path / "run"
-    trainer = trainer_in(run, puzzles, trainer_class=Interrupted, save_steps=3)
+    trainer = trainer_in(run, puzzles, trainer_class=Interrupted)
     trainer.at = step
     with pytest.raises(StoppedBySignal):
         trainer.train()
@@ -145,9 +146,9 @@ def test_an_evaluation_that_a_signal_broke_off_is_done_when_the_run_goes_on(unbr
     assert f"stopped by SIGINT at step {step}. The last saved state is that of step {step}" in capsys.readouterr().err
     assert [line["step"] for line in log_of(run) if "eval/accuracy" in line] == list(range(3, step, 3))
     del trainer
-    trainer_in(run, puzzles, "auto", save_steps=3).train()
+    trainer_in(run, puzzles, "auto").train()
     assert_same_run(run, unbroken, 9)
-    assert (run / "checkpoint-3").is_dir() and "only its export is made again" not in capsys.readouterr().err
+    assert (run / "checkpoint-3").is_dir() and "the run is finished" not in capsys.readouterr().err
 
 
 def test_the_first_state_that_is_whole_is_taken(unbroken, puzzles, tmp_path, capsys):
@@ -319,7 +320,7 @@ def test_an_evaluation_at_the_end_that_a_signal_broke_off(puzzles, tmp_path, lon
         assert_same_run(run, long, 9)
 
 
-def test_a_finished_run_only_exports_again(unbroken, puzzles, tmp_path):
+def test_a_finished_run_exports_again(unbroken, puzzles, tmp_path):
     run = broken_at(unbroken, 9, tmp_path / "run")
     assert not (run / "checkpoint-final").exists()
     trainer_in(run, puzzles, "auto").train()

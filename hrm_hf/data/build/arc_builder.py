@@ -14,10 +14,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
@@ -26,22 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from ...games.arc_task import ArcTask, draw_augmentations
-from ...hrm.arc import EOS_ID, FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS, PAD_ID, vocabulary
+from ...hrm.arc import FIRST_COLOUR_ID, FRAME_SHAPE, NUM_COLOURS
 from ...hrm.errors import ArgumentError, PuzzleError
 from ...hrm.symmetry import dihedral
 from ...progress import progress
-from ..schema import (
-    IDENTIFIER,
-    MAX_VARIANTS,
-    NAME,
-    ROWS_ARE_VARIANTS,
-    SWAPS_SIDES,
-    TRANSFORM,
-    GridExample,
-    PuzzleSetInfo,
-)
+from ..schema import IDENTIFIER, NAME, ROWS_ARE_VARIANTS, SWAPS_SIDES, TRANSFORM, GridExample, PuzzleSetInfo
 from ..writer import PuzzleWriter
 from .arc_tasks import EVALUATION, TRAINING, CollectedTask
+from .puzzle_rows import check_variants
 
 TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
 _Pair = tuple[np.ndarray, np.ndarray]
@@ -64,44 +55,31 @@ def build_arc(
     has no more; num_workers: processes that draw them (None: one per core at hand; 1: this process alone);
     frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
     the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
-    Raises ArgumentError for other values, for two tasks of one name, and if a file exists and `overwrite` is
-    not set; PuzzleError for a pair without output and DataError for a grid that does not fit its frame, naming the
-    task.
+    Raises ArgumentError for other values, two tasks of one name, and a file that exists without `overwrite`;
+    PuzzleError for a pair without output, DataError for a grid that does not fit its frame, naming the task.
     """
     tasks = sorted(tasks, key=lambda task: task.name)
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not tasks:
         raise ArgumentError("no task to build from: give at least one")
-    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0 or num_workers < 1:
-        raise ArgumentError(
-            f"num_aug is {num_aug}, seed {seed}, num_workers {num_workers}: allowed are num_aug from 0 to "
-            f"{MAX_VARIANTS}, seed from 0 and num_workers from 1"
-        )
+    check_variants(num_aug, seed)
+    if num_workers < 1:
+        raise ArgumentError(f"num_workers {num_workers}: allowed are 1 and above")
     for first, second in pairwise(tasks):
         if first.name == second.name:
             raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
     for task in tasks:
         if any(answer is None for _, answer in task.task.train + task.task.test):
             raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
-    info = PuzzleSetInfo(
-        task="arc",
-        split="train",
-        vocab_size=len(vocabulary()),
-        vocabulary=tuple(vocabulary()),
-        grid_shape=tuple(frame_shape),
-        num_aug=num_aug,
-        seed=seed,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
-    )
-    files = {
-        split: PuzzleWriter(Path(output_dir) / f"{split}.h5", replace(info, split=split), overwrite)
-        for split in ("train", "test")
-    }
+    files = {}
+    for split in ("train", "test"):
+        info = PuzzleSetInfo.of_task("arc", frame_shape, split=split, num_aug=num_aug, seed=seed)
+        files[split] = PuzzleWriter(Path(output_dir) / f"{split}.h5", info, overwrite)
     with ExitStack() as stack:
         # The workers start before anything else does: a process with threads or open files is no good one to fork.
-        drawn = stack.enter_context(_drawn_variants([task.task for task in tasks], num_aug, seed, num_workers))
+        draw = partial(draw_variants, num_aug=num_aug, seed=seed)
+        drawn = stack.enter_context(_drawn([task.task for task in tasks], draw, num_workers))
         writers = {
             split: stack.enter_context(writer)
             for split, writer in files.items()
@@ -111,19 +89,16 @@ def build_arc(
         bar = stack.enter_context(progress(tasks, "augmenting", unit="tasks"))
         for task, (transforms, colours) in zip(bar, drawn, strict=True):
             attributes = {"source": task.source, "split": task.split, "num_train_pairs": len(task.task.train)}
-            arrays = {
-                TRANSFORM: transforms,
-                "colours": colours,
-                IDENTIFIER: np.arange(num_identifiers, num_identifiers + len(transforms), dtype=np.int32),
-                NAME: variant_names(task.name, transforms, colours),
-            }
+            identifiers = np.arange(num_identifiers, num_identifiers + len(transforms), dtype=np.int32)
+            arrays = {TRANSFORM: transforms, "colours": colours, IDENTIFIER: identifiers}
+            arrays[NAME] = variant_names(task.name, transforms, colours)
             num_identifiers += len(transforms)
             for split, writer in writers.items():
-                if pairs := _pairs_of(task, split):
-                    examples = [
-                        GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
-                        for pair in pairs
-                    ]
+                examples = [
+                    GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
+                    for pair in _pairs_of(task, split)
+                ]
+                if examples:
                     writer.add_puzzle(task.name, examples, ROWS_ARE_VARIANTS, attributes, arrays)
         for writer in writers.values():
             writer.set_num_puzzle_identifiers(num_identifiers)
@@ -186,9 +161,7 @@ def variant_names(task_name: str, transforms: np.ndarray, colours: np.ndarray) -
 
 
 def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) -> list[tuple[bytes, ...]]:
-    """One key per row, equal where the pairs of the variants are the same, in whatever order: the pairs themselves,
-    their shapes in front, sorted. (A set compares them whole, so that no two hashes can collide.)
-    """
+    """One key per row: the pairs themselves, their shapes in front, sorted. (A hash of them might collide.)"""
     turned = SWAPS_SIDES[transforms].tolist()
     columns = []
     for pair in task.train + task.test:
@@ -201,15 +174,12 @@ def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) ->
 
 
 @contextmanager
-def _drawn_variants(
-    tasks: Sequence[ArcTask], num_aug: int, seed: int, num_workers: int
-) -> Iterator[Iterator[_Variants]]:
-    """`draw_variants` of each task, in order, by this process or by others.
+def _drawn(tasks: Sequence[ArcTask], draw: Callable[[ArcTask], _Variants], num_workers: int) -> Iterator[Iterable]:
+    """`draw` of each task, in order, by this process or by others.
 
     On Linux workers are forked: one started anew would load this package, and with it torch, once more (about 350 MB
     each). Elsewhere forking is not safe. The pool is gone after the block, whatever ended it.
     """
-    draw = partial(draw_variants, num_aug=num_aug, seed=seed)
     if num_workers == 1:
         yield map(draw, tasks)
         return

@@ -20,15 +20,6 @@ LEAK_CHOICES = ("refuse", "drop", "allow")
 
 
 @dataclass(frozen=True)
-class ArcMixture:
-    """Tasks in the order of their names, each name once; a line for each task that was left out; and notes."""
-
-    tasks: tuple[CollectedTask, ...]
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Leak:
     """`copy`, a task of collection number `collection`, brings a test pair of `evaluation` into training."""
 
@@ -40,8 +31,10 @@ class Leak:
         return f"{self.copy.source} trains on test pairs of {self.evaluation.source}"
 
 
-def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False) -> ArcMixture:
-    """All tasks of the collections, each name once.
+def mix_collections(
+    collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False
+) -> ArcCollection:
+    """All tasks of the collections as one, each name once.
 
     Equal copies of a task (the same train pairs and the same test pairs, in any order) count once, the first given.
     Different tasks of one name: DataError naming both; with `skip_bad` the first given stays and the others are left
@@ -54,13 +47,15 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
     found = find_leaks(collections)
     left_out = [line for collection in collections for line in collection.left_out]
     notes = [line for collection in collections for line in collection.notes] + _leaks_as_published(collections)
-    if found and leaks == "refuse":
-        raise DataError(
-            f"{_leaks_in_words(found)}. Drop the tasks that train on them (leaks: drop), or allow it (leaks: allow), "
-            "knowing that the scores then mean little"
-        )
-    if found and leaks == "allow":
-        notes.append(f"allowed: {_leaks_in_words(found)}")
+    if found:
+        names = sorted({leak.evaluation.name for leak in found})
+        trained = f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)}"
+        trained += f" (first: {found[0]})"
+        if leaks == "refuse":
+            ways = "Drop the copies (leaks: drop), or allow them (leaks: allow): the scores then mean little"
+            raise DataError(f"{trained}. {ways}")
+        if leaks == "allow":
+            notes.append(f"allowed: {trained}")
     dropped = {(leak.collection, leak.copy.source): leak for leak in found} if leaks == "drop" else {}
     left_out += [f"dropped: {leak}" for leak in dropped.values()]
     by_name: dict[str, CollectedTask] = {}
@@ -84,7 +79,7 @@ def mix_collections(collections: Sequence[ArcCollection], leaks: str = "refuse",
     if num_equal:
         notes.append(f"{num_equal} tasks occur again with equal content and count once")
     tasks = tuple(by_name[name] for name in sorted(by_name))
-    return ArcMixture(tasks, tuple(left_out), tuple(notes))
+    return ArcCollection(" + ".join(each.name for each in collections), tasks, tuple(left_out), tuple(notes))
 
 
 def find_leaks(collections: Sequence[ArcCollection]) -> list[Leak]:
@@ -140,20 +135,10 @@ def _training_keys(task: CollectedTask) -> list[bytes]:
 
 def _pair_keys(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[bytes]:
     """One key per pair, equal for equal grids alone."""
-    return [
-        blake2b(
-            b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair), digest_size=16
-        ).digest()
-        for pair in pairs
-    ]
+    contents = (b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair) for pair in pairs)
+    return [blake2b(content, digest_size=16).digest() for content in contents]
 
 
 def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
     """Equal for tasks with the same train pairs and the same test pairs, each in any order."""
     return sorted(_pair_keys(task.train)), sorted(_pair_keys(task.test))
-
-
-def _leaks_in_words(found: Sequence[Leak]) -> str:
-    names = sorted({leak.evaluation.name for leak in found})
-    start = f"the test pairs of {len(names)} evaluation tasks would be trained on"
-    return f"{start}: {', '.join(names)} (first: {found[0]})"

@@ -23,11 +23,7 @@ TRAINING, EVALUATION = "training", "evaluation"
 MAX_FILE_BYTES = 16_000_000  # of one JSON file, once unpacked: the largest of the published collections has about 6 MB
 MAX_TOTAL_BYTES = 200_000_000  # of all JSON files of a zip, once unpacked
 _CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
-_LAYOUTS = (
-    "data/training/*.json, data/evaluation/*.json, corpus/<Concept>/*.json, or *_challenges.json with *_solutions.json"
-)
-
-
+_LAYOUTS = "data/training/*.json, data/evaluation/*.json, corpus/*/*.json, *_challenges.json with *_solutions.json"
 _Candidate = tuple[str, str, str, Callable[[], object]]
 
 
@@ -125,10 +121,8 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                 # zipfile unpacks other methods without a bound on memory.
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise DataError(f"{path}: the member {info.filename!r} is neither stored nor deflated")
-                if info.file_size > MAX_FILE_BYTES:
-                    raise DataError(
-                        f"{path}: {info.filename!r} has {info.file_size} bytes, allowed are {MAX_FILE_BYTES}"
-                    )
+                if (size := info.file_size) > MAX_FILE_BYTES:
+                    raise DataError(f"{path}: {info.filename!r} has {size} bytes, allowed are {MAX_FILE_BYTES}")
             if (total := sum(info.file_size for info in members)) > MAX_TOTAL_BYTES:
                 raise DataError(f"{path}: the tasks have {total} bytes together, allowed are {MAX_TOTAL_BYTES}")
             return {info.filename: archive.read(info) for info in members}
@@ -193,9 +187,7 @@ def _with_answers(name: str, challenge: object, answers: object, solutions_membe
         return challenge  # what is wrong with it, parse_task says
     if not isinstance(answers, list) or len(answers) != len(questions):
         found = len(answers) if isinstance(answers, list) else "no"
-        raise DataError(
-            f"task {name!r} has {len(questions)} test inputs, but {found} answers in {solutions_member!r}: "
-            "expected a list of one per test input"
-        )
+        counts = f"{len(questions)} test inputs, but {found} answers in {solutions_member!r}"
+        raise DataError(f"task {name!r} has {counts}: expected a list of one per test input")
     pairs = [question | {"output": answer} for question, answer in zip(questions, answers, strict=True)]
     return challenge | {"test": pairs}

@@ -14,7 +14,7 @@ import numpy as np
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError, DataError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, path_checks, vocabulary
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, path_checks
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -22,20 +22,15 @@ from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers,
 NUM_VIEWS = 8
 
 
-class MazeRows(PuzzleRows):
-    """Mazes, grids (rows, cols) of cell numbers; answers are known to be paths."""
-
-
 def read_csv(
     path: str | os.PathLike, grid_shape: tuple[int, int] | None = None, skipped: list[str] | None = None
-) -> MazeRows:
+) -> PuzzleRows:
     """Read and check a CSV file (plain or .gz) with the columns source, question, answer, rating.
 
     question, answer: rows * cols of the characters "# SGo" in row-major order; without a grid shape the mazes are
     squares. Raises DataError that names file, line and cell: see `puzzle_csv.read_pieces`; another character; a
     question without exactly one S and one G, with path cells, or with no way from S to G; an answer that is no path.
-    With a list for `skipped` such mazes are left out and what is wrong with each is appended there; a file that is
-    not a CSV of equally long mazes is an error all the same.
+    With a list for `skipped` such mazes are left out and what is wrong with each is appended there; all else raises.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
@@ -50,7 +45,7 @@ def read_csv(
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
 
-    rows = MazeRows(**read_rows(path, layout, are_right, check_answer, skipped))
+    rows = PuzzleRows(**read_rows(path, layout, are_right, check_answer, skipped))
     if not len(rows):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     return rows
@@ -64,24 +59,17 @@ def generate_rows(
     min_wall_share: float,
     seed: int,
     max_wall_share: float = 0.45,
-) -> tuple[MazeRows, MazeRows]:
-    """(train, test) of new mazes (see `generate_mazes`), no two of all of them equal under a dihedral symmetry; the
-    rating is the number of steps of the answer.
-    """
+) -> tuple[PuzzleRows, PuzzleRows]:
+    """(train, test) of new mazes (see `generate_mazes`), all different under symmetry; rating: steps of the answer."""
     check_numbers(num_train, num_test, seed)
-    questions, answers = generate_mazes(
-        num_train + num_test,
-        grid_shape,
-        np.random.default_rng([seed, GENERATE_MAZES]),
-        min_wall_share=min_wall_share,
-        max_wall_share=max_wall_share,
-        min_steps=min_steps,
-    )
+    generator = np.random.default_rng([seed, GENERATE_MAZES])
+    limits = (min_wall_share, max_wall_share, min_steps)
+    questions, answers = generate_mazes(num_train + num_test, grid_shape, generator, *limits)
     steps = ((answers == PATH).sum(axis=(1, 2)) + 1).astype(np.int32)
-    return MazeRows.generated(questions, answers, steps).split(num_train)
+    return PuzzleRows.generated(questions, answers, steps).split(num_train)
 
 
-def count_labels(rows: MazeRows) -> tuple[int, int]:
+def count_labels(rows: PuzzleRows) -> tuple[int, int]:
     """(shortest, by_rule): how many answers are shortest paths, and how many are those of `maze.follow_rule`."""
     _, shortest = path_checks(rows.questions, rows.answers)
     by_rule = (follow_rule(rows.questions) == rows.answers).all(axis=(1, 2))
@@ -90,8 +78,8 @@ def count_labels(rows: MazeRows) -> tuple[int, int]:
 
 def build_maze(
     output_dir: str | os.PathLike,
-    train: MazeRows,
-    test: MazeRows,
+    train: PuzzleRows,
+    test: PuzzleRows,
     augment: bool = False,
     subsample_size: int | None = None,
     seed: int = 0,
@@ -101,21 +89,14 @@ def build_maze(
 
     subsample_size draws that many training mazes; augment stores each training maze in its 8 dihedral views (square
     mazes only, as a quarter turn swaps the sides). The same rows, options and seed give the same bytes. Raises
-    ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is not set.
+    ArgumentError for options that do not fit the rows, and for a file that exists without `overwrite`.
     """
     if train.grid_shape != test.grid_shape:
         raise ArgumentError(f"training mazes have {train.grid_shape} cells, test mazes {test.grid_shape}")
     if augment and train.grid_shape[0] != train.grid_shape[1]:
         raise ArgumentError(f"only square mazes can be augmented, as quarter turns swap the sides: {train.grid_shape}")
-    info = PuzzleSetInfo(
-        task="maze",
-        split="train",
-        vocab_size=len(vocabulary()),
-        vocabulary=tuple(vocabulary()),
-        grid_shape=train.grid_shape,
-        num_aug=NUM_VIEWS - 1 if augment else 0,
-        seed=seed,
-    )
+    num_aug = NUM_VIEWS - 1 if augment else 0
+    info = PuzzleSetInfo.of_task("maze", train.grid_shape, split="train", num_aug=num_aug, seed=seed)
 
     def views(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         all_views = np.stack([dihedral(grids, k) for k in range(NUM_VIEWS)])

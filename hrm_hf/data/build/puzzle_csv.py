@@ -43,9 +43,8 @@ def csv_file(source: str, split: str) -> Path:
     try:
         return fetch_dataset_file(source, f"{split}.csv")
     except DataError as error:
-        raise DataError(
-            f"{error}; without network give --{split}-source FILE, or make puzzles by --train-source {GENERATE}"
-        ) from error
+        ways = f"without network give --{split}-source FILE, or make puzzles by --train-source {GENERATE}"
+        raise DataError(f"{error}; {ways}") from error
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,8 @@ def _characters(texts: list[str], num_cells: int, name: str, path: Path, lines: 
     """m texts -> uint8 (m, S)."""
     for text, line in zip(texts, lines, strict=True):
         if len(text) != num_cells:
-            raise DataError(
-                f"{path} line {line}: the {name} has {len(text)} characters, the first question has {num_cells}"
-            )
+            sizes = f"has {len(text)} characters, the first question has {num_cells}"
+            raise DataError(f"{path} line {line}: the {name} {sizes}")
     codes = "".join(texts)
     if not codes.isascii():
         codes = "".join(min(character, "\xff") for character in codes)

@@ -18,6 +18,7 @@ from ..writer import PuzzleWriter
 from .puzzle_csv import read_pieces
 
 _NO_CELL = 255
+_ROW_ARRAYS = ("questions", "answers", "ratings", "source_codes", "lines")  # fields of PuzzleRows
 # Streams of random numbers, one per purpose, so that an option of one does not change the draws of another.
 SUBSAMPLE, AUGMENT, HOLD_OUT, GENERATE_SUDOKU = range(4)
 GENERATE_MAZES = 1
@@ -54,8 +55,7 @@ class PuzzleRows:
 
     def select(self, index: np.ndarray) -> Self:
         """The rows that an index array or boolean mask names."""
-        names = ("questions", "answers", "ratings", "source_codes", "lines")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        return replace(self, **{name: getattr(self, name)[index] for name in _ROW_ARRAYS})
 
     def split(self, num_first: int) -> tuple[Self, Self]:
         """The first rows, and the others."""
@@ -107,18 +107,21 @@ def read_rows(
         names = [source for source, is_right in zip(piece.sources, right, strict=True) if is_right]
         codes = np.array([codes_of.setdefault(name, len(codes_of)) for name in names], dtype=np.int32)
         parts.append((*grids[:, right], piece.ratings[right], codes, piece.lines[right]))
-    names = ("questions", "answers", "ratings", "source_codes", "lines")
     arrays = map(np.concatenate, zip(*parts, strict=True))
-    return dict(zip(names, arrays, strict=True)) | {"sources": tuple(codes_of)}
+    return dict(zip(_ROW_ARRAYS, arrays, strict=True)) | {"sources": tuple(codes_of)}
 
 
 def check_numbers(num_train: int, num_test: int, seed: int) -> None:
     """Raises ArgumentError unless a generator can be asked for that many puzzles."""
     if min(num_train, num_test) < 1 or num_train + num_test > MAX_NEW_PUZZLES or seed < 0:
-        raise ArgumentError(
-            f"{num_train} training and {num_test} test puzzles, seed {seed}: allowed are at least 1 of each, at most "
-            f"{MAX_NEW_PUZZLES} together, and seeds from 0"
-        )
+        asked = f"{num_train} training and {num_test} test puzzles, seed {seed}"
+        raise ArgumentError(f"{asked}: allowed are 1 of each to {MAX_NEW_PUZZLES} together, and seeds from 0")
+
+
+def check_variants(num_aug: int, seed: int) -> None:
+    """Raises ArgumentError unless a builder can be asked for that many variants of each puzzle."""
+    if not 0 <= num_aug <= MAX_VARIANTS or seed < 0:
+        raise ArgumentError(f"num_aug is {num_aug}, seed is {seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0")
 
 
 def build_files(
@@ -137,19 +140,14 @@ def build_files(
     encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols), and `generator` ->
     (all variants of the two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
     """
-    if not 0 <= info.num_aug <= MAX_VARIANTS or info.seed < 0:
-        raise ArgumentError(
-            f"num_aug is {info.num_aug}, seed is {info.seed}: allowed are 0 to {MAX_VARIANTS}, and seeds from 0"
-        )
+    check_variants(info.num_aug, info.seed)
     if subsample_size is not None:
         if not 1 <= subsample_size <= len(train):
             raise ArgumentError(f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, all puzzles")
         generator = np.random.default_rng([info.seed, SUBSAMPLE])
         train = train.select(np.sort(generator.choice(len(train), subsample_size, replace=False)))
-    writers = [
-        PuzzleWriter(Path(output_dir) / f"{split}.h5", replace(info, split=split, num_aug=num_aug), overwrite)
-        for split, num_aug in (("train", info.num_aug), ("test", 0))
-    ]
+    infos = (replace(info, split="train"), replace(info, split="test", num_aug=0))
+    writers = [PuzzleWriter(Path(output_dir) / f"{each.split}.h5", each, overwrite) for each in infos]
     draw_variants = partial(variants, generator=np.random.default_rng([info.seed, AUGMENT]))
     for writer, rows in zip(writers, (train, test), strict=True):
         with writer:

@@ -17,7 +17,7 @@ from ...games.sudoku_answers import are_solutions, check_answer
 from ...games.sudoku_generator import generate
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError
-from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode, vocabulary
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 
@@ -78,10 +78,8 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
             is_test_class[number] = True
             missing -= sizes[number]
     if missing:
-        raise ArgumentError(
-            f"{num_test} test puzzles cannot be held out without tearing apart puzzles that are equal under a "
-            f"symmetry: {num_test - missing} is the nearest number found"
-        )
+        reason = "without tearing apart puzzles that are equal under a symmetry"
+        raise ArgumentError(f"{num_test} cannot be held out {reason}: {num_test - missing} is the nearest number")
     in_test = is_test_class[classes]
     return rows.select(~in_test), rows.select(in_test)
 
@@ -100,23 +98,18 @@ def build_sudoku(
 
     min_difficulty keeps rows whose rating is at least that, in both splits; subsample_size then draws that many
     training puzzles; num_aug variants are added to each training puzzle. The same rows, options and seed give the same
-    bytes. Raises ArgumentError for options that do not fit the rows, and if a file exists and `overwrite` is
-    not set.
+    bytes. Raises ArgumentError for options that do not fit the rows, and for a file that exists without `overwrite`.
     """
     if train.box_shape != test.box_shape:
         raise ArgumentError(f"training puzzles have boxes {train.box_shape}, test puzzles {test.box_shape}")
-    train, test = (_at_least(rows, min_difficulty, split) for rows, split in ((train, "training"), (test, "test")))
-    n = train.box_shape[0] * train.box_shape[1]
-    info = PuzzleSetInfo(
-        task="sudoku",
-        split="train",
-        vocab_size=n + 2,
-        vocabulary=tuple(vocabulary(n)),
-        grid_shape=(n, n),
-        num_aug=num_aug,
-        seed=seed,
-        box_shape=train.box_shape,
-    )
+    if min_difficulty > 0:
+        for split, rows in (("training", train), ("test", test)):
+            if (highest := rows.ratings.max()) < min_difficulty:
+                message = f"min_difficulty {min_difficulty} leaves no {split} puzzle: the highest rating is {highest}"
+                raise ArgumentError(message)
+        train, test = (rows.select(rows.ratings >= min_difficulty) for rows in (train, test))
+    facts = {"num_aug": num_aug, "seed": seed, "box_shape": train.box_shape}
+    info = PuzzleSetInfo.of_task("sudoku", train.grid_shape, split="train", **facts)
 
     def variants(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         symmetries = SudokuSymmetries.draw(train.box_shape, num_aug, generator)
@@ -124,14 +117,3 @@ def build_sudoku(
         return np.concatenate([grids[None], symmetries.apply(grids)]), {"symmetry": codes}
 
     return build_files(output_dir, train, test, info, encode, variants, subsample_size, overwrite)
-
-
-def _at_least(rows: SudokuRows, min_difficulty: int, split: str) -> SudokuRows:
-    if min_difficulty <= 0:
-        return rows
-    hard = rows.ratings >= min_difficulty
-    if not hard.any():
-        raise ArgumentError(
-            f"min_difficulty {min_difficulty} leaves no {split} puzzle: the highest rating is {rows.ratings.max()}"
-        )
-    return rows.select(hard)
