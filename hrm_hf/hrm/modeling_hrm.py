@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from types import MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -129,20 +129,31 @@ def attention_function(implementation: str, query: torch.Tensor) -> Callable:
 def linear(in_features: int, out_features: int, bias: bool = False) -> nn.Linear:
     """A linear layer that computes in the dtype of its input, whatever that of its weights.
 
-    It is an `nn.Linear` with a forward of its own and no subclass: torch's `quantize_dynamic` passes subclasses over.
+    It is an `nn.Linear` with methods of its own and no subclass: torch's `quantize_dynamic` passes subclasses over.
     """
-    return _computing_in_the_inputs_dtype(nn.Linear(in_features, out_features, bias=bias))
+    return _with_own_methods(nn.Linear(in_features, out_features, bias=bias))
 
 
-def _computing_in_the_inputs_dtype(layer: nn.Linear) -> nn.Linear:
+def _with_own_methods(layer: nn.Linear) -> nn.Linear:
     layer.kept_weight = None  # a `_Kept`, inside `KeptWeights`
-    layer.forward = partial(_linear_forward, layer)  # a bound method could not be pickled
-    layer._replicate_for_data_parallel = partial(_replica, layer)  # else it would call the original
+    layer.forward = MethodType(_linear_forward, layer)  # a partial would have torch.compile compile each layer's block
+    layer.__reduce_ex__ = MethodType(_reduce, layer)  # pickle and deepcopy take no such methods
+    layer._replicate_for_data_parallel = MethodType(_replicate, layer)
     return layer
 
 
-def _replica(layer: nn.Linear) -> nn.Linear:
-    return _computing_in_the_inputs_dtype(nn.Module._replicate_for_data_parallel(layer))
+def _reduce(layer: nn.Linear, protocol: int) -> tuple:
+    return _restore, ({name: value for name, value in vars(layer).items() if not isinstance(value, MethodType)},)
+
+
+def _restore(state: dict) -> nn.Linear:
+    layer = nn.Linear.__new__(nn.Linear)
+    layer.__setstate__(state)
+    return _with_own_methods(layer)
+
+
+def _replicate(layer: nn.Linear) -> nn.Linear:
+    return _with_own_methods(nn.Module._replicate_for_data_parallel(layer))
 
 
 def _linear_forward(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:

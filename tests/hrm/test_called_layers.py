@@ -1,5 +1,7 @@
 """The model's layers are layers: each is called in forward, solving and training, and cast no more than once."""
 
+import copy
+import pickle
 import threading
 
 import pytest
@@ -153,3 +155,15 @@ def test_a_replica_of_data_parallel_reads_its_own_weight():
     replica = layer._replicate_for_data_parallel()
     replica.weight, replica.bias = torch.zeros(2, 3), None  # what DataParallel puts there
     assert replica(torch.ones(1, 3)).abs().sum() == 0 and layer(torch.ones(1, 3)).abs().sum() > 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_a_model_of_its_own(copied):
+    model = perturbed(tiny_model(compute_dtype="bfloat16"))
+    want = model(some_inputs()).logits
+    other = copied(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(other(some_inputs()).logits, want) and other.lm_head.forward.__self__ is other.lm_head
+    assert other.state_dict().keys() == model.state_dict().keys()

@@ -129,7 +129,9 @@ def plain_segments() -> dict[str, dict[str, torch.Tensor]]:
 def test_a_compiled_block_is_the_plain_one_and_compiled_once(compiler, plain_segments, dtype):
     """As exact as the plain one: bfloat16's distance from float32 says, for each tensor, how rounding grows in it."""
     model, run_block = perturbed(tiny_model(compute_dtype=dtype, **TWO_LAYERS)), compiled_block(CPU)
+    torch._dynamo.utils.counters.clear()
     compiled = segment_and_gradients(model, run_block)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # with gradient and without, for all blocks
     with torch.compiler.set_stance("fail_on_recompile"):
         again = segment_and_gradients(model, run_block)
     exact, coarse = plain_segments["float32"], plain_segments["bfloat16"]
