@@ -178,6 +178,7 @@ def prepare_trainer(
     data_args, model_args, args = arguments
     info = data.train.info
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    place |= {"augment": data_args.online_augmentation, "reveal_prob": data_args.reveal_prob}
     batches = training_batches(data.train.path, args.global_batch_size, seed=args.seed, **place)
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
@@ -198,7 +199,9 @@ def prepare_trainer(
         model.name_or_path = start.name  # the adapter's file names what it belongs to
         add_lora(model, data_args.lora_rank, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
-    facts = on_main_process(accelerator, lambda: data_facts(data))
+    drawn = {name: getattr(data_args, name) for name in ("online_augmentation", "reveal_prob")}
+    drawn = {name: value for name, value in drawn.items() if value}  # an older run's state knows neither
+    facts = on_main_process(accelerator, lambda: data_facts(data) | drawn)
     if facts is not None and start is not None:
         facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
