@@ -119,14 +119,16 @@ def read_arguments(
         recipe = given.default_recipe(info)
     defaults = {} if launched is None else {"compute_dtype": launched}
     over_recipe = {} if start is None else start.architecture() | defaults
-    words = [*(f"--{name}={value}" for name, value in over_recipe.items()), *argv]
+    words = [*(f"--{name}={value}" for name, value in over_recipe.items() if value is not None), *argv]
     data_args, model_args, args = parse_arguments(types, recipe, words, description, prog, defaults)
+    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    for name in [name for name, value in over_recipe.items() if value is None and name not in options]:
+        setattr(model_args, name, None)  # which no words say
     if start is not None:
         start.check(model_args)
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
-    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
     if data_args.data_dir is not None and (unused := options & vars(task()).keys() - ORIGIN):
         unheeded = ", ".join(f"--{name}" for name in sorted(unused))
         get_logger(__name__).warning(f"{unheeded} has no effect: with --data-dir no puzzles are generated")
