@@ -214,8 +214,9 @@ class PlainTraining:
         num_labels = (labels != -100).sum(-1)  # (B,)
         right = (logits.argmax(-1) == labels) & (labels != -100)
         solved = right.sum(-1) == num_labels
+        of_cells = token_losses(logits, labels, config.token_loss, config.label_smoothing)
         losses = {
-            "lm_loss": (token_losses(logits, labels, config.token_loss).sum(-1) / num_labels.clamp(min=1)).sum(),
+            "lm_loss": (of_cells.sum(-1) / num_labels.clamp(min=1)).sum(),
             "q_halt_loss": F.binary_cross_entropy_with_logits(q_halt, solved.float(), reduction="sum"),
         }
         if target is not None:
@@ -223,7 +224,7 @@ class PlainTraining:
         for weight in self.trained:
             weight.grad = None
         halting = losses["q_halt_loss"] + losses.get("q_continue_loss", 0)
-        ((losses["lm_loss"] + 0.5 * halting) / rows).backward()
+        ((losses["lm_loss"] + config.halting_loss_weight * halting) / rows).backward()
 
         counted = self.halted & (num_labels > 0)
         scores = {
@@ -265,13 +266,15 @@ class PlainTraining:
         adam_atan2(self.trained, self.moments, self.updates, self.lr * warm, self.betas, self.weight_decay)
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
     """Cross entropy of each cell (B, S), 0 where the label is -100, by "softmax" or "stablemax" probabilities.
 
-    Stablemax puts s(x) = x + 1 (x >= 0) or 1 / (1 - x) (x < 0) in the place of exp(x), in float64.
+    Stablemax puts s(x) = x + 1 (x >= 0) or 1 / (1 - x) (x < 0) in the place of exp(x), in float64. smoothing: of the
+    labels, for softmax.
     """
     if kind == "softmax":
-        return F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
+        how = {"ignore_index": -100, "reduction": "none", "label_smoothing": smoothing}
+        return F.cross_entropy(logits.float().transpose(1, 2), labels, **how)
     x = logits.double()
     # Clamped, since where() would pass on the NaN gradient of the branch that it does not take.
     s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), 1 + x.clamp(min=0))

@@ -20,6 +20,7 @@ from .load import load_model
 
 # What a command line may change: the weights fit every value.
 CHANGEABLE = ("H_cycles", "L_cycles", "gradient_span", "halt_max_steps", "token_loss", "halting", "compute_dtype")
+CHANGEABLE += ("label_smoothing", "halting_loss_weight")
 
 logger = get_logger(__name__)
 

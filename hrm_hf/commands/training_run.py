@@ -217,6 +217,7 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     data_args, model_args, args = arguments
     origin = {name: getattr(data_args, name) for name in ORIGIN}
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
+    settings |= {name: getattr(trainer.model.config, name) for name in ("H_cycles", "L_cycles")}  # a schedule's last
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
         facts = {"data_is_hub_id": is_hub_id(data.folder), "num_processes": accelerator.num_processes}

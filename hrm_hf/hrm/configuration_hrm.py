@@ -29,7 +29,7 @@ CHOICES = {
 SIZES = dict.fromkeys(("vocab_size", "seq_len", "hidden_size", "num_attention_heads", "expansion"), math.inf)
 SIZES |= dict.fromkeys(("rope_theta", "rms_norm_eps", "num_puzzle_identifiers"), math.inf)
 SIZES |= {"H_layers": 256, "L_layers": 256, "H_cycles": 64, "L_cycles": 64, "halt_max_steps": 1024}
-SIZES |= {"num_segments": 1024}
+SIZES |= {"num_segments": 1024, "halting_loss_weight": math.inf}
 MOST_PREFIX_POSITIONS = 1024
 
 
@@ -65,6 +65,8 @@ class HrmConfig(PretrainedConfig):
             None takes as many as the row fills.
         halt_max_steps (`int`, defaults to 16): segments after which a puzzle is always left.
         token_loss (`str`, defaults to `"stablemax"`): `"stablemax"` (float64) or `"softmax"` (float32) cross entropy.
+        label_smoothing (`float`, defaults to 0.0): share of the softmax's target that is spread over all codes.
+        halting_loss_weight (`float`, defaults to 0.5): weight of the halting losses beside the token loss.
         halting (`str`, defaults to `"q_learning"`): when a puzzle is left. `"q_learning"`: when q_halt > q_continue,
             and training teaches q_continue the value of one more segment. `"halt_only"`: when q_halt > 0, as in the
             Tiny Recursive Model (arXiv 2510.04871); q_continue is not trained, which saves a pass.
@@ -101,6 +103,8 @@ class HrmConfig(PretrainedConfig):
     num_prefix_positions: int | None = None
     halt_max_steps: int = 16
     token_loss: str = "stablemax"
+    label_smoothing: float | int = 0.0
+    halting_loss_weight: float | int = 0.5
     halting: str = "q_learning"
     num_segments: int = 1
     compute_dtype: str = "float32"
@@ -115,10 +119,10 @@ class HrmConfig(PretrainedConfig):
             if not 0 < value < math.inf or value > largest:
                 most = f" and at most {largest}" if largest < math.inf else ""
                 raise ValueError(f"{name} is {shown(value)}; it must be greater than 0{most}")
+        if not 0 <= (share := self.label_smoothing) < 1 or share and self.token_loss != "softmax":
+            raise ValueError(f"label_smoothing is {shown(share)}; allowed is 0, with softmax also up to below 1")
         if self.puzzle_emb_ndim < 0:
-            raise ValueError(
-                f"puzzle_emb_ndim is {shown(self.puzzle_emb_ndim)}; it must be 0 (no puzzle table) or greater"
-            )
+            raise ValueError(f"puzzle_emb_ndim is {shown(self.puzzle_emb_ndim)}; it must be 0 (no table) or greater")
         filled, prefix = -(-self.puzzle_emb_ndim // self.hidden_size), self.num_prefix_positions
         if prefix is not None and not filled <= prefix <= (MOST_PREFIX_POSITIONS if filled else 0):
             vector = f"puzzle_emb_ndim {self.puzzle_emb_ndim} and hidden_size {self.hidden_size}"

@@ -425,9 +425,8 @@ class HrmModel(HrmPreTrainedModel):
         if puzzle_identifiers is None:
             return
         if puzzle_identifiers.shape != input_ids.shape[:1]:
-            raise PuzzleError(
-                f"puzzle_identifiers has shape {tuple(puzzle_identifiers.shape)}; expected ({input_ids.shape[0]},)"
-            )
+            shape, expected = tuple(puzzle_identifiers.shape), tuple(input_ids.shape[:1])
+            raise PuzzleError(f"puzzle_identifiers has shape {shape}; expected {expected}")
         size = config.num_puzzle_identifiers if self.puzzle_embeddings is not None else None
         _check_range("puzzle_identifiers", puzzle_identifiers, size, "the puzzle table")
 
@@ -608,15 +607,15 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(expected)}")
         self.check_labels(labels)
         config, losses = self.config, []
-        for number, (logits, q_halt, q_continue) in enumerate(segments, start=1):
+        for number, segment in enumerate(segments, start=1):
             targets = last_targets if number == len(segments) else None
             # CODEPATH: HRM learns q_continue; models that halt by q_halt alone, as the Tiny Recursive Model, do not.
             if number < len(segments) and config.halting == "q_learning":
                 _, *following = segments[number]
                 steps = torch.full_like(labels[:, 0], number)
                 targets = targets_of_q_continue(*(q.detach() for q in following), steps, config.halt_max_steps)
-            of_rows = segment_losses(logits, q_halt, q_continue, labels.long(), config.token_loss, targets)
-            losses.append(of_rows.total().mean())
+            of_rows = segment_losses(*segment, labels.long(), config.token_loss, targets, config.label_smoothing)
+            losses.append(of_rows.total(config.halting_loss_weight).mean())
         return torch.stack(losses).mean()
 
     @torch.no_grad()

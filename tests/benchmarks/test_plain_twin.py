@@ -122,6 +122,7 @@ def test_token_losses_are_the_recorded_ones():
         {},
         {"pos_encodings": "learned", "token_loss": "softmax", "puzzle_emb_ndim": 0},
         {"halting": "halt_only"},
+        {"token_loss": "softmax", "label_smoothing": 0.2, "halting_loss_weight": 0.05},
         {"shared_levels": True, "gradient_span": "segment", "mixer": "mlp", "pos_encodings": "none"},
         {"gradient_span": "last_cycle", "pos_encodings": "none", "num_prefix_positions": 4, "L_cycles": 3},
     ],

@@ -116,6 +116,35 @@ def test_a_tiny_recursive_model_goes_on_as_the_unbroken_run(puzzles, tmp_path):
         trainer_in(run, puzzles, "auto", options=how["options"]).train()
 
 
+GROWING = {"options": TINY_RECURSIVE | {"token_loss": "softmax", "label_smoothing": 0.2, "halting_loss_weight": 0.05}}
+GROWING |= {"optimizer": "muon", "max_grad_norm": 0.5, "ema_warmup": False}
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_growing_depth_and_muon_go_on_as_the_unbroken_run(puzzles, tmp_path, step):
+    how = GROWING | {"depth_schedule": "0:1x1,0.3:2x1,0.6:2x2"}
+    trainer_in(tmp_path / "whole", puzzles, **how).train()
+    run = broken_at(tmp_path / "whole", step, tmp_path / "run")
+    trainer_in(run, puzzles, "auto", **how).train()
+    assert_same_run(run, tmp_path / "whole", 9)
+    assert read_json_tree(run / "state-00000009", "state")["depths"] == [[0, 1, 1], [3, 2, 1], [6, 2, 2]]
+    changed = {"muon_momentum": 0.9, "depth_schedule": "0:1x1,0.6:2x2"}
+    with pytest.raises(ArgumentError, match="training.depth_schedule was .*training.muon_momentum was 0.95"):
+        trainer_in(run, puzzles, "auto", **how | changed).train()
+
+
+def test_the_stages_of_a_run_made_longer_stay_where_they_were(puzzles, tmp_path):
+    how = GROWING | LONGER | {"logging_steps": 1, "save_steps": None, "eval_steps": None}
+    trainer_in(tmp_path / "run", puzzles, max_steps=4, depth_schedule="0:1x1,0.5:2x2", **how).train()
+    longer = trainer_in(tmp_path / "run", puzzles, "auto", depth_schedule="0:1x1,0.5:2x2", **how)
+    longer.train()
+    whole = trainer_in(tmp_path / "whole", puzzles, depth_schedule="0:1x1,0.2:2x2", **how)
+    whole.train()
+    assert longer.step == whole.step == 9 and longer.depths == whole.depths == [[0, 1, 1], [2, 2, 2]]
+    weights = longer.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in whole.model.state_dict().items())
+
+
 class Interrupted(HrmTrainer):
     """Gets Ctrl-C in the second segment of the evaluation of one step."""
 
