@@ -159,7 +159,8 @@ def test_steps_of_a_tiny_recursive_model_are_the_same(data_dir, tmp_path):
 
 
 def test_steps_of_muon_with_a_growing_depth_are_the_same(data_dir, tmp_path):
-    more = "--max_steps 8 --optimizer muon --muon_learning_rate 1e-3 --max_grad_norm 1 --depth_schedule 0:1x1,0.5:2x2"
+    """At a low rate: Muon works in bfloat16, and makes a length of directions that hold little but rounding."""
+    more = "--max_steps 8 --optimizer muon --muon_learning_rate 1e-4 --max_grad_norm 1 --depth_schedule 0:1x1,0.5:2x2"
     more += " --token_loss softmax --label_smoothing 0.2 --halting_loss_weight 0.05 --halting halt_only"
     alone = thirty_steps(data_dir, tmp_path / "alone", more=more)
     for processes, accumulation in ((2, 1), (1, 2)):
