@@ -672,9 +672,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
                 rows = on_device(done.keys, input_ids.device)
                 sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
                 segments[done.keys] = done.segments
-        return HrmSolveOutput(
-            sequences=sequences, segments=on_device(segments, input_ids.device), q_halt_logits=q_halt_logits
-        )
+        spent = on_device(segments, input_ids.device)
+        return HrmSolveOutput(sequences=sequences, segments=spent, q_halt_logits=q_halt_logits)
 
     def solve_queue(
         self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | Callable | None
