@@ -165,9 +165,7 @@ class HrmConfig(PretrainedConfig):
     @property
     def num_prefix(self) -> int:
         """Prefix positions P."""
-        if self.num_prefix_positions is not None:
-            return self.num_prefix_positions
-        return -(-self.puzzle_emb_ndim // self.hidden_size)
+        return -(-self.puzzle_emb_ndim // self.hidden_size) if (own := self.num_prefix_positions) is None else own
 
     @property
     def num_positions(self) -> int:
