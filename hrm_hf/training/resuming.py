@@ -141,8 +141,8 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
         last = saved.get("training.max_steps")
         if last not in (None, ours.get("training.max_steps")):
             falls = f"falls until step {last} (lr_min_ratio {saved['training.lr_min_ratio']})"
-            words += f". Its max_steps cannot change, because its learning rate {falls}: for more steps start a new "
-            words += f"run from its weights, --init_from {path.parent / 'checkpoint-final'}"
+            words += f". Its max_steps cannot change, because its learning rate {falls}: for another number of steps "
+            words += f"start a new run from its weights, --init_from with a checkpoint in {path.parent}"
         raise ArgumentError(words)
 
 
