@@ -1,4 +1,5 @@
-"""The plain twin: training step and evaluation of the Hierarchical Reasoning Model as its published code does them.
+"""The plain twin: training step and evaluation of the Hierarchical Reasoning Model as its published code does them,
+with the options of its config that make it a Tiny Recursive Model.
 
 What every benchmark is measured against and what the fast paths are tested against, so it stays plain: one segment
 after the other in eager mode, weights and activations in float32 (another dtype of the activations is an option), the
@@ -35,7 +36,9 @@ class PlainHrm:
 
     def __init__(self, config: Any, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"):
         self.config, self.dtype, self.device = config, dtype, torch.device(device)
-        self.prefix = math.ceil(config.puzzle_emb_ndim / config.hidden_size)  # P
+        self.prefix = config.num_prefix_positions  # P
+        if self.prefix is None:
+            self.prefix = math.ceil(config.puzzle_emb_ndim / config.hidden_size)
         self.weights: dict[str, torch.Tensor] = {}
         self.rotary = self._rotary_tables() if config.pos_encodings == "rope" else None
 
@@ -59,7 +62,7 @@ class PlainHrm:
     def segment(
         self, carry: Carry, batch: Batch, puzzle_vectors: torch.Tensor | None = None
     ) -> tuple[Carry, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """One segment: the last update of each level carries gradients, all earlier ones do not.
+        """One segment: the last updates, as many as `gradient_span` says, carry gradients, all earlier ones do not.
 
         Args:
             carry: from `initial_carry` or the segment before.
@@ -71,15 +74,15 @@ class PlainHrm:
         config = self.config
         embedding = self._embed(batch, puzzle_vectors)  # (B, T, D)
         z_H, z_L = carry
-        with torch.no_grad():
-            for h in range(config.H_cycles):
-                last = h == config.H_cycles - 1
-                for _ in range(config.L_cycles - 1 if last else config.L_cycles):
+        updates = ("L" * config.L_cycles + "H") * config.H_cycles
+        spans = {"last_updates": 2, "last_cycle": config.L_cycles + 1, "segment": len(updates)}
+        first_with_gradient = len(updates) - spans[config.gradient_span]
+        for number, level in enumerate(updates):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= first_with_gradient):
+                if level == "L":
                     z_L = self._level("L", z_L, z_H + embedding)
-                if not last:
-                    z_H = self._level("H", z_H, z_L)
-        z_L = self._level("L", z_L, z_H + embedding)
-        z_H = self._level("H", z_H, z_L)
+                else:
+                    z_H = self._level("L" if config.shared_levels else "H", z_H, z_L)
         logits = self._linear(z_H, "lm_head.weight")[:, self.prefix :]
         q = self._linear(z_H[:, 0], "q_head.weight", "q_head.bias").float()
         return (z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
@@ -92,7 +95,7 @@ class PlainHrm:
                 puzzle_vectors = self.puzzle_vectors(batch["puzzle_identifiers"])
             padded = F.pad(puzzle_vectors.to(self.dtype), (0, self.prefix * width - puzzle_vectors.shape[1]))
             embedding = torch.cat((padded.view(-1, self.prefix, width), embedding), dim=1)  # (B, T, D)
-        if self.rotary is None:
+        if self.config.pos_encodings == "learned":
             positions = self.weights["model.embed_positions.weight"].to(self.dtype)
             embedding = 0.707106781 * (embedding + positions)
         return math.sqrt(width) * embedding
@@ -101,7 +104,11 @@ class PlainHrm:
         x = state + injection
         for layer in range(getattr(self.config, f"{level}_layers")):
             name = f"model.{level}_level.layers.{layer}"
-            x = self._rms(x + self._attention(x, f"{name}.self_attn"))
+            if self.config.mixer == "attention":
+                x = self._rms(x + self._attention(x, f"{name}.self_attn"))
+            else:
+                turned = x.transpose(1, 2)  # (B, D, T)
+                x = self._rms(turned + self._swiglu(turned, f"{name}.mlp_t")).transpose(1, 2)
             x = self._rms(x + self._swiglu(x, f"{name}.mlp"))
         return x
 
@@ -207,8 +214,9 @@ class PlainTraining:
         num_labels = (labels != -100).sum(-1)  # (B,)
         right = (logits.argmax(-1) == labels) & (labels != -100)
         solved = right.sum(-1) == num_labels
+        of_cells = token_losses(logits, labels, config.token_loss, config.label_smoothing)
         losses = {
-            "lm_loss": (token_losses(logits, labels, config.token_loss).sum(-1) / num_labels.clamp(min=1)).sum(),
+            "lm_loss": (of_cells.sum(-1) / num_labels.clamp(min=1)).sum(),
             "q_halt_loss": F.binary_cross_entropy_with_logits(q_halt, solved.float(), reduction="sum"),
         }
         if target is not None:
@@ -216,7 +224,7 @@ class PlainTraining:
         for weight in self.trained:
             weight.grad = None
         halting = losses["q_halt_loss"] + losses.get("q_continue_loss", 0)
-        ((losses["lm_loss"] + 0.5 * halting) / rows).backward()
+        ((losses["lm_loss"] + config.halting_loss_weight * halting) / rows).backward()
 
         counted = self.halted & (num_labels > 0)
         scores = {
@@ -258,13 +266,15 @@ class PlainTraining:
         adam_atan2(self.trained, self.moments, self.updates, self.lr * warm, self.betas, self.weight_decay)
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
     """Cross entropy of each cell (B, S), 0 where the label is -100, by "softmax" or "stablemax" probabilities.
 
-    Stablemax puts s(x) = x + 1 (x >= 0) or 1 / (1 - x) (x < 0) in the place of exp(x), in float64.
+    Stablemax puts s(x) = x + 1 (x >= 0) or 1 / (1 - x) (x < 0) in the place of exp(x), in float64. smoothing: of the
+    labels, for softmax.
     """
     if kind == "softmax":
-        return F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
+        how = {"ignore_index": -100, "reduction": "none", "label_smoothing": smoothing}
+        return F.cross_entropy(logits.float().transpose(1, 2), labels, **how)
     x = logits.double()
     # Clamped, since where() would pass on the NaN gradient of the branch that it does not take.
     s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), 1 + x.clamp(min=0))

@@ -14,23 +14,30 @@ QUICK_SIZES = ((256, 256, 256),)
 
 
 def block_flops(config: Any) -> int:
-    """One block on one row of T positions: projections, SwiGLU, attention's two products."""
+    """One block on one row of T positions: the mixer (attention's projections and its two products, or a SwiGLU for
+    every channel) and the SwiGLU.
+    """
     positions, width, inner = config.num_positions, config.hidden_size, config.intermediate_size
-    weights = 4 * width * width + 3 * width * inner
-    return 2 * positions * weights + 4 * positions * positions * width
+    swiglu = 6 * positions * width * inner
+    if config.mixer == "mlp":
+        return 6 * width * positions * config.mixer_size + swiglu
+    return 8 * positions * width * width + 4 * positions * positions * width + swiglu
 
 
 def first_position_flops(config: Any) -> int:
     """One block on one row where only the first position's outcome is asked for: keys and values of all positions,
-    the rest of one.
+    or the whole mixer "mlp", the rest of one.
     """
     positions, width, inner = config.num_positions, config.hidden_size, config.intermediate_size
+    if config.mixer == "mlp":
+        return 6 * width * positions * config.mixer_size + 6 * width * inner
     return 2 * (positions * 2 * width * width + 2 * width * width + 3 * width * inner) + 4 * positions * width
 
 
 def level_updates_flops(config: Any, H_updates: int, L_updates: int) -> int:
     """So many updates of the levels on one row."""
-    return block_flops(config) * (H_updates * config.H_layers + L_updates * config.L_layers)
+    H_layers = config.L_layers if config.shared_levels else config.H_layers
+    return block_flops(config) * (H_updates * H_layers + L_updates * config.L_layers)
 
 
 def logits_flops(config: Any) -> int:
@@ -50,11 +57,14 @@ def segment_flops(config: Any) -> int:
 
 
 def training_step_flops(config: Any, rows: int, q_continue_target: bool = True) -> int:
-    """What one training step on `rows` slots needs: a segment, the backward pass of its last two updates and its
-    heads, and, for the target of q_continue, a second segment without gradient, of which only the q head is needed,
-    and so of its last block only the first position.
+    """What one training step on `rows` slots needs: a segment, the backward pass of its heads and of the updates that
+    carry gradients, and, for the target of q_continue, a second segment without gradient, of which only the q head is
+    needed, and so of its last block only the first position.
     """
-    with_gradient = level_updates_flops(config, 1, 1) + logits_flops(config) + q_head_flops(config)
+    all_updates = config.H_cycles, config.H_cycles * config.L_cycles
+    updates = {"last_updates": (1, 1), "last_cycle": (1, config.L_cycles), "segment": all_updates}
+    with_gradient = level_updates_flops(config, *updates[config.gradient_span])
+    with_gradient += logits_flops(config) + q_head_flops(config)
     target = 0
     if q_continue_target:
         target = segment_flops(config) - logits_flops(config) - block_flops(config) + first_position_flops(config)

@@ -70,16 +70,23 @@ class PlainSide:
 
 
 def fast_trainer(
-    size: str, rows: int, dtype: str = "float32", halting: str = "q_learning", seed: int = 0, **options: Any
+    size: str,
+    rows: int,
+    dtype: str = "float32",
+    halting: str = "q_learning",
+    seed: int = 0,
+    changes: dict[str, Any] | None = None,
+    **options: Any,
 ) -> HrmTrainer:
     """A trainer with the weights and batches of the PlainSide of this size, rows and seed.
 
     Args:
         dtype: of the activations.
         halting: of the config.
+        changes: other fields of the config.
         options: further `HrmTrainingArguments`, None = their default.
     """
-    config = config_of(size, compute_dtype=dtype, halting=halting)
+    config = config_of(size, compute_dtype=dtype, halting=halting, **(changes or {}))
     args = training_arguments(global_batch_size=rows, max_steps=10**6, warmup_steps=0, seed=seed, **RATES, **options)
     return HrmTrainer(awake_model(config, seed), args, train_batches=made_up_batches(config, rows, seed=seed))
 

@@ -1,4 +1,4 @@
-"""Our checkpoint to the original form, as `hrm-convert checkpoint-to-original`: see --help"""
+"""The former name of hf_checkpoint_to_original.py, for one release."""
 
 import sys
 

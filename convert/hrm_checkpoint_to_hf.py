@@ -1,4 +1,4 @@
-"""Original checkpoint to ours, as `hrm-convert checkpoint-to-hf`: python convert/hrm_checkpoint_to_hf.py --help"""
+"""The former name of original_checkpoint_to_hf.py, for one release."""
 
 import sys
 

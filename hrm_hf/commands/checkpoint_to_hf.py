@@ -1,4 +1,4 @@
-"""Convert a checkpoint of the original HRM code into a folder for `from_pretrained`.
+"""Convert a checkpoint of the original HRM or TRM code into a folder for `from_pretrained`.
 
 Writes config.json and model.safetensors, and where the task is known the processor; for ARC the names of the puzzle
 table's rows too, from the identifiers.json of the original data folder. All is read and checked before the folder is
@@ -14,7 +14,7 @@ from ..hrm.errors import ArgumentError, DataError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
 from ..original import checkpoints, find_files
-from ..original.checkpoints import PUBLISHED_TASKS
+from ..original.checkpoints import FAMILIES, NESTED_NAMES, PUBLISHED_TASKS
 from .command import Command, refuse_used_folder
 
 
@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--filename", help="which file of the folder or Hub repository it is")
     add("--config", type=Path, help="its all_config.yaml (default: the one beside it)")
     add("--output-dir", type=Path, required=True, help="folder to make; must be empty or new")
+    add(
+        "--family", choices=tuple(FAMILIES), help="whose checkpoint it is (default: as arch.name in its settings says)"
+    )
+    nested = "entry of the file that holds the state dict (default: the file itself, or its "
+    add("--key", help=nested + f"{', '.join(NESTED_NAMES[:-1])} or {NESTED_NAMES[-1]})")
     cells = parser.add_mutually_exclusive_group()
     cells.add_argument("--seq-len", type=int, help="cells of a puzzle, where neither shapes nor data_path tell")
     cells.add_argument("--task", choices=tuple(PUBLISHED_TASKS), help="the same, by the name of the task")
@@ -37,11 +42,11 @@ def run(args: argparse.Namespace) -> None:
     refuse_used_folder(args.output_dir)
     checkpoint = find_files.find_checkpoint(args.checkpoint, args.filename)
     published = checkpoints.read_published_config(args.config or find_files.find_settings(args.checkpoint))
-    state_dict = checkpoints.read_published_state_dict(checkpoint)
-    cells = checkpoints.find_cells(published, state_dict, args.seq_len, args.task)
+    state_dict = checkpoints.read_published_state_dict(checkpoint, args.key)
+    cells = checkpoints.find_cells(published, state_dict, args.seq_len, args.task, args.family)
     if args.identifiers is not None and cells.task is None:
         raise ArgumentError("--identifiers needs a known task, for the names go with its processor: give --task")
-    model = checkpoints.model_from_published(published, state_dict, cells.seq_len, args.compute_dtype)
+    model = checkpoints.model_from_published(published, state_dict, cells.seq_len, args.compute_dtype, args.family)
     config = model.config
     names_file = args.identifiers or find_files.find_file(args.checkpoint, find_files.IDENTIFIERS_FILE)
     identifiers = None if names_file is None else PuzzleIdentifiers(find_files.read_identifier_names(names_file))

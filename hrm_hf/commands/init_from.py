@@ -19,7 +19,8 @@ from ..training.resuming import saved_architecture
 from .load import load_model
 
 # What a command line may change: the weights fit every value.
-CHANGEABLE = ("H_cycles", "L_cycles", "halt_max_steps", "token_loss", "halting", "compute_dtype")
+CHANGEABLE = ("H_cycles", "L_cycles", "gradient_span", "halt_max_steps", "token_loss", "halting", "compute_dtype")
+CHANGEABLE += ("label_smoothing", "halting_loss_weight")
 
 logger = get_logger(__name__)
 

@@ -119,14 +119,16 @@ def read_arguments(
         recipe = given.default_recipe(info)
     defaults = {} if launched is None else {"compute_dtype": launched}
     over_recipe = {} if start is None else start.architecture() | defaults
-    words = [*(f"--{name}={value}" for name, value in over_recipe.items()), *argv]
+    words = [*(f"--{name}={value}" for name, value in over_recipe.items() if value is not None), *argv]
     data_args, model_args, args = parse_arguments(types, recipe, words, description, prog, defaults)
+    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    for name in [name for name, value in over_recipe.items() if value is None and name not in options]:
+        setattr(model_args, name, None)  # which no words say
     if start is not None:
         start.check(model_args)
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
-    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
     if data_args.data_dir is not None and (unused := options & vars(task()).keys() - ORIGIN):
         unheeded = ", ".join(f"--{name}" for name in sorted(unused))
         get_logger(__name__).warning(f"{unheeded} has no effect: with --data-dir no puzzles are generated")
@@ -178,6 +180,7 @@ def prepare_trainer(
     data_args, model_args, args = arguments
     info = data.train.info
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    place |= {"augment": data_args.online_augmentation, "reveal_prob": data_args.reveal_prob}
     batches = training_batches(data.train.path, args.global_batch_size, seed=args.seed, **place)
     args.max_steps = args.max_steps or total_steps(args.epochs, info, args.global_batch_size)
     if args.max_steps < 1:
@@ -198,7 +201,9 @@ def prepare_trainer(
         model.name_or_path = start.name  # the adapter's file names what it belongs to
         add_lora(model, data_args.lora_rank, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
-    facts = on_main_process(accelerator, lambda: data_facts(data))
+    drawn = {name: getattr(data_args, name) for name in ("online_augmentation", "reveal_prob")}
+    drawn = {name: value for name, value in drawn.items() if value}  # an older run's state knows neither
+    facts = on_main_process(accelerator, lambda: data_facts(data) | drawn)
     if facts is not None and start is not None:
         facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
@@ -212,6 +217,7 @@ def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
     data_args, model_args, args = arguments
     origin = {name: getattr(data_args, name) for name in ORIGIN}
     settings = {**origin, **data.wanted, **asdict(model_args), **asdict(args)}
+    settings |= {name: getattr(trainer.model.config, name) for name in ("H_cycles", "L_cycles")}  # a schedule's last
     hardware = f"{accelerator.num_processes} process(es), {machine_in_words()}"
     if trainer.run_folder is not None:
         facts = {"data_is_hub_id": is_hub_id(data.folder), "num_processes": accelerator.num_processes}

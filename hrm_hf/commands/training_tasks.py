@@ -9,6 +9,7 @@ import numpy as np
 from transformers.hf_argparser import HfArg
 
 from ..data import FileRows, PuzzleFile, PuzzleSetInfo
+from ..data.augmentation import check_reveal
 from ..data.build import maze_builder, sudoku_builder
 from ..hrm.errors import ArgumentError
 from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
@@ -31,8 +32,16 @@ class DataArguments:
     lora_rank: int | None = HfArg(
         default=None, help="Train a LoRA adapter of this rank on the weights of init_from, and nothing else."
     )
+    online_augmentation: bool = HfArg(
+        default=False, help="Every visit of a puzzle draws another of its symmetries: the file needs originals only."
+    )
+    reveal_prob: float = HfArg(
+        default=0.0, help="How often a visit fills a share of the blanks, drawn uniformly, from the answer."
+    )
 
     def __post_init__(self):
+        if self.reveal_prob:
+            check_reveal(self.task, self.reveal_prob)
         if self.lora_rank is not None and self.lora_rank < 1:
             raise ArgumentError(f"lora_rank is {self.lora_rank}; it must be at least 1")
         if self.lora_rank is not None and self.init_from is None:
@@ -68,7 +77,11 @@ class SudokuArguments(DataArguments):
     num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
     num_test: int = HfArg(default=500, help="Generated puzzles to test on, none equal to a training puzzle.")
     max_givens: int | None = HfArg(default=None, help="At most this many givens per generated puzzle.")
-    num_aug: int = HfArg(default=1000, help="Augmented variants of each generated training puzzle.")
+    num_aug: int = HfArg(default=1000, help="Augmented variants of each; with online_augmentation none.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.num_aug = 0 if self.online_augmentation else self.num_aug
 
     def default_recipe(self, info: PuzzleSetInfo | None) -> str:
         size = self.size if info is None else info.grid_shape[0]

@@ -8,7 +8,7 @@ from .sampler import BatchDraw, GroupSampler
 from .schema import GridExample, PuzzleSetInfo
 from .writer import PuzzleWriter
 
-_FROM_LOADER = ("FileRows", "PuzzleBatches", "load_puzzles", "total_steps", "training_batches")
+_FROM_LOADER = ("FileRows", "PuzzleBatches", "Symmetries", "load_puzzles", "total_steps", "training_batches")
 
 __all__ = ["BatchDraw", "GridExample", "GroupSampler", "PuzzleFile", "PuzzleSetInfo", "PuzzleWriter", *_FROM_LOADER]
 

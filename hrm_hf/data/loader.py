@@ -20,7 +20,8 @@ from huggingface_hub.utils import WeakFileLock
 from ..files import written_whole
 from ..hrm.errors import ArgumentError, DataError
 from ..hub.downloads import puzzle_file_path
-from ..progress import progress
+from ..progress import get_logger, progress
+from .augmentation import Augmentation, Symmetries
 from .reader import PuzzleFile
 from .sampler import BatchDraw, GroupSampler
 from .schema import IGNORED_LABEL, PuzzleSetInfo
@@ -101,8 +102,9 @@ class FileRows:
     def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
         numbers = self.numbers[rows]
         groups, variants = self.file.groups_and_variants(numbers)
+        places = self.file.locate_rows(numbers)
         index = {"row": numbers, "group": groups, "variant": variants, "example": self.file.row_places(numbers)[2]}
-        return to_batch(self.file, *self.file.locate_rows(numbers)) | index
+        return to_batch(self.file, *places, self.file.read(*places)) | index
 
 
 def training_batches(
@@ -112,12 +114,18 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
     epochs_per_pass: int | None = None,
+    augment: bool | Symmetries = False,
+    reveal_prob: float = 0.0,
 ) -> "PuzzleBatches":
     """Training batches of one rank, sampled as `GroupSampler` says; see PuzzleBatches.
 
     path: a file; or a folder or Hub data set ("owner/name"), of which train.h5 is taken.
+    augment: every visit of a puzzle draws a symmetry, uniform over the game's group (True: Sudokus up to 12x12, and
+    the views of mazes that keep their shape) or over that of the caller; the file then needs originals only.
+    reveal_prob: how often a visit fills blanks from the answer: each with a probability drawn uniformly from 0 to 1.
 
-    Raises ArgumentError for sizes that do not divide or fit, DataError for a file that cannot be trusted.
+    Raises ArgumentError for sizes that do not divide or fit and for what the task does not have, DataError for a file
+    that cannot be trusted.
     """
     if world_size < 1 or not 0 <= rank < world_size:
         raise ArgumentError(f"rank is {rank} of world_size {world_size}, allowed are ranks 0 to world_size - 1")
@@ -125,9 +133,13 @@ def training_batches(
         raise ArgumentError(f"global_batch_size {global_batch_size} is no multiple of world_size {world_size}")
     file = PuzzleFile(puzzle_file_path(path, "train"))
     file.check_cells()
+    augmentation = Augmentation(file.info, augment, reveal_prob)
+    if augment and file.info.num_puzzles > file.info.num_groups:
+        words = "a symmetry is drawn on top of them: originals alone (num_aug 0) give the same from a smaller file"
+        get_logger(__name__).warning(f"{file.path} holds augmented variants, and {words}")
     local = global_batch_size // world_size
     local_rows = slice(rank * local, (rank + 1) * local)
-    return PuzzleBatches(_BatchIterable(file, (global_batch_size, seed, epochs_per_pass), local_rows))
+    return PuzzleBatches(_BatchIterable(file, (global_batch_size, seed, epochs_per_pass), local_rows, augmentation))
 
 
 class PuzzleBatches(datasets.IterableDataset):
@@ -136,12 +148,12 @@ class PuzzleBatches(datasets.IterableDataset):
         input_ids (B, S), labels (B, S) with -100 = ignored, puzzle_identifiers (B,)
 
     B = global_batch_size / world_size: rank r gets the r-th contiguous part of each global batch, and the sequence of
-    global batches depends on file, global_batch_size and seed alone. Native grids are shifted in their frames, a pair
-    by one offset, uniform over its free room; as in the published code one random pair of each visit to a variant is
-    not, here the first of the visit. Iterating again repeats the pass; `set_epoch(p)` chooses pass p. `state_dict()`
-    after an item, given to `load_state_dict` of a like object (any rank, any world_size), continues with the next item
-    at once, however many came before. Do not batch, shuffle or split it again. `puzzle_info` holds the PuzzleSetInfo
-    (`info` is the DatasetInfo that datasets itself needs).
+    global batches depends on file, global_batch_size, seed and augmentation alone. Native grids are shifted in their
+    frames, a pair by one offset, uniform over its free room; as in the published code one random pair of each visit to
+    a variant is not, here the first of the visit. Iterating again repeats the pass; `set_epoch(p)` chooses pass p.
+    `state_dict()` after an item, given to `load_state_dict` of a like object (any rank, any world_size), continues
+    with the next item at once, however many came before. Do not batch, shuffle or split it again. `puzzle_info` holds
+    the PuzzleSetInfo (`info` is the DatasetInfo that datasets itself needs).
     """
 
     def __init__(self, batches: "_BatchIterable") -> None:
@@ -150,8 +162,14 @@ class PuzzleBatches(datasets.IterableDataset):
         self.puzzle_info: PuzzleSetInfo = batches.file.info
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue where `state_dict` was taken. Raises ArgumentError for another seed, batch size or data set."""
-        self._batches.sampler().load_state_dict(state_dict["examples_iterable"])
+        """Continue where `state_dict` was taken. Raises ArgumentError for another seed, batch size, data set or
+        augmentation.
+        """
+        saved = state_dict["examples_iterable"]
+        for name, value in self._batches.augmentation.facts().items():
+            if saved.get(name) != value:
+                raise ArgumentError(f"the saved state has {name} {saved.get(name)}, these batches have {value}")
+        self._batches.sampler().load_state_dict(saved)
         self.set_epoch(state_dict["epoch"])
         super().load_state_dict(state_dict)
 
@@ -161,9 +179,16 @@ class _BatchIterable(_BaseExamplesIterable):
 
     num_shards = 1  # datasets asks worker 0 alone
 
-    def __init__(self, file: PuzzleFile, sampling: tuple[int, int, int | None], local_rows: slice) -> None:
+    def __init__(
+        self,
+        file: PuzzleFile,
+        sampling: tuple[int, int, int | None],
+        local_rows: slice,
+        augmentation: Augmentation,
+    ) -> None:
         """sampling: global_batch_size, seed, epochs_per_pass; local_rows: this rank's of a global batch."""
         super().__init__()
+        self.augmentation = augmentation
         self.file, self.sampling, self.local_rows, self.pass_index = file, sampling, local_rows, 0
         self.sampler()  # raises now, not at the first batch, if the arguments cannot work
 
@@ -172,7 +197,7 @@ class _BatchIterable(_BaseExamplesIterable):
         return GroupSampler(*self.file.group_counts(), *self.sampling, self.pass_index)
 
     def _init_state_dict(self) -> dict:
-        self._state_dict = self.sampler().state_dict()
+        self._state_dict = self.sampler().state_dict() | self.augmentation.facts()
         return self._state_dict
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -184,9 +209,12 @@ class _BatchIterable(_BaseExamplesIterable):
             if self.file.info.eos_id is not None:
                 shifts = sampler.generator.random((len(draw.first), 2))
                 shifts[draw.first] = 0.0
+            drawn = self.augmentation.draw(len(draw.first), sampler.generator)
+            changes = [part if part is None else part[self.local_rows] for part in drawn]
             local = BatchDraw(*(part[self.local_rows] for part in draw))
             places = self.file.locate(local.groups, local.variants, local.examples)
-            batch = to_batch(self.file, *places, None if shifts is None else shifts[self.local_rows])
+            cells = self.file.read(*places, None if shifts is None else shifts[self.local_rows])
+            batch = to_batch(self.file, *places, self.augmentation.apply(cells, *changes))
             if self._state_dict:
                 self._state_dict.update(sampler.state_dict())
             yield number, batch
@@ -203,11 +231,8 @@ class _BatchIterable(_BaseExamplesIterable):
         return shifted
 
 
-def to_batch(
-    file: PuzzleFile, stores: np.ndarray, rows: np.ndarray, shifts: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Rows of a file, named as `PuzzleFile.read` takes them -> what model and loss take (int64; see PuzzleBatches)."""
-    cells = file.read(stores, rows, shifts)  # (B, 2, S)
+def to_batch(file: PuzzleFile, stores: np.ndarray, rows: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows as `PuzzleFile.read` takes them, and their cells (B, 2, S) -> what model and loss take (int64)."""
     input_ids = cells[:, 0].astype(np.int64)  # (B, S)
     labels = cells[:, 1].astype(np.int64)  # (B, S)
     np.putmask(labels, cells[:, 1] == file.info.ignore_label_id, IGNORED_LABEL)

@@ -36,9 +36,7 @@ class SudokuSymmetries:
 
     def __init__(self, box_shape: tuple[int, int], codes: np.ndarray) -> None:
         rows, cols = check_box_shape(box_shape)
-        order = prod(_radices((rows, cols)))
-        if order > 1 << 64:
-            raise PuzzleError(f"boxes {box_shape} have {order} symmetries: more than the 2^64 that a code can number")
+        order = self.order((rows, cols))
         codes = np.asarray(codes)
         for code in (int(codes.min()), int(codes.max())) if codes.size else ():
             if not 0 <= code < order:
@@ -56,6 +54,14 @@ class SudokuSymmetries:
         row_step, col_step = np.where(transposed, 1, rows * cols), np.where(transposed, rows * cols, 1)
         sources = (row_order * row_step)[:, :, None] + (col_order * col_step)[:, None, :]
         self.sources = sources.reshape(len(self), -1)  # (M, S), the old cell of each new one
+
+    @staticmethod
+    def order(box_shape: tuple[int, int]) -> int:
+        """How many symmetries there are. Raises PuzzleError for more than 2^64."""
+        order = prod(_radices(check_box_shape(box_shape)))
+        if order > 1 << 64:
+            raise PuzzleError(f"boxes {box_shape} have {order} symmetries: more than the 2^64 that a code can number")
+        return order
 
     @classmethod
     def draw(cls, box_shape: tuple[int, int], num: int, generator: np.random.Generator) -> "SudokuSymmetries":
@@ -80,6 +86,16 @@ class SudokuSymmetries:
         for side, values in enumerate(cells):
             out[:, side] = _renamed(self._digit_map, values.take(self.sources))
         return out.reshape(len(self), len(cells), n, n)
+
+    def apply_to_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Token ids (M, K, n, n), K grids under one symmetry each, likewise, uint8; PAD stays as blanks do."""
+        num, num_grids, n = ids.shape[:3]
+        id_map = np.pad(self._digit_map + np.uint8(1), ((0, 0), (1, 0)))  # (M, n + 2)
+        out = np.empty((num, num_grids, n * n), np.uint8)
+        for side in range(num_grids):
+            cells = check_grids(ids[:, side], n + 1, (n, n)).reshape(num, -1)
+            out[:, side] = _renamed(id_map, np.take_along_axis(cells, self.sources, axis=1))
+        return out.reshape(ids.shape)
 
     def undo(self, grids: np.ndarray) -> np.ndarray:
         """(M, K, n, n), each under one symmetry, back as they were: undo(apply(grids)) gives `grids` M times."""

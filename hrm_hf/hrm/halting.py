@@ -14,9 +14,7 @@ def wants_to_halt(
 
     Strictly: q_halt and q_continue both start at -5, and a tie goes on.
     """
-    if halting == "halt_only":
-        return q_halt_logits > 0
-    return q_halt_logits > q_continue_logits
+    return q_halt_logits > (0 if halting == "halt_only" else q_continue_logits)
 
 
 def q_continue_targets(

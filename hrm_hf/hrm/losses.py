@@ -19,10 +19,10 @@ class SegmentLosses(NamedTuple):
     q_halt: torch.Tensor  # (B,)
     q_continue: torch.Tensor | None  # (B,)
 
-    def total(self) -> torch.Tensor:
-        """lm + 0.5 * (q_halt + q_continue), (B,)."""
+    def total(self, halting_weight: float = 0.5) -> torch.Tensor:
+        """lm + halting_weight * (q_halt + q_continue), (B,)."""
         halting = self.q_halt if self.q_continue is None else self.q_halt + self.q_continue
-        return self.lm + 0.5 * halting
+        return self.lm + halting_weight * halting
 
 
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
@@ -37,14 +37,14 @@ def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
-    """Cross entropy of every cell, (B, S); 0 where the label is -100.
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
+    """Cross entropy of every cell, (B, S); 0 where the label is -100. Label smoothing is of the softmax alone.
 
     logits: (B, S, V), any float dtype; labels: (B, S) int64; kind: "stablemax" (float64) or "softmax" (float32).
     """
     if kind == "softmax":
         logits = logits.float().transpose(1, 2)
-        return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=smoothing)
     labelled = labels != IGNORE_INDEX
     log_probabilities = log_stablemax(logits)
     picked = log_probabilities.gather(-1, labels.where(labelled, 0).unsqueeze(-1)).squeeze(-1)  # (B, S)
@@ -66,19 +66,19 @@ def segment_losses(
     labels: torch.Tensor,
     token_loss: str,
     q_continue_targets: torch.Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> SegmentLosses:
     """All losses of one segment, per row.
 
     logits: (B, S, V); q_halt_logits, q_continue_logits: (B,) float32; labels: (B, S) int64, -100 = ignored;
-    token_loss: "stablemax" or "softmax"; q_continue_targets: (B,) probabilities, or None for no q_continue term.
+    token_loss, smoothing: see `token_losses`; q_continue_targets: (B,) probabilities, or None for no q_continue term.
     """
     num_labels = (labels != IGNORE_INDEX).sum(-1)  # (B,)
-    lm = token_losses(logits, labels, token_loss).sum(-1) / num_labels.clamp(min=1)
+    lm = token_losses(logits, labels, token_loss, smoothing).sum(-1) / num_labels.clamp(min=1)
     solved = rows_solved(logits, labels).to(q_halt_logits.dtype)
     q_halt = F.binary_cross_entropy_with_logits(q_halt_logits, solved, reduction="none")
     q_continue = None
     if q_continue_targets is not None:
-        q_continue = F.binary_cross_entropy_with_logits(
-            q_continue_logits, q_continue_targets.to(q_continue_logits.dtype), reduction="none"
-        )
+        targets = q_continue_targets.to(q_continue_logits.dtype)
+        q_continue = F.binary_cross_entropy_with_logits(q_continue_logits, targets, reduction="none")
     return SegmentLosses(lm, q_halt, q_continue)

@@ -1,7 +1,7 @@
-"""The Hierarchical Reasoning Model: attention -> block -> level -> HrmModel (one segment) -> HrmForPuzzleSolving.
+"""The Hierarchical Reasoning Model: mixer -> block -> level -> HrmModel (one segment) -> HrmForPuzzleSolving.
 
-arXiv 2506.21734. Where the paper and the published code differ, this file follows the code, as do the published
-checkpoints.
+arXiv 2506.21734; with other fields of the config the Tiny Recursive Model (arXiv 2510.04871). Where a paper and its
+published code differ, this file follows the code, as do the published checkpoints.
 
 Shapes: B batch, S cells, P prefix positions (the puzzle vector), T = P + S, D hidden, N heads, K = D / N,
 V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
@@ -73,10 +73,10 @@ class HrmSolveOutput(ModelOutput):
     q_halt_logits: torch.Tensor | None = None  # (B,) float32; its sigmoid is the confidence
 
 
-def rms_norm(hidden: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm over the last axis, no learnable scale; float32 inside, the input's dtype outside."""
+def rms_norm(hidden: torch.Tensor, eps: float, axis: int = -1) -> torch.Tensor:
+    """Root-mean-square norm over one axis, no learnable scale; float32 inside, the input's dtype outside."""
     wide = hidden.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(hidden.dtype)
+    return (wide * torch.rsqrt(wide.square().mean(axis, keepdim=True) + eps)).to(hidden.dtype)
 
 
 def rotary_tables(num_positions: int, head_dim: int, theta: float, device: torch.device) -> Rotary:
@@ -242,30 +242,39 @@ class HrmAttention(nn.Module):
 
 
 class HrmMLP(nn.Module):
-    """SwiGLU with one fused gate and up projection."""
+    """SwiGLU over the last axis, with one fused gate and up projection."""
 
-    def __init__(self, config: HrmConfig):
+    def __init__(self, width: int, inner_width: int):
         super().__init__()
-        self.gate_up_proj = linear(config.hidden_size, 2 * config.intermediate_size)  # rows: gate, up
-        self.down_proj = linear(config.intermediate_size, config.hidden_size)
+        self.gate_up_proj = linear(width, 2 * inner_width)  # rows: gate, up
+        self.down_proj = linear(inner_width, width)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)  # (B, T, F) each
+        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)  # (..., F) each
         return self.down_proj(F.silu(gate) * up)
 
 
 class HrmBlock(GradientCheckpointingLayer):
-    """Post-norm transformer block: attention and SwiGLU, each with its residual inside the norm."""
+    """Post-norm block: a mixer of positions, then SwiGLU, each with its residual inside the norm."""
 
     def __init__(self, config: HrmConfig):
         super().__init__()
         self.eps = config.rms_norm_eps
-        self.self_attn = HrmAttention(config)
-        self.mlp = HrmMLP(config)
+        self.self_attn = self.mlp_t = None
+        # CODEPATH: HRM's models, and TRM's for mazes and ARC, have attention; TRM's for Sudoku the mlp.
+        if config.mixer == "attention":
+            self.self_attn = HrmAttention(config)
+        else:
+            self.mlp_t = HrmMLP(config.num_positions, config.mixer_size)  # over T, the same for every channel
+        self.mlp = HrmMLP(config.hidden_size, config.intermediate_size)
 
     def forward(self, hidden: torch.Tensor, rotary: Rotary | None, first: int | None = None) -> torch.Tensor:
         """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
-        hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, rotary, first), self.eps)
+        if self.mlp_t is None:
+            hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, rotary, first), self.eps)
+        else:  # its norm, over T, needs every position; torch multiplies a mere view otherwise where gradients are on
+            mixed = self.mlp_t(hidden.transpose(1, 2).contiguous()).transpose(1, 2)
+            hidden = rms_norm(hidden + mixed, self.eps, axis=1)[:, :first]
         return rms_norm(hidden + self.mlp(hidden), self.eps)
 
 
@@ -342,7 +351,10 @@ def _truncated_normal(tensor: torch.Tensor, std: float) -> None:
 
 
 class HrmModel(HrmPreTrainedModel):
-    """The recurrent core: one segment of H_cycles x L_cycles updates with the one-step gradient."""
+    """The recurrent core: one segment of H_cycles x L_cycles updates, the last of which carry gradients.
+
+    With `config.shared_levels` L_level is both levels, and H_level is None.
+    """
 
     def __init__(self, config: HrmConfig):
         super().__init__(config)
@@ -356,7 +368,8 @@ class HrmModel(HrmPreTrainedModel):
         # CODEPATH: all published models have a table; without one the q head reads the first cell.
         if config.puzzle_emb_ndim > 0:
             self.puzzle_embeddings = HrmPuzzleTable(config)
-        self.H_level = HrmLevel(config, config.H_layers)
+        # CODEPATH: TRM's models share their levels, HRM's do not.
+        self.H_level = None if config.shared_levels else HrmLevel(config, config.H_layers)
         self.L_level = HrmLevel(config, config.L_layers)
         self.z_H_init = nn.Buffer(torch.empty(config.hidden_size))
         self.z_L_init = nn.Buffer(torch.empty(config.hidden_size))
@@ -412,9 +425,8 @@ class HrmModel(HrmPreTrainedModel):
         if puzzle_identifiers is None:
             return
         if puzzle_identifiers.shape != input_ids.shape[:1]:
-            raise PuzzleError(
-                f"puzzle_identifiers has shape {tuple(puzzle_identifiers.shape)}; expected ({input_ids.shape[0]},)"
-            )
+            shape, expected = tuple(puzzle_identifiers.shape), tuple(input_ids.shape[:1])
+            raise PuzzleError(f"puzzle_identifiers has shape {shape}; expected {expected}")
         size = config.num_puzzle_identifiers if self.puzzle_embeddings is not None else None
         _check_range("puzzle_identifiers", puzzle_identifiers, size, "the puzzle table")
 
@@ -450,7 +462,7 @@ class HrmModel(HrmPreTrainedModel):
         first: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """z_H and z_L after all cycles; with `first` z_H ends with its first positions alone."""
-        config, rotary = self.config, None
+        config, rotary, H_level = self.config, None, self.H_level or self.L_level
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
             rotary = rotary_tables(config.num_positions, config.head_dim, config.rope_theta, inputs_embeds.device)
@@ -459,15 +471,16 @@ class HrmModel(HrmPreTrainedModel):
             for h_cycle in range(1, config.H_cycles + 1):
                 last = h_cycle == config.H_cycles
                 for l_cycle in range(1, config.L_cycles + 1):
-                    with _gradient(last and l_cycle == config.L_cycles):
+                    with _gradient(config.gradient_span, last, l_cycle == config.L_cycles):
                         z_L = self.L_level(z_L, z_H + inputs_embeds, rotary, run_block)
-                with _gradient(last):
-                    z_H = self.H_level(z_H, z_L, rotary, run_block, first if last else None)
+                with _gradient(config.gradient_span, last):
+                    z_H = H_level(z_H, z_L, rotary, run_block, first if last else None)
         return z_H, z_L
 
 
-def _gradient(carried: bool) -> torch.set_grad_enabled:
-    """The one-step gradient (paper section 2): only the very last update of each level carries one."""
+def _gradient(span: str, last_cycle: bool, last_update: bool = True) -> torch.set_grad_enabled:
+    """Whether an update carries a gradient: one of the segment, of its last cycle, or the level's very last one."""
+    carried = span == "segment" or last_cycle and (span == "last_cycle" or last_update)
     return torch.set_grad_enabled(carried and torch.is_grad_enabled())
 
 
@@ -594,15 +607,15 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             raise PuzzleError(f"labels has shape {tuple(labels.shape)}; expected {tuple(expected)}")
         self.check_labels(labels)
         config, losses = self.config, []
-        for number, (logits, q_halt, q_continue) in enumerate(segments, start=1):
+        for number, segment in enumerate(segments, start=1):
             targets = last_targets if number == len(segments) else None
             # CODEPATH: HRM learns q_continue; models that halt by q_halt alone, as the Tiny Recursive Model, do not.
             if number < len(segments) and config.halting == "q_learning":
                 _, *following = segments[number]
                 steps = torch.full_like(labels[:, 0], number)
                 targets = targets_of_q_continue(*(q.detach() for q in following), steps, config.halt_max_steps)
-            of_rows = segment_losses(logits, q_halt, q_continue, labels.long(), config.token_loss, targets)
-            losses.append(of_rows.total().mean())
+            of_rows = segment_losses(*segment, labels.long(), config.token_loss, targets, config.label_smoothing)
+            losses.append(of_rows.total(config.halting_loss_weight).mean())
         return torch.stack(losses).mean()
 
     @torch.no_grad()
@@ -659,9 +672,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
                 rows = on_device(done.keys, input_ids.device)
                 sequences[rows], q_halt_logits[rows] = done.sequences, done.q_halt_logits
                 segments[done.keys] = done.segments
-        return HrmSolveOutput(
-            sequences=sequences, segments=on_device(segments, input_ids.device), q_halt_logits=q_halt_logits
-        )
+        spent = on_device(segments, input_ids.device)
+        return HrmSolveOutput(sequences=sequences, segments=spent, q_halt_logits=q_halt_logits)
 
     def solve_queue(
         self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | Callable | None

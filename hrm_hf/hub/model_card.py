@@ -70,12 +70,13 @@ def write_model_card(
     values["metrics"] = {name: float(value) for name, value in metrics.items()}
     values |= {"location": location or model_name, "limitations": list(limitations)}
     scores = {name: value for name, value in values["metrics"].items() if name != "count"}
+    tiny = ["tiny-recursive-model", "arxiv:2510.04871"] if recipe.get("shared_levels") else []
     card_data = ModelCardData(
         model_name=model_name,
         license="apache-2.0",
         library_name="transformers",
         base_model=base_model,
-        tags=["hrm", "hierarchical-reasoning-model", "puzzle-solving", task, "arxiv:2506.21734"],
+        tags=["hrm", "hierarchical-reasoning-model", "puzzle-solving", task, "arxiv:2506.21734", *tiny],
         datasets=[dataset_id] if dataset_id else None,
         metrics=list(scores),
         eval_results=[

@@ -1,13 +1,13 @@
-"""Checkpoints of the published HRM training code, in both directions: a state dict and an `all_config.yaml`.
+"""Checkpoints of the published HRM and TRM training code, in both directions: a state dict and an `all_config.yaml`.
 
 The names and shapes of the tensors are one table (`published_tensors`), read from either side, and so are the settings
-(`SETTINGS`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another model
-cannot pass for an HRM. Both ways are exact for checkpoints as the published code saves them, float32 with the two
-initial states in the dtype of the activations: there and back gives the same tensors, whichever side one starts from.
-Other dtypes are read too, as float32, and come back as that.
+(`SETTINGS`, `FAMILIES`). Nothing is guessed: an unknown tensor or setting is an error, so that a checkpoint of another
+model cannot pass for one of these. Both ways are exact for checkpoints as the published code saves them, float32 with
+the two initial states in the dtype of the activations: there and back gives the same tensors, whichever side one
+starts from. Other dtypes are read too, as float32, and come back as that.
 
 `published` is what `read_published_config` gives, `arch` its mapping of that name, `state_dict` what
-`read_published_state_dict` gives.
+`read_published_state_dict` gives, `family` as `find_family` takes it.
 """
 
 import math
@@ -28,7 +28,11 @@ from ..files import read_within
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
-from ..hrm.shown_value import one_line, shown
+from ..hrm.shown_value import is_integer, one_line, shown
+from ..progress import get_logger
+
+logger = get_logger(__name__)
+_TABLE = "puzzle_emb.weights"
 
 # What the published code saves: torch.compile, the loss head and the model of one segment each wrap the next.
 PUBLISHED_PREFIX = "_orig_mod.model.inner."
@@ -36,18 +40,67 @@ PUBLISHED_PREFIX = "_orig_mod.model.inner."
 # Parts that may stand before the names, in any number and order: compiling and distributed training wrap too.
 _WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module|model|inner)\.)*")
 
-# Tensors that a training checkpoint may hold and that no model needs: the puzzle rows of the last training batch.
+# Entries under which people save a state dict among other things.
+NESTED_NAMES = ("model", "state_dict", "model_state_dict")
+
+# Tensors that a checkpoint may hold and that no model needs: the puzzle rows of the last training batch; what rotary
+# positions are computed from the settings.
 DROPPED_TENSORS = ("puzzle_emb.local_weights", "puzzle_emb.local_ids")
+_ROTARY = re.compile(r"(?:.+\.)?rotary_emb\.\w+_cached")
 
-# Entries of `arch` that change neither weights nor inference, with what the published code needs to find there.
-IGNORED_ARCH_ENTRIES = {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1", "halt_exploration_prob": 0.1}
-
-# Entries of `arch` and the fields of HrmConfig; the loss is translated apart, and shapes tell the other sizes.
-_SIZES = ("hidden_size", "expansion", "puzzle_emb_ndim", "H_layers", "L_layers", "H_cycles", "L_cycles")
+# Entries of `arch` and the fields of HrmConfig, in both families; the loss is translated apart, and shapes tell the
+# other sizes.
+_SIZES = ("hidden_size", "expansion", "puzzle_emb_ndim", "L_layers", "H_cycles", "L_cycles")
 _OTHERS = ("halt_max_steps", "pos_encodings", "rope_theta", "rms_norm_eps")
 SETTINGS = {name: name for name in (*_SIZES, *_OTHERS)}
 SETTINGS |= {"num_heads": "num_attention_heads", "forward_dtype": "compute_dtype"}
 DEFAULTS = {"rope_theta": 10000.0, "rms_norm_eps": 1e-5, "forward_dtype": "bfloat16"}  # of the published code
+
+
+class Family(NamedTuple):
+    """What one of the published codes has of its own."""
+
+    title: str
+    ignored: dict[str, Any]  # entries of `arch` that change no outcome, with what that code needs to find there
+    settings: dict[str, str]  # further entries of `arch` and the fields of HrmConfig
+    defaults: dict[str, Any]  # of these entries
+    fields: dict[str, tuple]  # of HrmConfig with the values that they have there; where no entry says more, the first
+
+
+_TRM_SETTINGS = {"mlp_t": "mixer", "no_ACT_continue": "halting", "puzzle_emb_len": "num_prefix_positions"}
+FAMILIES = {
+    "hrm": Family(
+        "HRM",
+        {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1", "halt_exploration_prob": 0.1},
+        {"H_layers": "H_layers"},
+        {},
+        {
+            "shared_levels": (False,),
+            "gradient_span": ("last_updates",),
+            "halting": ("q_learning",),
+            "mixer": ("attention",),
+            "pos_encodings": ("rope", "learned"),
+            "num_prefix_positions": (None,),
+        },
+    ),
+    "trm": Family(
+        "the Tiny Recursive Model",
+        {
+            "name": "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1",
+            "halt_exploration_prob": 0.1,
+            "H_layers": 0,
+        },
+        _TRM_SETTINGS,
+        {"mlp_t": False, "no_ACT_continue": True, "puzzle_emb_len": 16},
+        {"shared_levels": (True,), "gradient_span": ("last_cycle",)},
+    ),
+}
+# Values of entries that HrmConfig calls otherwise.
+_VALUES = {
+    "mlp_t": {False: "attention", True: "mlp"},
+    "no_ACT_continue": {False: "q_learning", True: "halt_only"},
+    "puzzle_emb_len": {0: None},
+}
 
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
 
@@ -76,9 +129,12 @@ class Cells(NamedTuple):
 def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
     """The table of all tensors of a model: published name, our name, shape (linear weights are (out, in) in both)."""
     width = config.hidden_size
-    block = {
-        "self_attn.qkv_proj.weight": (3 * width, width),
-        "self_attn.o_proj.weight": (width, width),
+    if config.mixer == "mlp":
+        positions, inner = config.num_positions, config.mixer_size
+        block = {"mlp_t.gate_up_proj.weight": (2 * inner, positions), "mlp_t.down_proj.weight": (positions, inner)}
+    else:
+        block = {"self_attn.qkv_proj.weight": (3 * width, width), "self_attn.o_proj.weight": (width, width)}
+    block |= {
         "mlp.gate_up_proj.weight": (2 * config.intermediate_size, width),
         "mlp.down_proj.weight": (width, config.intermediate_size),
     }
@@ -94,39 +150,58 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
         table.append(("embed_pos.embedding_weight", "model.embed_positions.weight", (config.num_positions, width)))
     if config.puzzle_emb_ndim > 0:
         shape = (config.num_puzzle_identifiers, config.puzzle_emb_ndim)
-        table.append(("puzzle_emb.weights", "model.puzzle_embeddings.weight", shape))
-    for level, num_layers in (("H_level", config.H_layers), ("L_level", config.L_layers)):
+        table.append((_TABLE, "model.puzzle_embeddings.weight", shape))
+    for level, num_layers in (
+        ("H_level", 0 if config.shared_levels else config.H_layers),
+        ("L_level", config.L_layers),
+    ):
         for layer in range(num_layers):
             for name, shape in block.items():
                 table.append((f"{level}.layers.{layer}.{name}", f"model.{level}.layers.{layer}.{name}", shape))
     return tuple(PublishedTensor(*row) for row in table)
 
 
-def read_published_state_dict(path: str | PathLike) -> dict[str, torch.Tensor]:
+def read_published_state_dict(path: str | PathLike, key: str | None = None) -> dict[str, torch.Tensor]:
     """Reads a state dict: a `.safetensors` file, or by any other name one of `torch.save` (no code in it is run).
 
+    key: the entry of the file that is the state dict; None: the file is, or it has one of `NESTED_NAMES`.
+
     Returns:
-        The tensors on the CPU under their published names, without wrappers and without `DROPPED_TENSORS`.
+        The tensors on the CPU under their published names, without wrappers, `DROPPED_TENSORS` and rotary tables.
     Raises:
         CheckpointError: no such file, a damaged file, or one that holds more than the tensors of one model.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a state dict of torch.save or a .safetensors file")
-    loaded = _load_tensors(path)
+    loaded = _entry(path, _load_tensors(path), key)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict of tensors")
     for name, value in loaded.items():
         dense = isinstance(value, torch.Tensor) and not value.is_nested and value.layout == torch.strided
         if not (isinstance(name, str) and dense and value.device.type == "cpu"):
-            raise CheckpointError(f"{path}: {shown(name)} is no named dense tensor; save the model's state_dict()")
+            hint = "name the state dict by --key" if isinstance(value, dict) else "save the model's state_dict()"
+            raise CheckpointError(f"{path}: {shown(name)} is no named dense tensor; {hint}")
     size, held = path.stat().st_size, sum(tensor.nbytes for tensor in loaded.values())
     if held > size:  # one small storage behind a large shape: the model would be built as large as that
         raise CheckpointError(f"{path} has {size} bytes, but tensors of {held} bytes: it is no plain state dict")
     state_dict = {_WRAPPERS.sub("", name): tensor for name, tensor in loaded.items()}
     if len(state_dict) < len(loaded):
         raise CheckpointError(f"{path} holds several models: some names differ in their prefixes alone")
-    return {name: tensor for name, tensor in state_dict.items() if name not in DROPPED_TENSORS}
+    dropped = [name for name in state_dict if name in DROPPED_TENSORS or _ROTARY.fullmatch(name)]
+    return {name: tensor for name, tensor in state_dict.items() if name not in dropped}
+
+
+def _entry(path: Path, loaded: Any, key: str | None) -> Any:
+    """The state dict among what a file holds."""
+    if not isinstance(loaded, dict):
+        return loaded
+    nested = [name for name in NESTED_NAMES if isinstance(loaded.get(name), dict)] if key is None else [key]
+    if len(nested) > 1:
+        raise CheckpointError(f"{path} holds several state dicts: choose from {nested} with --key")
+    if nested and nested[0] not in loaded:
+        raise CheckpointError(f"{path} has no entry {shown(key)}; it holds {shown(list(loaded))}")
+    return loaded[nested[0]] if nested else loaded
 
 
 def _load_tensors(path: Path) -> Any:
@@ -167,43 +242,92 @@ def read_published_config(path: str | PathLike) -> dict[str, Any]:
     return content
 
 
+def find_family(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], family: str | None = None) -> str:
+    """Which of `FAMILIES` a checkpoint is of: as given, or by `arch.name`, or by what `arch` and the tensors hold.
+
+    Raises:
+        CheckpointError: the tensors are of the other one, or `arch.name` is a variant that this package does not have.
+    """
+    name = arch.get("name") if isinstance(arch.get("name"), str) else ""
+    entries = [entry for entry in _TRM_SETTINGS if entry in arch]
+    levels = {level for level in ("H_level", "L_level") if any(key.startswith(f"{level}.") for key in state_dict)}
+    if variant := re.search(r"trm_(?:singlez|hier\d+)", name):
+        raise CheckpointError(f"arch.name is {shown(name)}: {variant[0]} is another model, with other states")
+    if family is None:
+        named = re.search("hrm|trm", name.lower())
+        family = named[0] if named else "trm" if entries or levels == {"L_level"} else "hrm"
+    if levels and ("H_level" in levels) != (family == "hrm"):
+        other, told = "hrm", ["the tensors H_level.*"]
+        if family == "hrm":
+            other, told = "trm", [f"arch.{entry}" for entry in entries] + ["the tensors L_level.* without H_level.*"]
+        told = f"{', '.join(told)} tell of {FAMILIES[other].title}"
+        raise CheckpointError(
+            f"the checkpoint was taken for {FAMILIES[family].title}, but {told}: give --family {other}"
+        )
+    return family
+
+
 def find_cells(
     published: Mapping[str, Any],
     state_dict: Mapping[str, torch.Tensor],
     seq_len: int | None = None,
     task: str | None = None,
+    family: str | None = None,
 ) -> Cells:
     """Finds the number of cells S, which a checkpoint with rotary positions does not hold.
 
     The first of these that is there: `task` or `seq_len`, the `seq_len` that the settings state (as
-    `published_settings` does), the shape of the learned positions, a task that `data_path` names. Whether it fits the
-    checkpoint shows when the model is built.
+    `published_settings` does), the shapes of learned positions or of TRM's mixer, a task that `data_path`, or every
+    one of `data_paths`, names. Whether it fits the checkpoint shows when the model is built.
 
     Raises:
         ArgumentError: `task` does not fit the checkpoint, or nothing tells the number of cells.
+        CheckpointError: as `find_family`.
     """
     vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
     fitting = next((name for name, (_, codes) in PUBLISHED_TASKS.items() if codes == vocab_size), None)
     if task not in (None, fitting):
         raise ArgumentError(f"task is {task!r}, but a checkpoint of {vocab_size} cell codes is of {fitting or 'none'}")
-    data_path = published.get("data_path")
-    named = fitting if task or _names_task(data_path, fitting) else None
+    data_path = published.get("data_paths") or published.get("data_path")
+    paths = data_path if isinstance(data_path, list) else [data_path]
+    named = fitting if task or all(_names_task(path, fitting) for path in paths) else None
+    positions = _num_positions(state_dict)
     if task is not None:
         found, source = PUBLISHED_TASKS[task][0], f"task {task} as given"
     elif seq_len is not None:
         found, source = seq_len, "seq_len as given"
     elif published.get("seq_len") is not None:
         found, source = published["seq_len"], "seq_len of the settings"
-    elif "embed_pos.embedding_weight" in state_dict:
-        num_positions, width = _matrix_shape(state_dict, "embed_pos.embedding_weight")
-        puzzle_width = _matrix_shape(state_dict, "puzzle_emb.weights")[1] if "puzzle_emb.weights" in state_dict else 0
-        found, source = num_positions - math.ceil(puzzle_width / width), "the learned positions"
+    elif positions is not None:
+        found = positions[0] - _num_prefix(published["arch"], state_dict, family)
+        source = positions[1]
     elif named is not None:
-        found, source = PUBLISHED_TASKS[named][0], f"data_path {data_path}"
+        found, source = PUBLISHED_TASKS[named][0], f"data_path {', '.join(paths)}"
     else:
         reason = f"data_path {shown(data_path)} names no task of {vocab_size} cell codes"
         raise ArgumentError(f"the number of cells is not in the checkpoint, {reason}: give --seq-len or --task")
     return Cells(found, named if named and PUBLISHED_TASKS[named][0] == found else None, source)
+
+
+def _num_positions(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, str] | None:
+    """All positions T, where a shape tells them, and which one does."""
+    names = {"embed_pos.embedding_weight": "the learned positions"}
+    names["L_level.layers.0.mlp_t.down_proj.weight"] = "the mixer over positions"
+    found = ((_matrix_shape(state_dict, name)[0], source) for name, source in names.items() if name in state_dict)
+    return next(found, None)
+
+
+def _num_prefix(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], family: str | None) -> int:
+    """Positions P before the cells."""
+    if find_family(arch, state_dict, family) == "trm":
+        length = (FAMILIES["trm"].defaults | arch)["puzzle_emb_len"]
+        if not is_integer(length) or length < 0:
+            raise CheckpointError(f"arch.puzzle_emb_len is {shown(length)}; allowed: integers from 0")
+        if length > 0:
+            return length
+    width = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[1]
+    puzzle_width = _matrix_shape(state_dict, _TABLE)[1] if _TABLE in state_dict else 0
+    return math.ceil(puzzle_width / width)
 
 
 def _names_task(data_path: Any, task: str | None) -> bool:
@@ -221,30 +345,38 @@ def config_from_published(
     state_dict: Mapping[str, torch.Tensor],
     seq_len: int,
     compute_dtype: str | None = None,
+    family: str | None = None,
 ) -> HrmConfig:
     """Translates `arch`; vocabulary and puzzle identifiers come from the shapes.
 
     Args:
         seq_len: number of cells S, see `find_cells`.
         compute_dtype: None takes `forward_dtype` from `arch`, or bfloat16, the published default.
+        family: see `find_family`.
     Raises:
-        CheckpointError: an entry that is missing, unknown or of a value that is not allowed.
+        CheckpointError: an entry that is missing, unknown or of a value that is not allowed; or as `find_family`.
     """
+    own = FAMILIES[find_family(arch, state_dict, family)]
+    settings = SETTINGS | own.settings
     loss = arch.get("loss")
     loss_type = loss.get("loss_type") if isinstance(loss, dict) else None
     if not isinstance(loss_type, str) or loss_type not in TOKEN_LOSSES:
         raise CheckpointError(f"arch.loss is {shown(loss)}; its loss_type must be one of {', '.join(TOKEN_LOSSES)}")
-    if unknown := [name for name in arch if name not in {"loss", *SETTINGS, *IGNORED_ARCH_ENTRIES}]:
-        raise CheckpointError(f"arch holds entries that HRM does not have: {shown(unknown)}")
-    values = DEFAULTS | arch
-    if missing := [name for name in SETTINGS if values.get(name) is None]:
+    known = {"loss", *settings, *own.ignored}
+    if unknown := [name for name in arch if name not in known and not _changes_nothing(name, arch[name])]:
+        raise CheckpointError(f"arch holds entries that {own.title} does not have: {shown(unknown)}")
+    values = DEFAULTS | own.defaults | arch
+    if missing := [name for name in settings if values.get(name) is None]:
         raise CheckpointError(f"arch lacks {', '.join(missing)}")
-    fields = {ours: values[name] for name, ours in SETTINGS.items()}
     if compute_dtype is not None:
-        fields["compute_dtype"] = compute_dtype
-    num_identifiers = _matrix_shape(state_dict, "puzzle_emb.weights")[0] if "puzzle_emb.weights" in state_dict else 1
+        values["forward_dtype"] = compute_dtype
+    num_identifiers = _matrix_shape(state_dict, _TABLE)[0] if _TABLE in state_dict else 1
     vocab_size = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[0]
     try:
+        fields = {ours: _VALUES.get(name, {}).get(values[name], values[name]) for name, ours in settings.items()}
+        fields = {name: allowed[0] for name, allowed in own.fields.items()} | {"H_layers": fields["L_layers"]} | fields
+        if fields["mixer"] == "mlp" and fields["pos_encodings"] == "rope":
+            fields["pos_encodings"] = "none"  # the published code does not look at it
         for name in ("expansion", "rope_theta", "rms_norm_eps"):  # YAML reads 1e-5, without a dot, as text
             fields[name] = float(fields[name])
         config = HrmConfig(
@@ -256,16 +388,28 @@ def config_from_published(
         )
         published_tensors(config)  # fails for sizes beyond all floats
     except (StrictDataclassError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"the settings do not describe a model: {one_line(error)}") from error
+        named = [f"{ours} is arch.{name}" for name, ours in settings.items() if name != ours and ours in str(error)]
+        reason = "; ".join([one_line(error), *named])
+        raise CheckpointError(f"the settings do not describe a model: {reason}") from error
     return config
+
+
+def _changes_nothing(name: Any, value: Any) -> bool:
+    """Whether an entry of `arch` that this package does not have leaves a model what it is."""
+    return isinstance(name, str) and ("dropout" in name and value in (0, None) or name == "causal" and value is False)
 
 
 def convert_state_dict(state_dict: Mapping[str, torch.Tensor], config: HrmConfig) -> dict[str, torch.Tensor]:
     """Renames published tensors to HrmForPuzzleSolving's names, in float32 (bfloat16 init vectors convert exactly).
 
+    Where a TRM comes without its puzzle table, as people pass it on, its one row is blank, and a warning says so.
+
     Raises:
         CheckpointError: missing or unexpected names, shapes other than the config's, dtypes that float32 cannot hold.
     """
+    if config.shared_levels and config.puzzle_emb_ndim > 0 and _TABLE not in state_dict:
+        logger.warning("the checkpoint has no puzzle table: the model gets one blank row, of zeros")
+        state_dict = {**state_dict, _TABLE: torch.zeros(1, config.puzzle_emb_ndim)}
     table = {entry.published: entry for entry in published_tensors(config)}
     problems = []
     if missing := [name for name in table if name not in state_dict]:
@@ -291,16 +435,18 @@ def load_published(
     seq_len: int | None = None,
     task: str | None = None,
     compute_dtype: str | None = None,
+    family: str | None = None,
+    key: str | None = None,
 ) -> HrmForPuzzleSolving:
     """Builds the model of a published checkpoint, in evaluation mode, weights in float32.
 
     Args:
-        checkpoint, config: files, see `read_published_state_dict` and `read_published_config`.
-        seq_len, task, compute_dtype: as `find_cells` and `config_from_published` take them, and with their errors.
+        checkpoint, config: files, see `read_published_state_dict`, which takes `key`, and `read_published_config`.
+        seq_len, task, compute_dtype, family: as `find_cells` and `config_from_published` take them, with their errors.
     """
-    published, state_dict = read_published_config(config), read_published_state_dict(checkpoint)
-    cells = find_cells(published, state_dict, seq_len, task)
-    return model_from_published(published, state_dict, cells.seq_len, compute_dtype)
+    published, state_dict = read_published_config(config), read_published_state_dict(checkpoint, key)
+    cells = find_cells(published, state_dict, seq_len, task, family)
+    return model_from_published(published, state_dict, cells.seq_len, compute_dtype, family)
 
 
 def model_from_published(
@@ -308,9 +454,10 @@ def model_from_published(
     state_dict: Mapping[str, torch.Tensor],
     seq_len: int,
     compute_dtype: str | None = None,
+    family: str | None = None,
 ) -> HrmForPuzzleSolving:
     """`load_published` for files that are already read."""
-    config = config_from_published(published["arch"], state_dict, seq_len, compute_dtype)
+    config = config_from_published(published["arch"], state_dict, seq_len, compute_dtype, family)
     tensors = convert_state_dict(state_dict, config)
     model = HrmForPuzzleSolving(config)
     model.load_state_dict(tensors)
@@ -351,29 +498,39 @@ def published_settings(
     """The content of an `all_config.yaml` for a model: the way back of `config_from_published`.
 
     Args:
+        config: of one of `FAMILIES`.
         task: name of its puzzles, if known; it becomes the data_path where `published` gives none.
         published: settings of the original run, which this package does not keep (rates, batches, data_path); those of
             `arch` that the config knows are replaced.
     Returns:
         The mapping; beside `arch` it states `seq_len`, which the published code takes from its data.
     Raises:
-        CheckpointError: a model that the published code would halt by another rule.
+        CheckpointError: a model that neither published code has, or settings of the other one.
     """
-    if config.halting != "q_learning":
-        raise CheckpointError(f"the model halts by {config.halting!r}; the published code knows 'q_learning' only")
-    published = dict(published or {})
+    family = "trm" if config.shared_levels else "hrm"
+    own, published = FAMILIES[family], dict(published or {})
+    others = [name for name, allowed in own.fields.items() if getattr(config, name) not in allowed]
+    if others:
+        has = "; ".join(f"{name} is {getattr(config, name)!r}, there {own.fields[name][0]!r}" for name in others)
+        raise CheckpointError(f"the published code of {own.title} has no such model: {has}")
+    if "arch" in published and (found := find_family(published["arch"], {})) != family:
+        raise CheckpointError(f"the settings are of {FAMILIES[found].title}, the model is {own.title}")
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
-    arch = IGNORED_ARCH_ENTRIES | dict(published.get("arch", {}))
-    arch |= {name: getattr(config, ours) for name, ours in SETTINGS.items()}
+    arch = own.ignored | dict(published.get("arch", {}))
+    for name, ours in (SETTINGS | own.settings).items():
+        values = {field: value for value, field in _VALUES.get(name, {}).items()}
+        arch[name] = values.get(getattr(config, ours), getattr(config, ours))
     arch["loss"] = {"name": "losses@ACTLossHead", "loss_type": losses[config.token_loss]}
-    if task is not None:
+    if task is not None and "data_paths" not in published:
         published.setdefault("data_path", f"data/{task}")
     return published | {"arch": arch, "seq_len": config.seq_len}
 
 
 def _matrix_shape(state_dict: Mapping[str, torch.Tensor], name: str) -> tuple[int, int]:
     if name not in state_dict:
-        raise CheckpointError(f"the checkpoint is of no HRM: it lacks {name} and holds {shown(list(state_dict))}")
+        raise CheckpointError(
+            f"the checkpoint is of no HRM or TRM: it lacks {name} and holds {shown(list(state_dict))}"
+        )
     shape = tuple(state_dict[name].shape)
     if len(shape) != 2 or 0 in shape:
         raise CheckpointError(f"{name} has shape {shape}; expected two axes that are not empty")

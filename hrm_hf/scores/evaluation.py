@@ -5,6 +5,7 @@ cells.
 """
 
 from collections.abc import Callable, Iterator, Sized
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -118,8 +119,9 @@ def predict_puzzles(
                 after_update(False)
 
         # of a level, for a whole segment of a large model takes many seconds on a CPU
-        high, low = (level.register_forward_hook for level in (model.model.H_level, model.model.L_level))
-        with high(level_done), low(level_done):
+        with ExitStack() as hooks:
+            for level in filter(None, (model.model.H_level, model.model.L_level)):
+                hooks.enter_context(level.register_forward_hook(level_done))
             for place, row in enumerate(solved):
                 for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
                     answer[place] = value

@@ -141,7 +141,7 @@ def make_adam_atan2(
             pass
         else:
             return FusedAdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
-    return AdamATan2(parameters, lr=lr, betas=betas, weight_decay=weight_decay, compiled=compiled)
+    return AdamATan2([{"params": parameters}], lr=lr, betas=betas, weight_decay=weight_decay, compiled=compiled)
 
 
 class NamedMoments:

@@ -19,6 +19,7 @@ from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError
 from ..hrm.shown_value import one_line
 from ..hub.hub_errors import check_repo_id
+from .depth import depth_stages
 
 
 @dataclass
@@ -32,10 +33,20 @@ class HrmModelArguments:
     L_layers: int = HfArg(default=4, help="Blocks of the low level.")
     H_cycles: int = HfArg(default=2, help="High-level updates in a segment.")
     L_cycles: int = HfArg(default=2, help="Low-level updates before each high-level update.")
-    pos_encodings: Literal["rope", "learned"] = HfArg(default="rope", help="Positions.")
+    shared_levels: bool = HfArg(default=False, help="One level is both; H_layers is not read.")
+    gradient_span: Literal["last_updates", "last_cycle", "segment"] = HfArg(
+        default="last_updates", help="Updates of a segment that carry gradients."
+    )
+    mixer: Literal["attention", "mlp"] = HfArg(default="attention", help="What mixes positions; mlp takes no rope.")
+    pos_encodings: Literal["rope", "learned", "none"] = HfArg(default="rope", help="Positions.")
     puzzle_emb_ndim: int | None = HfArg(default=None, help="Width of the puzzle table, 0 = none; unset: hidden_size.")
+    num_prefix_positions: int | None = HfArg(
+        default=None, help="Positions before the cells; unset: those that the puzzle vector fills."
+    )
     halt_max_steps: int = HfArg(default=16, help="Segments after which every puzzle halts.")
     token_loss: Literal["stablemax", "softmax"] = HfArg(default="stablemax", help="Loss of a cell.")
+    label_smoothing: float = HfArg(default=0.0, help="Share of a cell's target spread over all codes; softmax only.")
+    halting_loss_weight: float = HfArg(default=0.5, help="Weight of the halting losses beside the token loss.")
     compute_dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="Dtype of the activations.")
     halting: Literal["q_learning", "halt_only"] = HfArg(
         default="q_learning", help="Halt at q_halt > q_continue; or by q_halt alone, without its extra forward pass."
@@ -72,11 +83,23 @@ class HrmTrainingArguments:
     puzzle_weight_decay: float = HfArg(default=1.0, help="Decay of the puzzle table's rows that occur in a batch.")
     adam_beta1: float = HfArg(default=0.9, help="First moment of AdamATan2.")
     adam_beta2: float = HfArg(default=0.95, help="Second moment of AdamATan2.")
+    optimizer: Literal["adam_atan2", "muon"] = HfArg(
+        default="adam_atan2", help="muon: torch.optim.Muon for the matrices of the blocks, AdamATan2 for the rest."
+    )
+    muon_learning_rate: float = HfArg(default=0.02, help="Rate of Muon.")
+    muon_weight_decay: float = HfArg(default=0.005, help="Decoupled decay of Muon.")
+    muon_momentum: float = HfArg(default=0.95, help="Momentum of Muon.")
+    depth_schedule: str | None = HfArg(
+        default=None,
+        help="Cycles that grow, as START:HxL,... with START a share of max_steps: 0:1x2,0.3:2x4,0.6:3x6. "
+        "Evaluation and export take the last stage, whatever H_cycles and L_cycles are.",
+    )
     max_grad_norm: float | None = HfArg(default=None, help="Norm to scale longer gradients to, of the whole model.")
     warmup_steps: int = HfArg(default=2000, help="Steps of linear warm-up from 0.")
     lr_min_ratio: float = HfArg(default=1.0, help="Last learning rate over the first (cosine decay); 1 = constant.")
     halt_exploration_prob: float = HfArg(default=0.1, help="How often a puzzle must run a drawn number of segments.")
     ema_decay: float | None = HfArg(default=None, help="Decay of the weight average that is evaluated and exported.")
+    ema_warmup: bool = HfArg(default=True, help="The average's decay warms up, as (1 + step) / (10 + step).")
     logging_steps: int = HfArg(default=50, help="Steps between two log lines.")
     eval_steps: int | None = HfArg(default=None, help="Steps between two evaluations; unset: one at the end.")
     eval_batch_size: int = HfArg(default=256, help="Puzzles in an evaluation batch of each process.")
@@ -108,18 +131,28 @@ class HrmTrainingArguments:
         at_least_one = """global_batch_size gradient_accumulation_steps logging_steps eval_batch_size max_steps
             eval_steps save_steps cpu_threads state_steps state_limit early_stopping_patience"""
         not_negative = """epochs learning_rate puzzle_learning_rate weight_decay puzzle_weight_decay state_minutes
-            early_stopping_threshold warmup_steps seed"""
+            early_stopping_threshold warmup_steps seed muon_learning_rate muon_weight_decay"""
+        below_one = "adam_beta1 adam_beta2 muon_momentum ema_decay"
         for names, is_allowed, allowed in (
             (at_least_one, lambda value: value >= 1, "it must be at least 1"),
             (not_negative, lambda value: 0 <= value < 2**63, "it must be 0 or more, and finite"),
             ("lr_min_ratio halt_exploration_prob", lambda value: 0 <= value <= 1, "allowed is 0 to 1"),
-            ("adam_beta1 adam_beta2 ema_decay", lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
+            (below_one, lambda value: 0 <= value < 1, "it must be 0 or more, below 1"),
             ("max_grad_norm", lambda value: 0 < value < math.inf, "it must be more than 0, and finite"),
         ):
             for name in names.split():
                 value = getattr(self, name)
                 if value is not None and not is_allowed(value):
                     raise ArgumentError(f"{name} is {value}; {allowed}")
+        if self.optimizer not in ("adam_atan2", "muon"):
+            raise ArgumentError(f"optimizer is {self.optimizer!r}; allowed are 'adam_atan2', 'muon'")
+        for name in ("muon_learning_rate", "muon_weight_decay", "muon_momentum"):
+            if self.optimizer != "muon" and getattr(self, name) != getattr(HrmTrainingArguments, name):
+                raise ArgumentError(f"{name} is {getattr(self, name)}, but optimizer is {self.optimizer}")
+        if self.depth_schedule is not None:
+            depth_stages(self.depth_schedule)
+        if not self.ema_warmup and self.ema_decay is None:
+            raise ArgumentError("ema_warmup is False, but ema_decay is None")
         if self.early_stopping_patience is not None and self.eval_steps is None:
             raise ArgumentError(f"early_stopping_patience is {self.early_stopping_patience}, but eval_steps is None")
 

@@ -2,13 +2,14 @@
 
 Halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment, without gradient and
 for the q values alone, gives the target of q_continue; the loss is summed over the global batch; puzzle table first,
-then AdamATan2.
+then AdamATan2 and, where it is asked for, Muon.
 With several processes slot i of the global batch lives on process i // (B / processes), and the draws of exploration
 are made for all slots on every process, then sliced, so that neither depends on the number of processes.
 """
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from accelerate.utils import broadcast
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from ..hrm.errors import DataError
+from ..hrm.errors import ArgumentError, DataError
 from ..hrm.halting import q_continue_targets
 from ..hrm.losses import segment_losses
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..scores.compiled import compiled_block
 from .adam_atan2 import NamedMoments, make_adam_atan2
 from .arguments import HrmTrainingArguments
+from .depth import depth_stages
 from .finite_watch import FiniteWatch
 from .sign_sgd import SparseSignSGD
 from .slots import (
@@ -49,6 +51,7 @@ class TrainingSteps:
         step: optimiser steps done.
         model, distributed_model: the same weights, with and without DistributedDataParallel around them.
         slots: this process's, one entry for each accumulation part; empty before the first step.
+        depths: the stages of `depth_schedule`, if there is one: steps done before it, H_cycles, L_cycles.
         row_losses: (B,) losses of the last step, for each part.
     """
 
@@ -61,9 +64,18 @@ class TrainingSteps:
         table = self.model.model.puzzle_embeddings
         trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         dense = {n: p for n, p in trained.items() if table is None or p is not table.weight}
+        self.dense, matrices, self.muon, self.muon_moments = [*dense.values()], {}, None, None
+        if args.optimizer == "muon":
+            matrices = {n: p for n, p in dense.items() if "_level.layers." in n and p.ndim == 2}
+            if not matrices:
+                raise ArgumentError("optimizer is muon, but no matrix of the blocks is trained: take adam_atan2")
+            how = {"weight_decay": args.muon_weight_decay, "momentum": args.muon_momentum}
+            self.muon = torch.optim.Muon([*matrices.values()], lr=0.0, **how)
+            self.muon_moments = NamedMoments(self.muon, [*matrices])
+        rest = {n: p for n, p in dense.items() if n not in matrices}
         betas = (args.adam_beta1, args.adam_beta2)
-        self.dense_optimizer = make_adam_atan2([*dense.values()], 0.0, betas, args.weight_decay, args.compile)
-        self.moments = NamedMoments(self.dense_optimizer, [*dense])
+        self.dense_optimizer = make_adam_atan2([*rest.values()], 0.0, betas, args.weight_decay, args.compile)
+        self.moments = NamedMoments(self.dense_optimizer, [*rest])
         self.puzzle_optimizer = None  # it has no state
         if table is not None and table.weight.requires_grad:
             table.sparse = True
@@ -75,11 +87,17 @@ class TrainingSteps:
                 local_rows=self.local_batch_size,
                 loss_scale=accelerator.num_processes,
             )
-        self.average = WeightAverage(dense.values(), args.ema_decay) if args.ema_decay is not None else None
+        self.average = None
+        if args.ema_decay is not None:
+            self.average = WeightAverage(self.dense, args.ema_decay, args.ema_warmup)
         self.finite = FiniteWatch(self.model, accelerator.device)
         self.slots = SlotParts(args.gradient_accumulation_steps, accelerator.device)
         self.exploration = Exploration(args.global_batch_size, self.model.config.halt_max_steps, args.seed)
         self.step = 0
+        self.depths: list[list[int]] = []
+        for share, *cycles in depth_stages(args.depth_schedule) if args.depth_schedule is not None else ():
+            self.depths.append([math.ceil(round(share * args.max_steps, 6)), *cycles])
+            self._set_depth(*cycles)
         self.row_losses: list[torch.Tensor] = []
 
     def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
@@ -145,7 +163,7 @@ class TrainingSteps:
         data = slots.data
         steps = slots.steps + 1
         targets = None
-        with self.model.model.kept_weights():  # for both passes
+        with self.model.model.kept_weights(), self._depth_of_the_step():  # for both passes
             embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
             how = {"carry": slots.carry, "num_segments": 1, "run_block": self.run_block}
             out = self.distributed_model(inputs_embeds=embeddings, **how)
@@ -153,13 +171,29 @@ class TrainingSteps:
                 # the plain module, because DDP has nothing to do here
                 following = self.model.q_logits_ahead(out.carry, embeddings.detach(), self.run_block)
                 targets = q_continue_targets(*following, steps, config.halt_max_steps)
-        losses = segment_losses(
-            out.logits, out.q_halt_logits, out.q_continue_logits, data["labels"], config.token_loss, targets
-        )
+        outputs = out.logits, out.q_halt_logits, out.q_continue_logits
+        losses = segment_losses(*outputs, data["labels"], config.token_loss, targets, config.label_smoothing)
         q_logits = out.q_halt_logits.detach(), out.q_continue_logits.detach()
         halted = training_halt(steps, *q_logits, min_steps, config.halt_max_steps, config.halting)
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
-        return losses.total(), ActSlots(out.carry, steps, halted, data), sums
+        return losses.total(config.halting_loss_weight), ActSlots(out.carry, steps, halted, data), sums
+
+    @contextmanager
+    def _depth_of_the_step(self) -> Iterator[None]:
+        """Inside the block the model has the cycles of the present step, outside those of the last stage: what is
+        evaluated is what is exported, and scores of different steps can be compared."""
+        for first, *cycles in self.depths:
+            if first <= self.step:
+                self._set_depth(*cycles)
+        try:
+            yield
+        finally:
+            if self.depths:
+                self._set_depth(*self.depths[-1][1:])
+
+    def _set_depth(self, H_cycles: int, L_cycles: int) -> None:
+        config = self.model.config
+        config.H_cycles, config.L_cycles = H_cycles, L_cycles
 
     @torch.no_grad()
     def clip_gradients(self) -> torch.Tensor:
@@ -169,7 +203,7 @@ class TrainingSteps:
         counts with one summed row for each puzzle in the global batch. The table's own gradient stays as it is,
         because sign-SGD reads nothing of it but the signs. Every process and every number of them has the same norm.
         """
-        dense = [p for group in self.dense_optimizer.param_groups for p in group["params"] if p.grad is not None]
+        dense = [p for p in self.dense if p.grad is not None]
         rows = None if self.puzzle_optimizer is None else self.puzzle_optimizer.gradient_rows()
         norm = get_total_norm([p.grad for p in dense] + ([] if rows is None else [rows]))
         clip_grads_with_norm_(dense, self.args.max_grad_norm, norm)
@@ -182,6 +216,7 @@ class TrainingSteps:
         if args.max_grad_norm is not None:
             self.clip_gradients()
         bases = {self.puzzle_optimizer: args.puzzle_learning_rate, self.dense_optimizer: args.learning_rate}
+        bases[self.muon] = args.muon_learning_rate
         for optimizer, base in bases.items():
             if optimizer is not None:
                 for group in optimizer.param_groups:

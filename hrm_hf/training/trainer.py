@@ -422,8 +422,8 @@ class HrmTrainer(TrainingSteps):
         self._last_state_at = time.monotonic()
 
     def _shared_parts(self) -> dict[str, Any]:  # equal on all processes
-        parts = {"model": self.model, "moments": self.moments, "best": self.best}
-        return parts if self.average is None else {**parts, "average": self.average}
+        parts = {"model": self.model, "moments": self.moments, "muon": self.muon_moments, "best": self.best}
+        return {name: part for name, part in {**parts, "average": self.average}.items() if part is not None}
 
     def _own_parts(self) -> dict[str, Any]:  # what only this process knows
         return {name: getattr(self, name) for name in ("slots", "window", "batches", "exploration")}
@@ -431,6 +431,7 @@ class HrmTrainer(TrainingSteps):
     def _shared_state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._shared_parts().items()} | {
             "step": self.step,
+            "depths": self.depths,
             "num_processes": self.accelerator.num_processes,
             "facts": self._facts(),
             "scores": self.scores,
@@ -449,7 +450,7 @@ class HrmTrainer(TrainingSteps):
             part.load_state_dict(shared[name])
         for name, part in self._own_parts().items():
             part.load_state_dict(own[name])
-        for name in ("step", "scores", "scored_step", "run_id"):
+        for name in ("step", "depths", "scores", "scored_step", "run_id"):
             setattr(self, name, shared[name])
         self._started = time.time() - shared["elapsed_seconds"]
         self.state.log_history = shared["log"]

@@ -20,13 +20,14 @@ def seeded_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
 class WeightAverage:
     """Keeps average <- decay * average + (1 - decay) * weight for each given parameter.
 
-    The decay, in [0, 1), warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs. The
-    puzzle table should be left out: a dense pass over it costs more than the step.
+    The decay, in [0, 1), warms up as (1 + t) / (10 + t), so that the random start does not weigh on short runs.
+    Without `warmup` it is the final one from the first update on (as TRM does). The puzzle table should be left out: a
+    dense pass over it costs more than the step.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float):
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float, warmup: bool = True):
         self.parameters = list(parameters)
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.num_updates = 0
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -34,7 +35,8 @@ class WeightAverage:
     def update(self) -> None:
         """Takes the present weights into the average."""
         self.num_updates += 1
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        warm = (1 + self.num_updates) / (10 + self.num_updates) if self.warmup else 1.0
+        decay = min(self.decay, warm)
         torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:

@@ -92,7 +92,16 @@ def test_a_result_says_when_and_on_what_but_not_where(tmp_path):
         assert private not in text
 
 
-@pytest.mark.parametrize("changes", [{}, {"H_cycles": 1, "L_cycles": 3, "H_layers": 2, "puzzle_emb_ndim": 0}])
+TINY_RECURSIVE = dict(shared_levels=True, H_layers=3, mixer="mlp", pos_encodings="none", num_prefix_positions=4)
+CHANGES = [
+    {},
+    {"H_cycles": 1, "L_cycles": 3, "H_layers": 2, "puzzle_emb_ndim": 0},
+    TINY_RECURSIVE | {"gradient_span": "last_cycle", "L_cycles": 3},
+    {"gradient_span": "segment"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_counted_operations_are_those_of_the_arithmetic(changes):
     config, rows = config_of("tiny", **changes), 3
     twin = PlainHrm(config).load(seeded_model(config, seed=0).state_dict())
@@ -111,14 +120,17 @@ def test_counted_operations_are_those_of_the_arithmetic(changes):
     assert step == training_step_flops(config, rows, q_continue_target=False) + rows * segment_flops(config)
 
 
+@pytest.mark.parametrize("changes", [{}, TINY_RECURSIVE | {"gradient_span": "segment"}])
 @pytest.mark.parametrize("halting", ["q_learning", "halt_only"])
-def test_the_trainer_computes_what_is_needed_and_no_more(halting):
-    trainer = fast_trainer("tiny", 3, halting=halting)
+def test_the_trainer_computes_what_is_needed_and_no_more(halting, changes):
+    trainer = fast_trainer("tiny", 3, halting=halting, changes=changes)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         whole_step(trainer)
     expected = training_step_flops(trainer.model.config, 3, q_continue_target=halting == "q_learning")
     config = trainer.model.config
-    if halting == "q_learning":  # layers are called whole: of the last block ahead, the queries of all positions
+    if (
+        halting == "q_learning" and config.mixer == "attention"
+    ):  # layers are called whole: of the last block ahead, the queries of all positions
         expected += 3 * 2 * (config.num_positions - 1) * config.hidden_size**2
     assert counter.get_total_flops() == expected
     assert (trainer.step, trainer.window.steps) == (1, 1)

@@ -54,7 +54,7 @@ def small_batch(rows: int, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("case", ["A", "B", "C"])
+@pytest.mark.parametrize("case", ["A", "B", "C", "I", "J"])
 def test_recorded_forward_passes(case):
     recorded = golden_json(f"{case}/config.json")
     want = golden_tensors(f"{case}/eval.safetensors")
@@ -122,6 +122,9 @@ def test_token_losses_are_the_recorded_ones():
         {},
         {"pos_encodings": "learned", "token_loss": "softmax", "puzzle_emb_ndim": 0},
         {"halting": "halt_only"},
+        {"token_loss": "softmax", "label_smoothing": 0.2, "halting_loss_weight": 0.05},
+        {"shared_levels": True, "gradient_span": "segment", "mixer": "mlp", "pos_encodings": "none"},
+        {"gradient_span": "last_cycle", "pos_encodings": "none", "num_prefix_positions": 4, "L_cycles": 3},
     ],
 )
 def test_the_trainer_takes_the_steps_of_the_twin(changes):

@@ -77,6 +77,19 @@ def test_the_weights_and_the_architecture_are_the_checkpoints_and_all_else_is_ne
     assert "init_from" not in (checkpoint / "README.md").read_text()
 
 
+def test_a_growing_depth_ends_with_other_cycles_than_the_checkpoints(sudokus, checkpoint, tmp_path, capsys):
+    words = ["--data-dir", sudokus, "--init-from", checkpoint, "--max-steps", 2, "--output-dir"]
+    assert hrm_train("sudoku", *words, tmp_path / "run", "--depth-schedule", "0:1x1,0.5:1x3") == 0
+    final = tmp_path / "run" / "checkpoint-final"
+    config = HrmConfig.from_pretrained(final)
+    assert (config.H_cycles, config.L_cycles) == (1, 3)
+    arguments = json.loads((tmp_path / "run" / "run.json").read_text())["arguments"]
+    assert (arguments["H_cycles"], arguments["L_cycles"]) == (1, 3)
+    assert "| `L_cycles` | 3 |" in (final / "README.md").read_text()
+    assert hrm_train("sudoku", *words, tmp_path / "no", "--depth-schedule", "0.5:1x3") == 2
+    assert "depth_schedule is '0.5:1x3'; it must be START:HxL" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_checkpoint_of_another_game_is_named(checkpoint, tmp_path, capsys):
     maze = ["--height", 4, "--width", 4, "--min-steps", 3, "--min-wall-share", 0, "--num-train", 12, "--num-test", 4]
     assert hrm_train("maze", *maze, "--max-steps", 1, "--output-dir", tmp_path / "run", "--init-from", checkpoint) == 0

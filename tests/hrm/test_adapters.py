@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import perturbed, some_inputs, tiny_model
+from tiny_models import OPTIONS, TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 
 from hrm_hf import HrmForPuzzleSolving
 
@@ -49,11 +49,22 @@ def test_all_linear_means_the_blocks_and_the_q_head():
     assert adapted == levels | {"q_head"}
 
 
+def test_all_linear_with_shared_levels_and_the_mixer():
+    """One adapter for a layer, though two levels use it."""
+    model = peft.get_peft_model(perturbed(tiny_model(**TINY_RECURSIVE)), lora("all-linear")).eval()
+    adapted = {name.split(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    parts = [f"model.L_level.layers.0.{mlp}.{part}" for mlp in ("mlp_t", "mlp") for part in BLOCKS[2:]]
+    assert adapted == {f"base_model.model.{name}" for name in (*parts, "q_head")}
+    logits = model(some_inputs()).logits
+    torch.testing.assert_close(model.merge_and_unload()(some_inputs()).logits, logits, rtol=0, atol=5e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_adapter_learns_and_the_rest_stays(dtype, tmp_path):
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_an_adapter_learns_and_the_rest_stays(dtype, options, tmp_path):
     """As transformers adds it: model.add_adapter. Gradients reach it in spite of the one-step gradient."""
     torch.manual_seed(0)
-    model = perturbed(tiny_model(compute_dtype=dtype))
+    model = perturbed(tiny_model(compute_dtype=dtype, **options))
     model.save_pretrained(tmp_path / "base")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.add_adapter(peft.LoraConfig(r=4, target_modules="all-linear"))

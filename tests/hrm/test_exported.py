@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import perturbed, some_inputs, tiny_model
+from tiny_models import OPTIONS, TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 
 from hrm_hf.hrm.modeling_hrm import HrmCarry
 
@@ -22,8 +22,8 @@ class Segment(torch.nn.Module):
         return out.logits, out.q_halt_logits, out.q_continue_logits, *out.carry
 
 
-def segment_and_arguments(positions: str):
-    model = perturbed(tiny_model(pos_encodings=positions, num_puzzle_identifiers=3)).eval()
+def segment_and_arguments(**options):
+    model = perturbed(tiny_model(num_puzzle_identifiers=3, **options)).eval()
     inputs, identifiers = some_inputs(), torch.tensor([0, 1, 2, 1, 0])
     with torch.no_grad():
         return Segment(model), (inputs, identifiers, *model(inputs, identifiers).carry)
@@ -34,9 +34,9 @@ def exported(segment, arguments) -> torch.export.ExportedProgram:
     return torch.export.export(segment, arguments, dynamic_shapes=({0: batch},) * 4)
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_export_with_any_batch_size(positions):
-    segment, arguments = segment_and_arguments(positions)
+@pytest.mark.parametrize("options", [{"pos_encodings": "learned"}, *OPTIONS.values()])
+def test_export_with_any_batch_size(options):
+    segment, arguments = segment_and_arguments(**options)
     program = exported(segment, arguments)
     for rows in (1, 3, 5):
         given = [each[:rows] for each in arguments]
@@ -44,11 +44,12 @@ def test_export_with_any_batch_size(positions):
             torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE])
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's exporter
-def test_onnx_with_any_batch_size(tmp_path):
+def test_onnx_with_any_batch_size(tmp_path, options):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    segment, arguments = segment_and_arguments("rope")
+    segment, arguments = segment_and_arguments(**options)
     outputs = ["logits", "q_halt_logits", "q_continue_logits", "next_z_H", "next_z_L"]
     program = torch.onnx.export(
         exported(segment, arguments), input_names=NAMES, output_names=outputs, dynamo=True, verbose=False

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from golden_fixtures import golden_json, golden_tensors
+from torch.nn.functional import cross_entropy
 
 from hrm_hf.hrm.losses import IGNORE_INDEX, log_stablemax, rows_solved, segment_losses, token_losses
 from hrm_hf.training.step_metrics import segment_sums
@@ -94,3 +95,22 @@ def test_q_continue_counts_only_with_targets():
     withal = segment_losses(logits, q, q, labels, "softmax", torch.tensor([0.5, 0.1]))
     assert without.q_continue is None
     torch.testing.assert_close(withal.total() - without.total(), 0.5 * withal.q_continue)
+
+
+def test_label_smoothing_spreads_a_share_of_the_target_over_all_codes():
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    labels, q = torch.tensor([[0, 4, IGNORE_INDEX], [2, IGNORE_INDEX, IGNORE_INDEX]]), torch.zeros(2)
+    minus_log = -logits.log_softmax(-1)
+    of_label = minus_log.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    want = (0.7 * of_label + 0.3 * minus_log.mean(-1)).masked_fill(labels == IGNORE_INDEX, 0)
+    torch.testing.assert_close(token_losses(logits, labels, "softmax", 0.3), want)
+    lm = segment_losses(logits, q, q, labels, "softmax", smoothing=0.3).lm
+    for row in (0, 1):
+        torch.testing.assert_close(lm[row], cross_entropy(logits[row], labels[row], label_smoothing=0.3))
+
+
+def test_the_halting_losses_have_a_weight():
+    logits, labels, q = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long), torch.tensor([0.3, -0.2])
+    losses = segment_losses(logits, q, q, labels, "softmax", torch.tensor([0.5, 0.1]))
+    assert torch.equal(losses.total(), losses.total(0.5))
+    torch.testing.assert_close(losses.total(0.05), losses.lm + 0.05 * (losses.q_halt + losses.q_continue))

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
-from golden_fixtures import golden_batch, golden_json, golden_model, golden_tensors
+from golden_fixtures import golden_batch, golden_config, golden_json, golden_model, golden_tensors
+from huggingface_hub.errors import StrictDataclassError
 from plain_twin import PlainHrm
-from tiny_models import TINY, perturbed, plain_solve, some_inputs, tiny_model
+from tiny_models import OPTIONS, TINY, TINY_RECURSIVE, perturbed, plain_solve, some_inputs, tiny_model
 from transformers import AutoConfig, AutoModel
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving, HrmModel, PuzzleError
@@ -15,7 +16,7 @@ from hrm_hf.hrm.halting import q_continue_targets
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("case", ["A", "B", "C"])
+@pytest.mark.parametrize("case", ["A", "B", "C", "I", "J"])
 def test_recorded_forward_passes(case, attention):
     recorded = golden_json(f"{case}/config.json")
     want = golden_tensors(f"{case}/eval.safetensors")
@@ -38,6 +39,16 @@ def test_published_size_has_the_published_number_of_parameters():
     with torch.device("meta"):
         model = HrmForPuzzleSolving(HrmConfig())
     assert sum(p.numel() for name, p in model.named_parameters() if "puzzle" not in name) == 27_275_266
+
+
+@pytest.mark.parametrize(
+    ("mixer", "positions", "count"), [("mlp", "none", 5_028_866), ("attention", "rope", 6_828_034)]
+)
+def test_published_tiny_recursive_models_have_the_published_number_of_parameters(mixer, positions, count):
+    sizes = dict(L_layers=2, H_cycles=3, L_cycles=6, num_prefix_positions=16)
+    with torch.device("meta"):
+        model = HrmForPuzzleSolving(HrmConfig(shared_levels=True, mixer=mixer, pos_encodings=positions, **sizes))
+    assert sum(p.numel() for name, p in model.named_parameters() if "puzzle" not in name) == count
 
 
 def check_fresh_statistics(model: HrmForPuzzleSolving) -> None:
@@ -63,9 +74,9 @@ def check_fresh_statistics(model: HrmForPuzzleSolving) -> None:
     assert len(checked) == len(model.state_dict())
 
 
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_fresh_initialisation(positions):
-    check_fresh_statistics(tiny_model(hidden_size=64, pos_encodings=positions, puzzle_emb_ndim=80))
+@pytest.mark.parametrize("options", [{"pos_encodings": "learned"}, *OPTIONS.values()])
+def test_fresh_initialisation(options):
+    check_fresh_statistics(tiny_model(hidden_size=64, puzzle_emb_ndim=80, **options))
 
 
 def test_fresh_initialisation_where_the_config_is_the_only_file(tmp_path):
@@ -87,9 +98,9 @@ def test_missing_tensors_are_made_afresh_on_loading(tmp_path):
 
 @pytest.mark.parametrize("device_map", [None, "cpu", "auto"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_save_and_load_are_bit_exact(tmp_path, dtype, positions, device_map):
-    model = perturbed(tiny_model(pos_encodings=positions, puzzle_emb_ndim=40)).to(dtype)
+@pytest.mark.parametrize("options", [{"pos_encodings": "learned"}, *OPTIONS.values()])
+def test_save_and_load_are_bit_exact(tmp_path, dtype, options, device_map):
+    model = perturbed(tiny_model(puzzle_emb_ndim=40, **options)).to(dtype)
     model.save_pretrained(tmp_path)
     loaded = HrmForPuzzleSolving.from_pretrained(tmp_path, dtype=dtype, device_map=device_map)
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -178,6 +189,34 @@ def test_only_the_last_updates_carry_gradients():
         torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("mixer", ["attention", "mlp"])
+@pytest.mark.parametrize(("span", "carried"), [("last_updates", 2), ("last_cycle", 4), ("segment", 8)])
+def test_the_span_of_the_gradient(span, carried, mixer, shared):
+    """The last updates of the segment, as many as the span has, by a plain loop with autograd through them."""
+    options = {"mixer": mixer, "shared_levels": shared, "pos_encodings": "none", "num_prefix_positions": 2}
+    model = perturbed(tiny_model(H_cycles=2, L_cycles=3, gradient_span=span, **options))
+    inputs, core = some_inputs(), model.model
+    model(inputs).logits.square().sum().backward()
+
+    e = core.embed(inputs)
+    z_H, z_L = core.initial_carry(len(inputs))
+    updates = "LLLHLLLH"
+    for number, level in enumerate(updates):
+        if number == len(updates) - carried:
+            z_H, z_L = z_H.detach(), z_L.detach()
+        if level == "L":
+            z_L = core.L_level(z_L, z_H + e, None)
+        else:
+            z_H = (core.L_level if shared else core.H_level)(z_H, z_L, None)
+    logits = z_H[:, 2:] @ model.lm_head.weight.T
+    parameters = {name: p for name, p in model.named_parameters() if "q_head" not in name}
+    want = torch.autograd.grad(logits.square().sum(), parameters.values())
+    for (name, parameter), gradient in zip(parameters.items(), want, strict=True):
+        assert gradient.norm() > 0
+        assert (parameter.grad - gradient).norm() < 1e-5 * gradient.norm(), name
+
+
 def test_every_parameter_gets_a_gradient_and_buffers_get_none():
     for positions in ("rope", "learned"):
         model = perturbed(tiny_model(pos_encodings=positions, puzzle_emb_ndim=40))
@@ -226,9 +265,10 @@ def test_padded_prefix_of_several_positions():
     assert (flat[70:] == 0).all()
 
 
+@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE])
 @pytest.mark.parametrize("halt", [True, False])
-def test_solve_equals_solving_row_by_row(halt):
-    model = perturbed(tiny_model(), seed=5)
+def test_solve_equals_solving_row_by_row(halt, options):
+    model = perturbed(tiny_model(**options), seed=5)
     inputs = some_inputs(12)
     out = model.solve(inputs, max_segments=6, halt=halt)
     want = plain_solve(model, inputs, 6, halt)
@@ -270,18 +310,49 @@ def test_wrong_input_is_named():
         ("num_attention_heads", 32, "rope needs an even head width"),
         ("hidden_size", 0, "hidden_size is 0; it must be greater than 0"),
         ("puzzle_emb_ndim", -1, "puzzle_emb_ndim is -1"),
-        ("pos_encodings", "sinus", "pos_encodings is 'sinus'; allowed are 'rope', 'learned'"),
+        ("pos_encodings", "sinus", "pos_encodings is 'sinus'; allowed are 'rope', 'learned', 'none'"),
+        ("mixer", "mlp", "pos_encodings is 'rope'; with mixer 'mlp' allowed are 'learned', 'none'"),
+        ("mixer", "conv", "mixer is 'conv'; allowed are 'attention', 'mlp'"),
+        ("gradient_span", "all", "gradient_span is 'all'; allowed are 'last_updates', 'last_cycle', 'segment'"),
+        (
+            "num_prefix_positions",
+            15,
+            "num_prefix_positions is 15; with puzzle_emb_ndim 512 and hidden_size 32 allowed",
+        ),
+        ("num_prefix_positions", 1025, "num_prefix_positions is 1025; .* allowed are None and 16 to 1024"),
+        ("shared_levels", "yes", "shared_levels"),
         ("token_loss", "mse", "token_loss is 'mse'"),
+        ("label_smoothing", 0.1, "label_smoothing is 0.1; allowed is 0, with softmax also up to below 1"),
+        ("label_smoothing", 1.0, "label_smoothing is 1.0; allowed is 0"),
+        ("label_smoothing", float("nan"), "label_smoothing is nan; allowed is 0"),
+        ("halting_loss_weight", 0.0, "halting_loss_weight is 0.0; it must be greater than 0"),
+        ("halting_loss_weight", float("inf"), "halting_loss_weight is inf"),
         ("compute_dtype", "float16", "compute_dtype is 'float16'"),
         ("halt_max_steps", 0, "halt_max_steps is 0"),
         ("seq_len", "81", "seq_len"),
     ],
 )
 def test_config_refuses(field, value, message):
-    from huggingface_hub.errors import StrictDataclassError
-
     with pytest.raises(StrictDataclassError, match=message):
         HrmConfig(**{**TINY, field: value})
+
+
+DOUBTFUL = golden_json("J0/config.json")
+
+
+@pytest.mark.parametrize("case", DOUBTFUL["cases"], ids=lambda case: case["case"])
+def test_settings_that_fail_in_the_published_code_are_refused_when_the_config_is_made(case):
+    recorded = DOUBTFUL["base"] | case["differs_by"]
+    if recorded["mlp_t"] and recorded["pos_encodings"] == "rope":
+        recorded["pos_encodings"] = "none"  # the published code does not look at it
+    if "error" in case["outcome"] and recorded["no_ACT_continue"] and "softmax" not in recorded["loss_type"]:
+        with pytest.raises(StrictDataclassError, match=r"num_prefix_positions is \d+; with puzzle_emb_ndim"):
+            golden_config(recorded)
+    else:
+        config = golden_config(recorded)
+        assert config.num_prefix == case["prefix_positions_P"]
+        answers = HrmForPuzzleSolving(config).solve(torch.ones(3, 8, dtype=torch.long))
+        assert answers.sequences.shape == (3, 8)
 
 
 def test_inner_width_is_rounded_up_to_256():

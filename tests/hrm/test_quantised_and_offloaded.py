@@ -5,7 +5,7 @@ import pytest
 import torch
 from golden_fixtures import GOLDEN
 from safetensors.torch import load_file
-from tiny_models import perturbed, some_inputs, tiny_model
+from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor
@@ -88,10 +88,10 @@ def test_nan_in_quantised_weights_is_refused(model):
 
 @pytest.mark.filterwarnings("ignore:The following device_map keys do not match:UserWarning")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("positions", ["rope", "learned"])
+@pytest.mark.parametrize("options", [{}, {"pos_encodings": "learned"}, TINY_RECURSIVE])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_offloaded_model_gives_the_same_bits(way, positions, dtype, tmp_path):
-    model = perturbed(tiny_model(pos_encodings=positions, compute_dtype=dtype))
+def test_an_offloaded_model_gives_the_same_bits(way, options, dtype, tmp_path):
+    model = perturbed(tiny_model(compute_dtype=dtype, **options))
     model.save_pretrained(tmp_path / "model")
     offloaded = WAYS[way](tmp_path / "model", tmp_path / "folder")
     assert offloaded.model.L_level.layers[0].mlp.down_proj.weight.is_meta

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import perturbed, plain_solve, some_inputs, tiny_model
+from tiny_models import TINY_RECURSIVE, perturbed, plain_solve, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmForPuzzleSolving, PuzzleError
 from hrm_hf.hrm.configuration_hrm import COMPUTE_DTYPES
@@ -29,6 +29,7 @@ MODELS = {
     (attention, positions): restless_model(attn_implementation=attention, pos_encodings=positions)
     for attention, positions in (("sdpa", "rope"), ("sdpa", "learned"), ("eager", "rope"))
 }
+MODELS["mlp", "none"] = restless_model(**TINY_RECURSIVE)
 MODEL = MODELS["sdpa", "rope"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny_models import perturbed, some_inputs, tiny_model
+from tiny_models import OPTIONS, perturbed, some_inputs, tiny_model
 from transformers import Trainer, TrainingArguments
 
 from hrm_hf import ArgumentError
@@ -64,17 +64,19 @@ def test_segments_in_one_forward_are_segments_one_by_one(halting):
         model(inputs, num_segments=0)
 
 
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gradient_checkpointing_changes_no_gradient(dtype):
-    model = perturbed(tiny_model(compute_dtype=dtype, H_layers=2)).train()
+def test_gradient_checkpointing_changes_no_gradient(dtype, options):
+    model = perturbed(tiny_model(compute_dtype=dtype, **{"H_layers": 2} | options)).train()
     want = gradients(model, num_segments=2)
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()  # its newer name
     blocks = []
-    for level in (model.model.H_level, model.model.L_level):
+    for level in filter(None, (model.model.H_level, model.model.L_level)):
         level.layers[0].mlp.register_forward_hook(lambda *_: blocks.append(1))
     got = gradients(model, num_segments=2)
     updates = 2 * (2 + 4)  # segments x updates of the levels
-    assert len(blocks) == updates + 2 * 2  # those with gradient are run again
+    carried = {"last_updates": 2, "last_cycle": 3, "segment": 6}[model.config.gradient_span]
+    assert len(blocks) == updates + 2 * carried  # those with gradient are run again
     assert all(torch.equal(got[name], gradient) for name, gradient in want.items())
 
 
@@ -105,16 +107,17 @@ def exact(prediction) -> dict[str, float]:
     return {"exact": float((logits.argmax(-1) == prediction.label_ids).all(-1).mean())}
 
 
-def usual_trainer(folder, seed: int = 0, **changes) -> Trainer:
+def usual_trainer(folder, seed: int = 0, options=None, **changes) -> Trainer:
     settings = {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
     settings |= {"eval_strategy": "steps", "eval_steps": 2, "report_to": [], "use_cpu": True, "disable_tqdm": True}
     args = TrainingArguments(output_dir=str(folder), **settings | changes)
-    model = perturbed(tiny_model(num_segments=2), seed)
+    model = perturbed(tiny_model(num_segments=2, **(options or {})), seed)
     return Trainer(model, args, train_dataset=ROWS, eval_dataset=ROWS, compute_metrics=exact)
 
 
-def test_the_trainer_of_transformers_trains_evaluates_predicts_and_resumes(tmp_path):
-    trainer = usual_trainer(tmp_path, learning_rate=1e-2)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_trainer_of_transformers_trains_evaluates_predicts_and_resumes(tmp_path, options):
+    trainer = usual_trainer(tmp_path, learning_rate=1e-2, options=options)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
@@ -122,7 +125,7 @@ def test_the_trainer_of_transformers_trains_evaluates_predicts_and_resumes(tmp_p
     predictions = trainer.predict(ROWS).predictions
     assert predictions[0].shape == (32, 16, 6) and predictions[1].shape == (32,)
     weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    resumed = usual_trainer(tmp_path, seed=7, learning_rate=1e-2)
+    resumed = usual_trainer(tmp_path, seed=7, learning_rate=1e-2, options=options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert all(torch.equal(tensor, weights[name]) for name, tensor in resumed.model.state_dict().items())
 

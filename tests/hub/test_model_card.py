@@ -36,6 +36,13 @@ def test_card_read_back_holds_the_measured_numbers(tmp_path):
     assert "datasets" not in card.data.to_dict()
 
 
+def test_card_of_a_model_with_shared_levels_names_the_tiny_recursive_model(tmp_path):
+    plain = write_model_card(tmp_path, **FIELDS).read_text()
+    tiny = write_model_card(tmp_path, **FIELDS | {"recipe": {"shared_levels": True}}).read_text()
+    for part in ("one network is both levels", "arxiv:2510.04871", "tiny-recursive-model", "Less is More"):
+        assert part in tiny and part not in plain
+
+
 def test_card_states_run_use_licence_limits_and_source(tmp_path):
     text = write_model_card(
         tmp_path,

@@ -29,7 +29,7 @@ from hrm_hf.original.checkpoints import (
     read_published_state_dict,
 )
 
-COMMAND = ROOT / "convert" / "hrm_checkpoint_to_hf.py"
+COMMAND = ROOT / "convert" / "original_checkpoint_to_hf.py"
 PREFIX = "_orig_mod.model.inner."
 LAYOUTS = ("safetensors", "torch.save", "torch.save model.inner.", "torch.save without prefix")
 PREFIXES = ("inner.", "model.inner.", "_orig_mod.model.inner.", "module.model.inner.", "module._orig_mod.model.inner.")
@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, case: str, layout: str) -> Path:
 
 
 def load_command():
-    spec = importlib.util.spec_from_file_location("hrm_checkpoint_to_hf", COMMAND)
+    spec = importlib.util.spec_from_file_location("original_checkpoint_to_hf", COMMAND)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -49,7 +49,7 @@ def load_command(name: str):
     return module.main
 
 
-to_hf, to_hrm = load_command("hrm_checkpoint_to_hf"), load_command("hf_checkpoint_to_hrm")
+to_hf, to_hrm = load_command("original_checkpoint_to_hf"), load_command("hf_checkpoint_to_original")
 
 
 def write_published(folder: Path, case: str, init_dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -393,4 +393,5 @@ def test_a_model_that_halts_by_another_rule_is_refused(tmp_path, capsys):
     seeded_model(config, seed=0).save_pretrained(tmp_path / "ours")
     assert to_hrm([f"--checkpoint={tmp_path / 'ours'}", f"--output-dir={tmp_path / 'original'}"]) == 2
     assert not (tmp_path / "original").exists()
-    assert "the model halts by 'halt_only'; the published code knows 'q_learning' only" in capsys.readouterr().err
+    message = "the published code of HRM has no such model: halting is 'halt_only', there 'q_learning'"
+    assert message in capsys.readouterr().err

@@ -69,6 +69,7 @@ def test_negative_numbers_and_booleans_pass_through_the_recipe(tmp_path):
         ("global_batch_size: 0\n", "global_batch_size is 0; it must be at least 1"),
         ("halt_exploration_prob: 1.5\n", "halt_exploration_prob is 1.5; allowed is 0 to 1"),
         ("ema_decay: 1.0\n", "ema_decay is 1.0"),
+        ("ema_warmup: false\n", "ema_warmup is False, but ema_decay is None"),
         ("learning_rate: -1\n", "learning_rate is -1.0; it must be 0 or more"),
         ("learning_rate: nan\n", "learning_rate is nan"),
         ("learning_rate: .nan\n", "--learning-rate: invalid float value: '.nan'"),

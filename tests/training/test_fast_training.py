@@ -13,8 +13,8 @@ from golden_fixtures import (
     golden_training_arguments,
 )
 from recorded_steps import check_six_recorded_steps
-from tiny_models import perturbed, some_inputs, tiny_model
-from training_parts import arguments
+from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
+from training_parts import arguments, batch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hrm_hf import ArgumentError
@@ -33,6 +33,8 @@ ARCHITECTURES = [
     {},
     {"pos_encodings": "learned", "H_layers": 2, "puzzle_emb_ndim": 70},
     {"puzzle_emb_ndim": 0, "H_layers": 2, "L_layers": 2, "H_cycles": 3, "L_cycles": 1},
+    TINY_RECURSIVE,
+    {"mixer": "mlp", "pos_encodings": "learned", "H_layers": 2, "gradient_span": "segment"},
 ]
 
 
@@ -166,12 +168,13 @@ def test_a_run_block_that_cannot_be_called_is_refused():
         tiny_model().solve(some_inputs(), run_block=True)
 
 
-def test_six_recorded_steps_compiled(compiler, monkeypatch):
+@pytest.mark.parametrize("run", ["D", "K"])
+def test_six_recorded_steps_compiled(compiler, monkeypatch, run):
     compiled = []
     monkeypatch.setattr(
         "hrm_hf.training.steps.compiled_block", lambda device: compiled.append(device) or compiled_block(device)
     )
-    check_six_recorded_steps("noexplore", compile=True)
+    check_six_recorded_steps("noexplore", run, compile=True)
     assert compiled == [CPU]
 
 
@@ -221,6 +224,22 @@ def test_compiled_adam_atan2_is_the_plain_one(compiler):
             assert mine[name].shape == other.shape
             smallest = 1e-7 * theirs[name].abs().max().item()  # what two terms that cancel leave is rounding
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-6, atol=smallest)
+
+
+def test_compiled_steps_of_muon_with_a_growing_depth_are_the_plain_ones(compiler):
+    """Both depths run the same compiled blocks. (Of Muon's bound: test_muon.py.)"""
+    start, trained = perturbed(tiny_model(**TWO_LAYERS)).state_dict(), []
+    for is_compiled in (False, True):
+        how = {"optimizer": "muon", "max_grad_norm": 0.5, "max_steps": 2, "depth_schedule": "0:2x1,0.5:3x2"}
+        model = perturbed(tiny_model(**TWO_LAYERS))
+        trainer = HrmTrainer(model, arguments(compile=is_compiled, **how), [])
+        trainer.training_step(batch(1))
+        trainer.optimizer_step()
+        trained.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    with torch.compiler.set_stance("fail_on_recompile"):
+        trainer.training_step(batch(2))
+    for name, tensor in trained[0].items():
+        assert (trained[1][name] - tensor).norm() <= 0.1 * (tensor - start[name]).norm(), name
 
 
 def test_the_fused_optimizer_is_given_rate_betas_and_decay(monkeypatch):

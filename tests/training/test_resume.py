@@ -13,7 +13,7 @@ import pytest
 import torch
 from run_records import broken_at, log_of, without_clocks
 from safetensors.torch import load_file
-from tiny_models import tiny_model
+from tiny_models import TINY_RECURSIVE, tiny_model
 from training_parts import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, DataError
@@ -64,7 +64,9 @@ def puzzles(tmp_path_factory) -> Path:
     return folder
 
 
-def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, **changes) -> HrmTrainer:
+def trainer_in(
+    run: Path, puzzles: Path, resume: str = "never", trainer_class=HrmTrainer, options=None, **changes
+) -> HrmTrainer:
     """Passes of 3 batches, a log line every 2 steps, an average and two accumulation parts."""
     settings = {
         "output_dir": str(run),
@@ -84,7 +86,7 @@ def trainer_in(run: Path, puzzles: Path, resume: str = "never", trainer_class=Hr
     args = arguments(**settings | changes, resume=resume)
     batches = training_batches(puzzles, args.global_batch_size, seed=3, epochs_per_pass=2)
     facts = {"train": "a checksum"}
-    return trainer_class(tiny_model(), args, batches, eval_dataset=Rows(), data_facts=facts)
+    return trainer_class(tiny_model(**(options or {})), args, batches, eval_dataset=Rows(), data_facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,45 @@ def test_going_on_from_any_step_is_the_unbroken_run(unbroken, puzzles, tmp_path,
     assert_same_run(run, unbroken, 9)
     assert scores == read_json_tree(unbroken / "state-00000009", "state")["scores"]
     assert f"state-{step:08d} (the newest one), step {step}" in capsys.readouterr().err
+
+
+def test_a_tiny_recursive_model_goes_on_as_the_unbroken_run(puzzles, tmp_path):
+    how = {"options": TINY_RECURSIVE | {"gradient_span": "segment"}, "ema_warmup": False}
+    trainer_in(tmp_path / "whole", puzzles, **how).train()
+    run = broken_at(tmp_path / "whole", 4, tmp_path / "run")
+    trainer_in(run, puzzles, "auto", **how).train()
+    assert_same_run(run, tmp_path / "whole", 9)
+    with pytest.raises(ArgumentError, match="training.ema_warmup was False, now it is True"):
+        trainer_in(run, puzzles, "auto", options=how["options"]).train()
+
+
+GROWING = {"options": TINY_RECURSIVE | {"token_loss": "softmax", "label_smoothing": 0.2, "halting_loss_weight": 0.05}}
+GROWING |= {"optimizer": "muon", "max_grad_norm": 0.5, "ema_warmup": False}
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_growing_depth_and_muon_go_on_as_the_unbroken_run(puzzles, tmp_path, step):
+    how = GROWING | {"depth_schedule": "0:1x1,0.3:2x1,0.6:2x2"}
+    trainer_in(tmp_path / "whole", puzzles, **how).train()
+    run = broken_at(tmp_path / "whole", step, tmp_path / "run")
+    trainer_in(run, puzzles, "auto", **how).train()
+    assert_same_run(run, tmp_path / "whole", 9)
+    assert read_json_tree(run / "state-00000009", "state")["depths"] == [[0, 1, 1], [3, 2, 1], [6, 2, 2]]
+    changed = {"muon_momentum": 0.9, "depth_schedule": "0:1x1,0.6:2x2"}
+    with pytest.raises(ArgumentError, match="training.depth_schedule was .*training.muon_momentum was 0.95"):
+        trainer_in(run, puzzles, "auto", **how | changed).train()
+
+
+def test_the_stages_of_a_run_made_longer_stay_where_they_were(puzzles, tmp_path):
+    how = GROWING | LONGER | {"logging_steps": 1, "save_steps": None, "eval_steps": None}
+    trainer_in(tmp_path / "run", puzzles, max_steps=4, depth_schedule="0:1x1,0.5:2x2", **how).train()
+    longer = trainer_in(tmp_path / "run", puzzles, "auto", depth_schedule="0:1x1,0.5:2x2", **how)
+    longer.train()
+    whole = trainer_in(tmp_path / "whole", puzzles, depth_schedule="0:1x1,0.2:2x2", **how)
+    whole.train()
+    assert longer.step == whole.step == 9 and longer.depths == whole.depths == [[0, 1, 1], [2, 2, 2]]
+    weights = longer.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in whole.model.state_dict().items())
 
 
 class Interrupted(HrmTrainer):

@@ -73,6 +73,18 @@ def test_every_weight_moves_in_one_step_and_buffers_do_not(changes):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_the_loss_of_a_step_is_the_models_own():
+    options = {"halting": "halt_only", "token_loss": "softmax", "label_smoothing": 0.2, "halting_loss_weight": 0.05}
+    model = perturbed(tiny_model(**options))
+    own = model(**batch(0)).loss
+    trainer = HrmTrainer(model, arguments(), [])
+    trainer.training_step(batch(0))
+    torch.testing.assert_close(trainer.row_losses[0].mean(), own, check_dtype=False)
+    for name, before in (("label_smoothing", 0.0), ("halting_loss_weight", 0.5)):
+        other = perturbed(tiny_model(**options | {name: before}))
+        assert not torch.isclose(other(**batch(0)).loss, own)
+
+
 def test_untouched_puzzle_rows_stay():
     model = perturbed(tiny_model(num_puzzle_identifiers=5))
     before = model.model.puzzle_embeddings.weight.detach().clone()

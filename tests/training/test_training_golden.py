@@ -1,9 +1,10 @@
-"""Six recorded training steps of the published implementation."""
+"""Six recorded training steps of the published implementations, HRM (D) and TRM (K)."""
 
 import pytest
 from recorded_steps import check_six_recorded_steps
 
 
+@pytest.mark.parametrize("run", ["D", "K"])
 @pytest.mark.parametrize("variant", ["noexplore", "explore"])
-def test_six_recorded_steps(variant):
-    check_six_recorded_steps(variant)
+def test_six_recorded_steps(variant, run):
+    check_six_recorded_steps(variant, run)
