@@ -1,10 +1,10 @@
 """What saved states cost: seconds and bytes of a save, and the share of the training time that they take.
 
-    python benchmarks/saving_cost.py                      # 27 M parameters (9x9, batch 8) and the 4x4 demo recipe
+    python benchmarks/saving_cost.py                      # 27 M parameters (9x9, batch 8) and a 4x4 recipe
     python benchmarks/saving_cost.py --folder /mnt/disk   # states on another disk than the temporary folder's
 
 Two real trainings on made-up batches. The first, of the size of the published Sudoku model, saves after every step;
-the second, the recipe sudoku_4x4, every 50 steps. A save is everything that the training
+the second, the recipe hrm_sudoku_4x4, every 50 steps. A save is everything that the training
 stops for: collecting the tensors, writing, checksums, bringing them to the disk, removing older states. Beside it:
 writing as many bytes to one file and bringing it to the disk, without checksums. Printed are medians, with the
 extremes.
@@ -35,6 +35,7 @@ from hrm_hf.training import (
     share_cpu_cores,
 )
 
+SMALL_RECIPE = Path(__file__).parent / "recipes" / "hrm_sudoku_4x4.yaml"
 MINUTES = (1.0, 5.0, HrmTrainingArguments().state_minutes, 30.0)
 
 
@@ -83,9 +84,10 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=args.folder, prefix="saving-cost-") as folder:
         large = ["--recipe", "sudoku_extreme_1k", "--global_batch_size", "8"]
         train("27 M, 9x9, batch 8", 9, large, args.steps, 1, Path(folder) / "large", args.cpu_threads)
-        trainer = train("4x4 demo recipe", 4, [], args.small_steps, 50, Path(folder) / "small", args.cpu_threads)
+        small = ["--recipe", str(SMALL_RECIPE)]
+        trainer = train("4x4 recipe", 4, small, args.small_steps, 50, Path(folder) / "small", args.cpu_threads)
     print(
-        f"\n4x4 demo recipe with --state_steps 50: {trainer.num_states} saves took {trainer.saving_seconds:.2f} s of "
+        f"\n4x4 recipe with --state_steps 50: {trainer.num_states} saves took {trainer.saving_seconds:.2f} s of "
         f"{trainer.seconds:.1f} s, {100 * trainer.saving_seconds / trainer.seconds:.2f} %"
     )
 

@@ -1,10 +1,11 @@
-"""How cost grows: steps a second and memory over batch, cells, cycles, segments and processes, as a table and a plot.
+"""How cost grows: steps a second and memory over batch, cells, cycles, gradients, segments and processes.
 
-    python benchmarks/scaling.py                              all five, under 4 minutes on 2 cores
+    python benchmarks/scaling.py                              all six, under 5 minutes on 2 cores
     python benchmarks/scaling.py --only batch cells           some of them
     python benchmarks/scaling.py --size 27m --dtype bfloat16  the published size (slow on a CPU)
 
-batch, cells (81 to 900) and cycles (H x L) count training steps, Q-learning; segments counts batches solved without
+batch, cells (81 to 900), cycles (H x L) and gradients (the three values of gradient_span, with 3x6 cycles as in the
+Tiny Recursive Model) count training steps, Q-learning; segments counts batches solved without
 halting; processes shares one global batch among processes on a CPU, each with its part of the threads (the plain side
 is one process). Beside the fast way stand the plain twin and the limit: the peak of matrix products in the fast side's
 dtype over the arithmetic. Every point runs in processes of its own: one for both speeds, in turns, and one for the
@@ -47,7 +48,8 @@ from subjects import add_compile_option, compiles, config_of, device, made_up_ba
 
 from hrm_hf.training import HrmTrainer, seeded_model
 
-DIMENSIONS = ("batch", "cells", "cycles", "segments", "processes")
+DIMENSIONS = ("batch", "cells", "cycles", "gradients", "segments", "processes")
+GRADIENT_SPANS = ("last_updates", "last_cycle", "segment")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Point:
     dimension: str
     value: int | str
     rows: int
-    changes: dict[str, int] = field(default_factory=dict)  # of the config
+    changes: dict[str, int | str] = field(default_factory=dict)  # of the config
     segments: int = 0  # 0: a training step
     processes: int = 1
 
@@ -68,6 +70,8 @@ def points(quick: bool) -> list[Point]:
     every = [Point("batch", rows, rows) for rows in ((1, 2) if quick else (1, 4, 16, 64))]
     every += [Point("cells", cells, 4, {"seq_len": cells}) for cells in ((9, 16) if quick else (81, 225, 400, 900))]
     every += [Point("cycles", f"{h}x{low}", 4, {"H_cycles": h, "L_cycles": low}) for h, low in cycles]
+    deep = {"H_cycles": 2, "L_cycles": 2} if quick else {"H_cycles": 3, "L_cycles": 6}
+    every += [Point("gradients", span, 16, {"gradient_span": span, **deep}) for span in GRADIENT_SPANS]
     every += [Point("segments", number, 4, segments=number) for number in ((1, 2) if quick else (1, 4, 16))]
     every += [Point("processes", number, 4 if quick else 16, processes=number) for number in (1, 2)]
     return every
@@ -81,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     how = f"{args.size}, {args.dtype}{', compiled' if args.compile else ''}"
     print(f"{how}, limit from {peak / 1e9:.0f} GFLOP/s of matrix products\n")
     columns = ("batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB")
-    print(f"{'':<12}{'':>6}" + "".join(f"{name:>9}" for name in columns), flush=True)
+    print(f"{'':<12}{'':>13}" + "".join(f"{name:>9}" for name in columns), flush=True)
     records, known = [], {}
     for point in points(args.quick):
         if point.dimension in args.only and not (point.processes > 1 and torch.cuda.is_available()):
@@ -125,7 +129,7 @@ def line(record: dict[str, Any]) -> str:
     numbers = "".join(f"{record[name]:>9.2f}" for name in ("fast_per_second", "plain_per_second", "ratio"))
     numbers += f"{record['limit_per_second']:>9.2f}{record['share_of_limit']:>9.0%}"
     numbers += f"{record['fast_mb']:>9.0f}{record['plain_mb']:>9.0f}"
-    return f"{record['dimension']:<12}{record['value']:>6}{record['batch']:>9}{numbers}"
+    return f"{record['dimension']:<12}{record['value']:>13}{record['batch']:>9}{numbers}"
 
 
 def table(records: list[dict[str, Any]], how: str) -> str:

@@ -10,9 +10,9 @@ twin, and what the ratio would be if matrix products at their peak were all ther
 set through `predict_puzzles(halt=True)`, where every puzzle ends at its own halt, in float32 and in bfloat16, beside
 the plain twin, which runs the published evaluation's 16 segments for each. Exact accuracy of all is printed, the mean
 number of segments, what halting alone allows (16 over that mean), and the puzzles a second. The target takes the
-quicker dtype among those that lose no more than 0.5 points. Without --checkpoint the model is the 4x4 recipe of
-examples/, trained here (a minute or two on two cores) to halt within 16 segments, on 1,200 puzzles, and solves 1,000
-others of which none equals a training puzzle under a symmetry of the game.
+quicker dtype among those that lose no more than 0.5 points. Without --checkpoint HRM's 4x4
+recipe (recipes/) is trained here, a minute or two on two cores, to halt within 16 segments, on 1,200 puzzles, and
+solves 1,000 others of which none equals a training puzzle under a symmetry of the game.
 """
 
 import argparse
@@ -51,6 +51,7 @@ SEGMENTS = 16  # of the published evaluation
 DTYPES = ("float32", "bfloat16")  # of the fast side, trained
 POINTS = 0.5  # of exact accuracy that a mode may lose
 TRAIN = Path(__file__).parents[1] / "examples" / "train_sudoku.py"
+RECIPE = Path(__file__).parent / "recipes" / "hrm_sudoku_4x4.yaml"
 RECIPE_IN_WORDS = "4x4 Sudoku, trained here"
 
 
@@ -191,16 +192,17 @@ def exact_percent(sequences: np.ndarray, labels: np.ndarray) -> float:
 
 
 def train_small_model(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
-    """Runs the 4x4 recipe with halting within 16 segments; (checkpoint, its test file)."""
+    """Runs HRM's 4x4 recipe with halting within 16 segments; (checkpoint, its test file)."""
     run = folder / "run"
-    command = [sys.executable, str(TRAIN), "--output_dir", str(run), "--halt_max_steps", str(SEGMENTS)]
+    command = [sys.executable, str(TRAIN), "--recipe", str(RECIPE), "--output_dir", str(run)]
+    command += ["--halt_max_steps", str(SEGMENTS)]
     if args.quick:
         sizes = dict(max_steps=3, num_train=40, num_test=20, num_aug=2, hidden_size=32)
     else:
         sizes = dict(num_train=1200, num_test=1000, eval_steps=10**6)
     command += [f"--{name}={size}" for name, size in sizes.items()]
     command += ["--cpu_threads", str(args.threads or usable_cores())]
-    print(f"training a model: {RECIPE_IN_WORDS.split(',')[0]}, the recipe of examples/ ...", flush=True)
+    print(f"training a model: {RECIPE_IN_WORDS.split(',')[0]}, {RECIPE.name} ...", flush=True)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"training failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -1,6 +1,6 @@
 """Train a Hierarchical Reasoning Model, score it on unseen puzzles, save it and solve a puzzle with it.
 
-    hrm-train sudoku                       4x4 puzzles made here, minutes on a CPU; --size 6 or 9 for others
+    hrm-train sudoku                       6x6 puzzles made here, minutes on a CPU; --size 4 or 9 for others
     hrm-train maze                         6x6 mazes made here
     hrm-train sudoku --data-dir DIR --recipe sudoku_extreme_1k
     hrm-train arc --data-dir DIR           DIR as hrm-build arc makes it

@@ -70,7 +70,7 @@ class SudokuArguments(DataArguments):
 
     task, puzzles = "sudoku", "Sudokus"
 
-    size: Literal[4, 6, 9] = HfArg(default=4, help="Size of the generated puzzles.")
+    size: Literal[4, 6, 9] = HfArg(default=6, help="Size of the generated puzzles.")
     box_shape: str | None = HfArg(
         default=None, help="Rows x columns of their boxes, such as 3x2; 1x4 leaves rows and columns alone as rules."
     )

@@ -1,8 +1,9 @@
 """The recipes of the package say what their sources say: a value that is changed by accident fails here.
 
 Sources: [P] arXiv 2506.21734; [C] the defaults of the published code, commit 42410da (config/cfg_pretrain.yaml and
-config/arch/hrm_v1.yaml); [R] the README of the published code. The small recipes have no source but the runs of this
-project: their values are those that the documentation's figures were measured with.
+config/arch/hrm_v1.yaml); [R] the README of the published code. Those of the Tiny
+Recursive Model: arXiv 2510.04871 and its code, commit e7b6871. The small recipes and sudoku_fast have no source but
+the runs of this project: their values are those that the documentation's figures were measured with.
 """
 
 import hashlib
@@ -34,6 +35,24 @@ ARC = PUBLISHED | dict(  # [C]
     **dict(epochs=100_000, puzzle_learning_rate=1e-2, weight_decay=0.1, puzzle_weight_decay=0.1),
     **dict(eval_steps=10_000, save_steps=10_000),
 )
+TRM = dict(
+    # section 4 of the paper; [C] config/arch/trm.yaml, cfg_pretrain.yaml
+    **dict(hidden_size=512, num_attention_heads=8, expansion=4.0, shared_levels=True, L_layers=2, H_cycles=3),
+    **dict(gradient_span="last_cycle", mixer="attention", pos_encodings="rope", puzzle_emb_ndim=512),
+    **dict(num_prefix_positions=16, halting="halt_only", halt_max_steps=16, token_loss="stablemax"),
+    **dict(compute_dtype="bfloat16", global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
+    **dict(warmup_steps=2000, lr_min_ratio=1.0, ema_decay=0.999, ema_warmup=False, halt_exploration_prob=0.1),
+)
+# [R] epochs=50000 lr=1e-4 puzzle_emb_lr=1e-4 weight_decay=1.0 puzzle_emb_weight_decay=1.0 arch.H_cycles=3 ema=True
+TRM_PUZZLES = TRM | dict(
+    **dict(epochs=50_000, puzzle_learning_rate=1e-4, weight_decay=1.0, puzzle_weight_decay=1.0),
+    **dict(eval_steps=6500, save_steps=6500),
+)
+# [R] arch.L_layers=2 arch.H_cycles=3 arch.L_cycles=4 ema=True
+TRM_ARC = TRM | dict(
+    **dict(L_cycles=4, epochs=100_000, puzzle_learning_rate=1e-2, weight_decay=0.1, puzzle_weight_decay=0.1),
+    **dict(eval_steps=10_000, save_steps=10_000),
+)
 SMALL_DATA = dict(num_train=2000, num_test=500, num_aug=500)
 RECIPES = {
     "sudoku_extreme_1k": PUBLISHED
@@ -60,6 +79,23 @@ RECIPES = {
     ),
     "arc_1": ARC,
     "arc_2": ARC,
+    "sudoku_trm_mlp": TRM_PUZZLES | dict(L_cycles=6, mixer="mlp", pos_encodings="none"),  # [R] arch.mlp_t=True
+    "sudoku_trm_attention": TRM_PUZZLES | dict(L_cycles=6),
+    "sudoku_fast": dict(
+        # arXiv 2601.19085, and what was tried on a GPU: benchmarks/results/sudoku_9x9_h200
+        **dict(hidden_size=384, expansion=3.0, shared_levels=True, L_layers=2, mixer="mlp"),
+        **dict(depth_schedule="0:2x6,0.15:3x9,0.4:6x9", gradient_span="last_cycle", pos_encodings="none"),
+        **dict(puzzle_emb_ndim=2688, num_prefix_positions=7, halting="halt_only", halt_max_steps=16),
+        **dict(token_loss="softmax", label_smoothing=0.2, halting_loss_weight=0.05, compute_dtype="bfloat16"),
+        **dict(online_augmentation=True, reveal_prob=0.3, max_steps=10_000, global_batch_size=384),
+        **dict(optimizer="muon", muon_learning_rate=0.02, muon_weight_decay=0.005, muon_momentum=0.95),
+        **dict(learning_rate=5e-4, weight_decay=0.2, puzzle_learning_rate=1e-3, puzzle_weight_decay=0.1),
+        **dict(warmup_steps=100, lr_min_ratio=0.0, max_grad_norm=1.0, ema_decay=0.999, eval_steps=1000),
+        **dict(save_steps=2500, compile=True),
+    ),
+    "maze_trm": TRM_PUZZLES | dict(L_cycles=4),
+    "arc_1_trm": TRM_ARC,
+    "arc_2_trm": TRM_ARC,
     "sudoku_4x4": SMALL
     | dict(size=4, max_givens=8, num_train=1700, num_test=500, num_aug=1000, hidden_size=64, num_attention_heads=2)
     | dict(halt_max_steps=8, max_steps=2800, ema_decay=0.995, eval_steps=700),

@@ -135,7 +135,7 @@ def materials(tmp_path_factory) -> Path:
     """What pages take for granted: puzzle files, ARC collections, and a checkpoint of each task."""
     folder = tmp_path_factory.mktemp("materials")
     with in_folder(folder), contextlib.redirect_stdout(io.StringIO()):
-        run(["hrm-train", "sudoku", "--output-dir", "runs/sudoku-4x4"])
+        run(["hrm-train", "sudoku", "--size", "4", "--output-dir", "runs/sudoku-4x4"])
         generated = ["--train-source", "generate", "--size", "9"]
         run(["hrm-build", "sudoku", "--output-dir", "data/sudoku-extreme-1k", *generated])
     save(folder / "runs/maze-6x6/checkpoint-final", HrmProcessor(task="maze", grid_shape=(6, 6)))

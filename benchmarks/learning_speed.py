@@ -1,0 +1,198 @@
+"""How fast models learn: exact accuracy on unseen puzzles over minutes of training, HRM beside the best recipe here.
+
+    python benchmarks/learning_speed.py                                   4x4, 6x6, 9x9; three seeds; about an hour
+    python benchmarks/learning_speed.py --games 6x6 --seeds 0 --minutes 2
+    python benchmarks/learning_speed.py --puzzles-9x9 FILE.csv.gz         1,000 rows of the file train, 500 others test
+
+On each game both recipes train on the same puzzles: HRM's (benchmarks/recipes/) on stored variants, the package's own
+on symmetries drawn at every visit. Each of the two has its share of the threads, and they run side by side. First both
+are timed, for 30 steps; then each takes as many steps as fit into the same minutes, at the speed that was measured,
+and its schedule is as long. Evaluations do not count as training time.
+
+The table goes to learning_speed.md beside the result file, the plot to learning_speed.png, if matplotlib is there.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from side_by_side import RESULTS, benchmark_parser, finish, markdown_table, rounded, start, usable_cores
+
+from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, read_csv
+from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE
+
+MINUTES = {"4x4": 1.0, "6x6": 4.0, "9x9": 10.0}
+PUZZLES = {"4x4": (1700, 8), "6x6": (2000, None), "9x9": (1000, None)}  # to train on, and the most givens
+NUM_TEST = 500
+STORED_VARIANTS = {"4x4": 1000, "6x6": 500, "9x9": 500}  # of each puzzle, for HRM
+FAMILIES = ("HRM", "best")
+HRM_RECIPES = Path(__file__).parent / "recipes"
+TIMED_STEPS = (10, 30)
+EVALUATIONS = 10
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    start(args)
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for game in args.games:
+            data = make_data(game, Path(folder), args)
+            seconds = dict(
+                zip(FAMILIES, side_by_side(lambda name, data=data: time_steps(data[name], args)), strict=True)
+            )
+            minutes = args.minutes or (0.01 if args.quick else MINUTES[game])
+            for seed in args.seeds:
+                steps = {name: max(round(minutes * 60 / seconds[name]), EVALUATIONS) for name in FAMILIES}
+                curves = side_by_side(
+                    lambda name, data=data, seed=seed, steps=steps: curve(data[name], steps[name], seed, args)
+                )
+                for name, points in zip(FAMILIES, curves, strict=True):
+                    run = {"game": game, "family": name, "seed": seed, "minutes": minutes, "steps": steps[name]}
+                    timed = [[rounded(step * seconds[name] / 60), exact] for step, exact in points]
+                    runs.append({**run, "ms_per_step": rounded(seconds[name] * 1e3), "exact_over_minutes": timed})
+                    print(f"{game} {name:<5} seed {seed}: {steps[name]} steps, {points[-1][1]:.1%} exact", flush=True)
+    record = {
+        "threads_each": threads_of_one(args),
+        "puzzles_9x9": args.puzzles_9x9 and args.puzzles_9x9.name,
+        "runs": runs,
+    }
+    finish("learning_speed", args, record, [], table(runs))
+    if not args.quick or args.results is not None:
+        draw(runs, (args.results or RESULTS) / "learning_speed.png")
+
+
+def side_by_side(work: Any) -> list[Any]:
+    """What `work` returns for each family; both are at work at once."""
+    with ThreadPoolExecutor(len(FAMILIES)) as pool:
+        return list(pool.map(work, FAMILIES))
+
+
+def threads_of_one(args: argparse.Namespace) -> int:
+    return max(1, (args.threads or usable_cores()) // len(FAMILIES))
+
+
+def make_data(game: str, folder: Path, args: argparse.Namespace) -> dict[str, list[str]]:
+    """The words of hrm-train that name data and recipe, for each family: the same puzzles for both."""
+    num_train, max_givens = PUZZLES[game]
+    num_train, num_test = (40, 20) if args.quick else (num_train, NUM_TEST)
+    box_shape = BOX_SHAPE_OF_SIZE[int(game[0])]
+    if game == "9x9" and args.puzzles_9x9:
+        rows = read_csv(args.puzzles_9x9)
+        train, test = split(rows, num_train, num_test)
+    else:
+        train, test = generate_rows(num_train, num_test, box_shape, max_givens, seed=0)
+    words = {}
+    for name, variants in zip(FAMILIES, (STORED_VARIANTS[game], 0), strict=True):
+        target = folder / f"{game}-{name}"
+        build_sudoku(target, train, test, num_aug=min(variants, 5) if args.quick else variants)
+        recipe = HRM_RECIPES / f"hrm_sudoku_{game}.yaml" if name == "HRM" else f"sudoku_{game}"
+        words[name] = ["--data-dir", str(target), "--recipe", str(recipe)]
+    return words
+
+
+def split(rows: SudokuRows, num_train: int, num_test: int) -> tuple[SudokuRows, SudokuRows]:
+    """The first rows of a file to train on, the last ones to test on."""
+    if len(rows) < num_train + num_test:
+        raise SystemExit(f"--puzzles-9x9 holds {len(rows)} puzzles; {num_train + num_test} are needed")
+    numbers = range(len(rows))
+    return rows.select(list(numbers[:num_train])), rows.select(list(numbers[-num_test:]))
+
+
+def time_steps(words: list[str], args: argparse.Namespace) -> float:
+    """Seconds of a training step."""
+    first, last = TIMED_STEPS
+    extra = ["--max-steps", str(last), "--logging-steps", str(first), "--eval-batch-size", "500"]
+    lines = {line["step"]: line["seconds"] for line in train(words, extra, 0, args) if "train/lm_loss" in line}
+    return (lines[last] - lines[first]) / (last - first)
+
+
+def curve(words: list[str], steps: int, seed: int, args: argparse.Namespace) -> list[tuple[int, float]]:
+    """Exact accuracy on the test puzzles after so many steps; at the end the last of them."""
+    extra = ["--max-steps", str(steps), "--eval-steps", str(max(steps // EVALUATIONS, 1))]
+    scored = {
+        line["step"]: line["eval/exact_accuracy"] for line in train(words, extra, seed, args) if "eval/count" in line
+    }
+    return [(0, 0.0), *sorted(scored.items())]
+
+
+def train(words: list[str], extra: list[str], seed: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The records of one run of hrm-train."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        threads = str(threads_of_one(args))
+        fixed = ["--output-dir", str(run), "--seed", str(seed), "--cpu-threads", threads, "--state-minutes", "0"]
+        command = [sys.executable, "-m", "hrm_hf.commands.train", "sudoku", *words, *extra, *fixed]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+        return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def exact_after(run: dict[str, Any], share: float) -> float:
+    """The last score taken within this share of a run's minutes."""
+    limit = share * run["minutes"] * 1.001
+    return [exact for minutes, exact in run["exact_over_minutes"] if minutes <= limit][-1]
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """For each game and family the median over the seeds, with the lowest and the highest."""
+    rows = []
+    for game, family in dict.fromkeys((run["game"], run["family"]) for run in runs):
+        these = [run for run in runs if (run["game"], run["family"]) == (game, family)]
+        row = [game, family, f"{these[0]['ms_per_step']:.0f} ms", these[0]["steps"], f"{these[0]['minutes']:g}"]
+        for share in (0.3, 0.5, 1.0):
+            found = sorted(100 * exact_after(run, share) for run in these)
+            row.append(f"{statistics.median(found):.1f} % ({found[0]:.1f} to {found[-1]:.1f})")
+        rows.append(row)
+    columns = ["game", "recipe", "step", "steps", "minutes", "exact after 30 % of them", "after 50 %", "at the end"]
+    seeds = len({run["seed"] for run in runs})
+    return f"median of {seeds} seeds (lowest to highest)\n\n{markdown_table(columns, rows)}"
+
+
+def draw(runs: list[dict[str, Any]], path: Path) -> None:
+    """One panel for each game, one line for each run."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: matplotlib is missing (extra `plot`)")
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    games = list(dict.fromkeys(run["game"] for run in runs))
+    figure, axes = pyplot.subplots(1, len(games), figsize=(4.2 * len(games), 3.4), squeeze=False)
+    for panel, game in zip(axes[0], games, strict=True):
+        for family, style in zip(FAMILIES, ("s--", "o-"), strict=True):
+            these = [run for run in runs if (run["game"], run["family"]) == (game, family)]
+            for number, run in enumerate(these):
+                minutes, exact = zip(*run["exact_over_minutes"], strict=True)
+                color = "tab:orange" if family == "HRM" else "tab:blue"
+                label = family if number == 0 else None
+                panel.plot(minutes, [100 * value for value in exact], style, color=color, label=label, markersize=3)
+        panel.set(title=f"{game} Sudoku", xlabel="minutes of training", ylim=(-3, 103))
+    axes[0, 0].set_ylabel("exact answers, %")
+    axes[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+    print(f"written: {path.name}")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = benchmark_parser(__doc__, pairs=1, seconds=0)
+    parser.add_argument("--games", nargs="+", choices=list(MINUTES), default=list(MINUTES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, help=f"of training, for each run (default: by game, {MINUTES})")
+    parser.add_argument("--puzzles-9x9", type=Path, metavar="FILE", help="CSV file (default: generated puzzles)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
