@@ -28,6 +28,7 @@ from hrm_hf.training import seeded_model  # noqa: E402
 
 COMMANDS = [
     "building_speed",
+    "learning_speed",
     "loader_throughput",
     "optimizer_speed",
     "run_all",
@@ -208,6 +209,27 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
     modes["bfloat16"]["exact_percent"] = 99.3
     ratio, lost = solving_speed.trained_targets(record)
     assert (ratio.measured, lost.measured) == (6.0, 0.0)
+
+
+def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path):
+    learning_speed = importlib.import_module("learning_speed")
+    learning_speed.main(["--quick", "--games", "4x4", "--seeds", "3", "--threads", "2", "--results", str(tmp_path)])
+    runs = json.loads((tmp_path / "learning_speed.json").read_text())["runs"]
+    assert [(run["game"], run["family"], run["seed"]) for run in runs] == [("4x4", "HRM", 3), ("4x4", "best", 3)]
+    for run in runs:
+        minutes, exact = zip(*run["exact_over_minutes"], strict=True)
+        assert minutes[0] == 0 and minutes[-1] == pytest.approx(run["steps"] * run["ms_per_step"] / 60e3, rel=1e-3)
+        assert len(minutes) > 10 and all(0 <= value <= 1 for value in exact)
+    assert (tmp_path / "learning_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_learning_table_takes_the_last_score_within_the_time():
+    learning_speed = importlib.import_module("learning_speed")
+    common = {"game": "6x6", "family": "best", "minutes": 4.0, "steps": 8, "ms_per_step": 3e4}
+    curves = ([[0, 0.0], [1, 0.1], [2, 0.2], [4, 0.5]], [[0, 0.0], [1, 0.3], [2, 0.4], [4, 0.9]])
+    table = learning_speed.table([common | {"seed": n, "exact_over_minutes": c} for n, c in enumerate(curves)])
+    row = table.splitlines()[-1]
+    assert row.endswith("| 4 | 20.0 % (10.0 to 30.0) | 30.0 % (20.0 to 40.0) | 70.0 % (50.0 to 90.0) |"), row
 
 
 def test_the_scaling_plot(tmp_path):

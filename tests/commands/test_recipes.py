@@ -26,10 +26,11 @@ PUBLISHED = dict(
     **dict(global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
     **dict(warmup_steps=2000, lr_min_ratio=1.0),
 )
-SMALL = dict(
-    **dict(H_layers=1, L_layers=1, H_cycles=2, L_cycles=2, pos_encodings="learned", global_batch_size=64),
-    **dict(learning_rate=2e-3, puzzle_learning_rate=1e-3, weight_decay=0.1, puzzle_weight_decay=0.1),
-    **dict(warmup_steps=100, lr_min_ratio=0.1),
+SMALL = dict(global_batch_size=64, puzzle_learning_rate=1e-3, weight_decay=0.1, puzzle_weight_decay=0.1)
+SMALL_SUDOKU = SMALL | dict(
+    **dict(hidden_size=64, shared_levels=True, L_layers=2, H_cycles=2, L_cycles=2, gradient_span="last_cycle"),
+    **dict(mixer="mlp", pos_encodings="none", halting="halt_only", halt_max_steps=4, online_augmentation=True),
+    **dict(learning_rate=4e-3, lr_min_ratio=0.05, max_grad_norm=1.0, num_test=500),
 )
 ARC = PUBLISHED | dict(  # [C]
     **dict(epochs=100_000, puzzle_learning_rate=1e-2, weight_decay=0.1, puzzle_weight_decay=0.1),
@@ -53,7 +54,6 @@ TRM_ARC = TRM | dict(
     **dict(L_cycles=4, epochs=100_000, puzzle_learning_rate=1e-2, weight_decay=0.1, puzzle_weight_decay=0.1),
     **dict(eval_steps=10_000, save_steps=10_000),
 )
-SMALL_DATA = dict(num_train=2000, num_test=500, num_aug=500)
 RECIPES = {
     "sudoku_extreme_1k": PUBLISHED
     | dict(
@@ -96,18 +96,17 @@ RECIPES = {
     "maze_trm": TRM_PUZZLES | dict(L_cycles=4),
     "arc_1_trm": TRM_ARC,
     "arc_2_trm": TRM_ARC,
-    "sudoku_4x4": SMALL
-    | dict(size=4, max_givens=8, num_train=1700, num_test=500, num_aug=1000, hidden_size=64, num_attention_heads=2)
-    | dict(halt_max_steps=8, max_steps=2800, ema_decay=0.995, eval_steps=700),
-    "sudoku_6x6": SMALL
-    | SMALL_DATA
-    | dict(size=6, hidden_size=96, num_attention_heads=3, halt_max_steps=8, max_steps=4000, learning_rate=1.5e-3)
-    | dict(ema_decay=0.995, eval_steps=1000),
-    "sudoku_9x9": SMALL
-    | SMALL_DATA
-    | dict(size=9, hidden_size=64, num_attention_heads=4, halt_max_steps=4, max_steps=11_500, ema_decay=0.999)
-    | dict(eval_steps=2300),
+    "sudoku_4x4": SMALL_SUDOKU
+    | dict(size=4, max_givens=8, num_train=1700, num_prefix_positions=2)
+    | dict(max_steps=300, warmup_steps=50, ema_decay=0.99, eval_steps=100),
+    "sudoku_6x6": SMALL_SUDOKU
+    | dict(size=6, num_train=2000, num_prefix_positions=4)
+    | dict(max_steps=1000, warmup_steps=50, ema_decay=0.99, eval_steps=250),
+    "sudoku_9x9": SMALL_SUDOKU
+    | dict(size=9, num_train=2000, num_prefix_positions=7)
+    | dict(max_steps=4000, warmup_steps=100, ema_decay=0.995, eval_steps=1000),
     "maze_6x6": SMALL
+    | dict(H_layers=1, L_layers=1, H_cycles=2, L_cycles=2, learning_rate=2e-3, warmup_steps=100, lr_min_ratio=0.1)
     | dict(height=6, width=6, num_train=20_000, num_test=500, min_steps=12, min_wall_share=0.4, max_wall_share=0.5)
     | dict(hidden_size=64, num_attention_heads=4, pos_encodings="rope", halt_max_steps=4, max_steps=8000)
     | dict(ema_decay=0.999, eval_steps=1000),
