@@ -1,4 +1,4 @@
-"""hrm_hf: Hierarchical Reasoning Models for puzzles, at home in the Hugging Face ecosystem.
+"""hrm_hf: Hierarchical Reasoning Models and Tiny Recursive Models for puzzles, at home in the Hugging Face ecosystem.
 
 Importing registers the classes with AutoConfig, AutoModel, AutoProcessor and the "puzzle-solving" pipeline, and stays
 light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `hrm_hf.training`.

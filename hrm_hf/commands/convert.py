@@ -1,4 +1,4 @@
-"""Convert checkpoints and data between the original HRM code and this package."""
+"""Convert checkpoints and data between the published HRM and TRM code and this package."""
 
 from . import checkpoint_to_hf, checkpoint_to_original, data_to_hdf5
 from .command import one_of

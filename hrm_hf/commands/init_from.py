@@ -15,6 +15,7 @@ from ..hrm.processing_hrm import HrmProcessor
 from ..progress import get_logger
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmModelArguments, on_main_process
+from ..training.depth import depth_stages
 from ..training.resuming import saved_architecture
 from .load import load_model
 
@@ -43,6 +44,14 @@ class Start(NamedTuple):
             if name not in CHANGEABLE and getattr(model_args, name) != own:
                 found = f"{name} is {getattr(model_args, name)}, but the weights of {self.name} have {name} {own}"
                 raise ArgumentError(f"{found}: leave it out. What can be changed: {', '.join(CHANGEABLE)}")
+
+    def check_depth(self, model_args: HrmModelArguments, schedule: str | None) -> None:
+        """Raises ArgumentError where an adapter would be trained at another depth than its file's base model has."""
+        own = (self.config.H_cycles, self.config.L_cycles)
+        cycles = (model_args.H_cycles, model_args.L_cycles) if schedule is None else depth_stages(schedule)[-1][1:]
+        if tuple(cycles) != own:
+            found = f"H_cycles x L_cycles would be {cycles[0]}x{cycles[1]}, those of {self.name} are {own[0]}x{own[1]}"
+            raise ArgumentError(f"{found}: an adapter (lora_rank) keeps them")
 
     def config_for(self, model_args: HrmModelArguments, file: PuzzleFile) -> HrmConfig:
         """The configuration for training on a file. Raises DataError for one of other cells than the weights know."""

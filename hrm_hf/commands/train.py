@@ -1,4 +1,4 @@
-"""Train a Hierarchical Reasoning Model, score it on unseen puzzles, save it and solve a puzzle with it.
+"""Train a recursive reasoning model (HRM, TRM), score it on unseen puzzles, save it and solve a puzzle with it.
 
     hrm-train sudoku                       6x6 puzzles made here, minutes on a CPU; --size 4 or 9 for others
     hrm-train maze                         6x6 mazes made here

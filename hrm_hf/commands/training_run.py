@@ -24,6 +24,7 @@ from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
 from ..training.adapters import add_lora
+from ..training.arguments import given_words
 from ..training.processes import (
     launched_dtype,
     make_accelerator,
@@ -109,14 +110,14 @@ def read_arguments(
     """
     launched = launched_dtype()
     types = (task, HrmModelArguments, HrmTrainingArguments)
-    description = f"Train a Hierarchical Reasoning Model on {task.puzzles}, score it, save it, solve one."
-    given, *_ = parse_arguments(types, None, argv, description, prog)
+    description = f"Train a recursive reasoning model (HRM, TRM) on {task.puzzles}, score it, save it, solve one."
+    given = given_words(types, argv, description, prog)
     if given.data_dir is not None:
         refuse_mistyped_path(given.data_dir)
     recipe = given.recipe
     if recipe is None:
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
-        recipe = given.default_recipe(info)
+        recipe = task.default_recipe(given, info)
     defaults = {} if launched is None else {"compute_dtype": launched}
     over_recipe = {} if start is None else start.architecture() | defaults
     words = [*(f"--{name}={value}" for name, value in over_recipe.items() if value is not None), *argv]
@@ -126,6 +127,8 @@ def read_arguments(
         setattr(model_args, name, None)  # which no words say
     if start is not None:
         start.check(model_args)
+        if data_args.lora_rank is not None:
+            start.check_depth(model_args, args.depth_schedule)
     on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
     launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
     data_args.recipe = recipe
@@ -202,7 +205,6 @@ def prepare_trainer(
         add_lora(model, data_args.lora_rank, args.seed)
     run_folder = on_main_process(accelerator, lambda: RunFolder(args.output_dir, reopen=goes_on))
     drawn = {name: getattr(data_args, name) for name in ("online_augmentation", "reveal_prob")}
-    drawn = {name: value for name, value in drawn.items() if value}  # an older run's state knows neither
     facts = on_main_process(accelerator, lambda: data_facts(data) | drawn)
     if facts is not None and start is not None:
         facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}

@@ -1,5 +1,6 @@
 """What is particular to training on each game: its generator, its default recipe, its names."""
 
+from argparse import Namespace
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -47,8 +48,9 @@ class DataArguments:
         if self.lora_rank is not None and self.init_from is None:
             raise ArgumentError("lora_rank is set, but not init_from: name the checkpoint that the adapter adapts")
 
-    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
-        """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated."""
+    @staticmethod
+    def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
+        """The recipe if none is named; info: facts of train.h5, None if the puzzles are to be generated as `given`."""
         raise NotImplementedError
 
     def generate(self, folder: Path, seed: int) -> None:
@@ -77,14 +79,20 @@ class SudokuArguments(DataArguments):
     num_train: int = HfArg(default=1000, help="Generated puzzles to train on.")
     num_test: int = HfArg(default=500, help="Generated puzzles to test on, none equal to a training puzzle.")
     max_givens: int | None = HfArg(default=None, help="At most this many givens per generated puzzle.")
-    num_aug: int = HfArg(default=1000, help="Augmented variants of each; with online_augmentation none.")
+    num_aug: int | None = HfArg(
+        default=None, help="Augmented variants of each; unset: 1,000, with online_augmentation none."
+    )
 
     def __post_init__(self):
         super().__post_init__()
-        self.num_aug = 0 if self.online_augmentation else self.num_aug
+        if self.online_augmentation and self.num_aug:
+            raise ArgumentError(f"num_aug is {self.num_aug}; with online_augmentation it must be 0: leave it out")
+        if self.num_aug is None:
+            self.num_aug = 0 if self.online_augmentation else 1000
 
-    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
-        size = self.size if info is None else info.grid_shape[0]
+    @staticmethod
+    def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
+        size = given.size if info is None else info.grid_shape[0]
         return f"sudoku_{size}x{size}"
 
     def generate(self, folder: Path, seed: int) -> None:
@@ -121,7 +129,8 @@ class MazeArguments(DataArguments):
     min_wall_share: float = HfArg(default=0.4, help="At least this share of the cells are walls.")
     max_wall_share: float = HfArg(default=0.5, help="At most this share: more walls, fewer shortest paths.")
 
-    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+    @staticmethod
+    def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
         return "maze_6x6"
 
     def generate(self, folder: Path, seed: int) -> None:
@@ -140,7 +149,8 @@ class ArcArguments(DataArguments):
 
     task, puzzles = "arc", "ARC tasks"
 
-    def default_recipe(self, info: PuzzleSetInfo | None) -> str:
+    @staticmethod
+    def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
         return "arc_1"
 
     def scored_rows(self, file: PuzzleFile) -> FileRows:

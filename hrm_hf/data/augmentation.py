@@ -13,11 +13,12 @@ from ..games.sudoku_symmetry import SudokuSymmetries
 from ..hrm.errors import ArgumentError
 from ..hrm.puzzle_codecs import CODECS
 from ..hrm.symmetry import dihedral
+from ..progress import get_logger
 from .schema import PuzzleSetInfo
 
 
 class Symmetries(NamedTuple):
-    """The symmetries of a game, by numbers from 0 to order - 1 (order: 1 to 2^64); each is drawn as often.
+    """The symmetries of a game, by numbers from 0 to order - 1 (order: 1 to 2^64); all are drawn equally often.
 
     apply: (cells, numbers) -> cells: token ids uint8 (B, 2, rows, columns), question and answer of each row, of which
     row b goes under symmetry numbers[b], uint64 (B,). It draws nothing itself.
@@ -33,9 +34,14 @@ def symmetries_of(info: PuzzleSetInfo) -> Symmetries:
         box_shape = CODECS["sudoku"].fit(info.grid_shape, info.box_shape)
         return Symmetries(SudokuSymmetries.order(box_shape), partial(_apply_sudoku, box_shape))
     if info.task == "maze":
+        doubt = "a view of a shortest path seldom follows the rule that chose it: such runs have collapsed"
+        get_logger(__name__).warning(f"online augmentation of mazes: {doubt}")
         views = range(8) if info.grid_shape[0] == info.grid_shape[1] else (0, 2, 4, 5)  # those that keep the shape
         return Symmetries(len(views), partial(_apply_views, views))
-    known = "sudoku and maze have; for a puzzle of your own pass augment=Symmetries(order, apply)"
+    codec = CODECS.get(info.task)
+    if codec is not None and codec.symmetries is not None:
+        return Symmetries(*codec.symmetries(info.grid_shape))
+    known = "sudoku, maze and every codec with `symmetries` have; or pass augment=Symmetries(order, apply)"
     raise ArgumentError(f"online augmentation: the task {info.task!r} has no symmetries to draw; {known}")
 
 

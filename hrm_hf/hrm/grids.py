@@ -151,8 +151,8 @@ class PuzzleCodec:
         is_solution: (question grid, answer grid, box_shape) -> bool. None: the task has no rule to check.
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
-        row_scores: (inputs (B, S), predictions (B, S), grid_shape) -> further scores of each row, 0 to 1, as
-            {name: (B,) floats}; the arguments are token ids. None = none.
+        row_scores: (inputs (B, S), predictions (B, S), grid_shape), token ids -> {name: (B,) scores from 0 to 1}.
+        symmetries: grid_shape -> (order, apply) for `hrm_hf.data.Symmetries`, drawn in training. None: none is known.
     """
 
     vocabulary: Callable[[Shape], list[str]]
@@ -166,3 +166,4 @@ class PuzzleCodec:
     fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape
     blank_id: int | None = None
     row_scores: Callable[[np.ndarray, np.ndarray, Shape], dict[str, np.ndarray]] | None = None
+    symmetries: Callable[[Shape], tuple[int, Callable[[np.ndarray, np.ndarray], np.ndarray]]] | None = None

@@ -38,7 +38,7 @@ def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
-    """Cross entropy of every cell, (B, S); 0 where the label is -100. Label smoothing is of the softmax alone.
+    """Cross entropy of every cell, (B, S); 0 where the label is -100. Label smoothing applies to softmax alone.
 
     logits: (B, S, V), any float dtype; labels: (B, S) int64; kind: "stablemax" (float64) or "softmax" (float32).
     """

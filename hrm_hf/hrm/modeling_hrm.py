@@ -272,7 +272,7 @@ class HrmBlock(GradientCheckpointingLayer):
         """(B, T, D) -> (B, T, D), or (B, first, D) when only the first positions are asked for."""
         if self.mlp_t is None:
             hidden = rms_norm(hidden[:, :first] + self.self_attn(hidden, rotary, first), self.eps)
-        else:  # its norm, over T, needs every position; torch multiplies a mere view otherwise where gradients are on
+        else:  # its norm, over T, needs every position; torch multiplies a view otherwise where there are gradients
             mixed = self.mlp_t(hidden.transpose(1, 2).contiguous()).transpose(1, 2)
             hidden = rms_norm(hidden + mixed, self.eps, axis=1)[:, :first]
         return rms_norm(hidden + self.mlp(hidden), self.eps)

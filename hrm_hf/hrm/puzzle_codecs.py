@@ -1,7 +1,6 @@
 """The tasks: one `PuzzleCodec` per game.
 
-The processor, the pipeline and the evaluation know a task through its codec only, so a further task changes none of
-them.
+The processor, the pipeline and the evaluation know a task through its codec only: a further one changes none of them.
 """
 
 from .arc import CODEC as ARC
@@ -15,6 +14,6 @@ CODECS: dict[str, PuzzleCodec] = {"sudoku": SUDOKU, "maze": MAZE, "arc": ARC}
     CODECS["lights"] = PuzzleCodec(vocabulary=lambda grid_shape: ["PAD", ".", "#"], read=read_lights)
     processor = HrmProcessor(task="lights", grid_shape=(5, 5))
 
-where `read_lights(puzzle, grid_shape, box_shape)` gives a (5, 5) array of 0 and 1. With `is_solution` its answers are
-checked too. The entry is code and does not travel with a checkpoint: make it again before loading one.
+where `read_lights(puzzle, grid_shape, box_shape)` gives a (5, 5) array of 0 and 1. The entry is code and does
+not travel with a checkpoint: make it again before loading one.
 """

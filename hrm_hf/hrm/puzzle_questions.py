@@ -109,7 +109,7 @@ class ArcTaskQuestion:
 
 def _variants(processor: HrmProcessor, name: str) -> list[tuple[str, int]]:
     """(name, identifier) of all trained variants of a task, the original first."""
-    unknown = "HRM knows a task by its row of the puzzle table and cannot solve one that it has not seen in training"
+    unknown = "a model knows a task by its row of the puzzle table and cannot solve one that it was not trained on"
     if processor.puzzle_identifiers is None:
         raise PuzzleError(f"task {shown(name)}: the model has no names of puzzle identifiers; {unknown}")
     variants = processor.puzzle_identifiers.variants_of(name)

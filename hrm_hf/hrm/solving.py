@@ -1,6 +1,6 @@
 """Solving by slots: a puzzle that has halted leaves its slot, and the next of the queue takes it.
 
-HRM spends most segments on few puzzles. Here all slots are always at work: no segment is spent on a puzzle that is
+A model spends most segments on few puzzles. Here all slots are always at work: no segment is spent on a puzzle that is
 solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
 
 The other puzzles of a batch change a puzzle's rounding alone: a matrix product of fewer than 12 rows may add up a row

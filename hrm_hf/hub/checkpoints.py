@@ -76,7 +76,7 @@ def check_checkpoint(folder: str | Path) -> list[Path]:
 
 
 def check_puzzle_model(name: str | PathLike, **hub_arguments: Any) -> Path:
-    """The folder of a Hierarchical Reasoning Model, for one on the Hub that of its config.json in the cache.
+    """The folder of a checkpoint, for one on the Hub that of its config.json in the cache.
 
     Raises CheckpointError if there is none, if it has no readable config.json, or if it is a model of another type.
     """

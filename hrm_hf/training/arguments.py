@@ -178,6 +178,9 @@ class HrmTrainingArguments:
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+# Arguments of the command line, and those of the recipe that would win over them or contradict them.
+_BEATS = {"__epochs": "max_steps", "__H_cycles": "depth_schedule", "__L_cycles": "depth_schedule"}
+_BEATS |= {"__num_aug": "online_augmentation", "__online_augmentation": "num_aug"}
 _MAX_RECIPE_BYTES = 100_000  # a recipe has a few thousand, a file named by mistake may have gigabytes
 
 
@@ -226,6 +229,16 @@ def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, 
     return {name: text for name, text in settings.items() if text is not None}
 
 
+def given_words(
+    dataclass_types: tuple[type, ...], argv: list[str], description: str | None = None, prog: str | None = None
+) -> argparse.Namespace:
+    """What the command line alone says, or the defaults; nothing is checked but the types. For what picks the recipe.
+
+    Raises SystemExit for a word of the wrong type, and for --help.
+    """
+    return _parser(dataclass_types, description, prog).parse_known_args(argv)[0]
+
+
 def parse_arguments(
     dataclass_types: tuple[type, ...],
     recipe: str | Path | None,
@@ -246,15 +259,15 @@ def parse_arguments(
         ArgumentError: see `find_recipe` and `read_recipe`; or a recipe value of the wrong type.
         SystemExit: a wrong command line (argparse prints what is wrong).
     """
-    parser = HfArgumentParser(
-        dataclass_types, allow_abbrev=False, description=description, prog=prog, formatter_class=_HelpFormatter
-    )
+    parser = _parser(dataclass_types, description, prog)
     parser.set_defaults(**(defaults or {}))
     hints = _field_types(dataclass_types)
     if recipe is not None:
         settings = read_recipe(find_recipe(recipe), dataclass_types)
-        if any(word.split("=")[0] == "--epochs" for word in argv):
-            settings.pop("max_steps", None)  # which would win over epochs
+        given = {word.split("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+        for word, beaten in _BEATS.items():
+            if word in given:
+                settings.pop(beaten, None)
         parser.set_defaults(**settings)
         parser.exit_on_error = False
         try:
@@ -272,6 +285,11 @@ def parse_arguments(
         hint = _did_you_mean(unknown[0].split("=")[0], names)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return tuple(read)
+
+
+def _parser(dataclass_types: tuple[type, ...], description: str | None, prog: str | None) -> HfArgumentParser:
+    how = {"description": description, "prog": prog, "formatter_class": _HelpFormatter}
+    return HfArgumentParser(dataclass_types, allow_abbrev=False, **how)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -1,4 +1,4 @@
-"""One training step of an HRM: one segment of every slot, then one optimiser step; one process or many.
+"""One training step: one segment of every slot, then one optimiser step; one process or many.
 
 Halted slots take the puzzles offered; forward with gradient; under Q-learning one more segment, without gradient and
 for the q values alone, gives the target of q_continue; the loss is summed over the global batch; puzzle table first,
@@ -98,6 +98,7 @@ class TrainingSteps:
         for share, *cycles in depth_stages(args.depth_schedule) if args.depth_schedule is not None else ():
             self.depths.append([math.ceil(round(share * args.max_steps, 6)), *cycles])
             self._set_depth(*cycles)
+        self.check_depths()
         self.row_losses: list[torch.Tensor] = []
 
     def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
@@ -177,6 +178,12 @@ class TrainingSteps:
         halted = training_halt(steps, *q_logits, min_steps, config.halt_max_steps, config.halting)
         sums = segment_sums(losses, out.logits, out.q_halt_logits, data["labels"], steps, halted)
         return losses.total(config.halting_loss_weight), ActSlots(out.carry, steps, halted, data), sums
+
+    def check_depths(self) -> None:
+        """Raises ArgumentError where the last stage, with which the model is exported, would never be trained."""
+        if self.depths and self.depths[-1][0] >= self.args.max_steps:
+            found = f"the last stage of depth_schedule begins after step {self.depths[-1][0]}"
+            raise ArgumentError(f"{found}, but max_steps is {self.args.max_steps}: give more steps, or fewer stages")
 
     @contextmanager
     def _depth_of_the_step(self) -> Iterator[None]:

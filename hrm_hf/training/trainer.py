@@ -41,7 +41,7 @@ logger = get_logger(__name__)
 
 
 class HrmTrainer(TrainingSteps):
-    """Trains an HRM.
+    """Trains a model of the HRM family.
 
     Args:
         model: weights must be float32 (activations follow `config.compute_dtype`). What does not require gradients
@@ -202,6 +202,7 @@ class HrmTrainer(TrainingSteps):
             if self.step > self.args.max_steps:
                 found = f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}"
                 raise ArgumentError(f"{found}: pass that many or more, or resume from an earlier state")
+            self.check_depths()
             self._went_on = True
         return self._went_on
 

@@ -13,7 +13,7 @@ from paths import ROOT
 from scripts import run, run_here
 from transformers import pipeline
 
-from hrm_hf import HrmForPuzzleSolving, HrmProcessor
+from hrm_hf import ArgumentError, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.data import load_puzzles
@@ -21,7 +21,8 @@ from hrm_hf.games.sudoku_symmetry import class_keys
 from hrm_hf.hrm.sudoku import decode
 from hrm_hf.scores.compiled import compiled_block
 
-SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
+SMALL = "--size 4 --num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32"
+SMALL += " --cpu_threads 1"
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,27 @@ def test_a_file_of_another_size_is_refused(trained, tmp_path):
 
 def test_the_recipe_follows_the_size():
     data, _, training = read_arguments(SudokuArguments, [])
-    assert (data.size, data.recipe, training.max_steps) == (4, "sudoku_4x4", 2800)
-    for size, hidden_size in ((6, 96), (9, 64)):
+    assert (data.size, data.recipe, training.max_steps) == (6, "sudoku_6x6", 1000)
+    for size, prefix in ((4, 2), (9, 7)):
         data, model, _ = read_arguments(SudokuArguments, ["--size", str(size)])
-        assert (data.size, model.hidden_size) == (size, hidden_size)
+        assert (data.size, model.num_prefix_positions) == (size, prefix)
+
+
+def test_the_command_line_changes_what_goes_with_an_argument_of_the_recipe():
+    fast = ["--recipe", "sudoku_fast"]
+    assert read_arguments(SudokuArguments, [*fast, "--muon-learning-rate", "0.01"])[2].muon_learning_rate == 0.01
+    ours = read_arguments(SudokuArguments, ["--recipe", "sudoku_trm_mlp", "--ema_warmup", "true"])[2]
+    assert (ours.ema_decay, ours.ema_warmup) == (0.999, True)
+    _, model, training = read_arguments(SudokuArguments, [*fast, "--H-cycles", "2"])
+    assert (model.H_cycles, training.depth_schedule) == (2, None)
+
+
+def test_variants_are_stored_or_drawn():
+    for words, stored, drawn in (([], 0, True), (["--num-aug", "5"], 5, False), (["--num-aug", "0"], 0, False)):
+        data, *_ = read_arguments(SudokuArguments, words)
+        assert (data.num_aug, data.online_augmentation) == (stored, drawn)
+    hrm = str(ROOT / "benchmarks" / "recipes" / "hrm_sudoku_4x4.yaml")
+    data, *_ = read_arguments(SudokuArguments, ["--recipe", hrm, "--online-augmentation", "true"])
+    assert (data.num_aug, data.online_augmentation) == (0, True)
+    with pytest.raises(ArgumentError, match="num_aug is 5; with online_augmentation it must be 0"):
+        read_arguments(SudokuArguments, ["--num-aug", "5", "--online-augmentation", "true"])

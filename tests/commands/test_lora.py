@@ -16,7 +16,7 @@ from hrm_hf.training.adapters import add_lora, merged
 
 peft = pytest.importorskip("peft")
 BASE = GOLDEN / "sudoku_4x4"
-SMALL = "--num-train 40 --num-test 20 --num-aug 5 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
+SMALL = "--size 4 --num-train 40 --num-test 20 --num-aug 5 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
 
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -58,11 +58,26 @@ def test_the_best_adapter_ends_an_early_stopped_run(tmp_path):
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
+def test_muon_trains_an_adapter(tmp_path):
+    words = ["--init-from", BASE, "--lora-rank", 2, "--optimizer", "muon", "--max-steps", 2]
+    assert hrm_train(*words, "--output-dir", tmp_path / "run") == 0
+    final = tmp_path / "run" / "checkpoint-final"
+    assert all(tensor.any() for tensor in load_file(final / "adapter" / "adapter_model.safetensors").values())
+    before, after = (load_file(path / "model.safetensors") for path in (BASE, final))
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed and all("_level.layers." in name or "q_head.weight" in name for name in changed), changed
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--lora-rank", 8], "lora_rank is set, but not init_from"),
         (["--lora-rank", 0, "--init-from", BASE], "lora_rank is 0; it must be at least 1"),
+        (
+            ["--lora-rank", 8, "--init-from", BASE, "--H-cycles", 3],
+            "H_cycles x L_cycles would be 3x2, those of",
+        ),
+        (["--lora-rank", 8, "--init-from", BASE, "--depth-schedule", "0:1x1,0.5:2x4"], "would be 2x4"),
         (["--box-shape", "2x3"], "box_shape is '2x3'; allowed for size 4: 1x4, 2x2, 4x1"),
         (["--box-shape", "round"], "box_shape is 'round'; allowed for size 4"),
     ],

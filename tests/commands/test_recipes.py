@@ -2,8 +2,9 @@
 
 Sources: [P] arXiv 2506.21734; [C] the defaults of the published code, commit 42410da (config/cfg_pretrain.yaml and
 config/arch/hrm_v1.yaml); [R] the README of the published code. Those of the Tiny
-Recursive Model: arXiv 2510.04871 and its code, commit e7b6871. The small recipes and sudoku_fast have no source but
-the runs of this project: their values are those that the documentation's figures were measured with.
+Recursive Model: arXiv 2510.04871 and its code, commit e7b6871. sudoku_fast: as its file says. The small recipes
+have no source but the runs of this project: their values are those that the documentation's figures were measured
+with.
 """
 
 import hashlib
@@ -84,7 +85,7 @@ RECIPES = {
     "sudoku_fast": dict(
         # arXiv 2601.19085, and what was tried on a GPU: benchmarks/results/sudoku_9x9_h200
         **dict(hidden_size=384, expansion=3.0, shared_levels=True, L_layers=2, mixer="mlp"),
-        **dict(depth_schedule="0:2x6,0.15:3x9,0.4:6x9", gradient_span="last_cycle", pos_encodings="none"),
+        **dict(depth_schedule="0:2x6,0.29:3x9,0.58:6x9", gradient_span="last_cycle", pos_encodings="none"),
         **dict(puzzle_emb_ndim=2688, num_prefix_positions=7, halting="halt_only", halt_max_steps=16),
         **dict(token_loss="softmax", label_smoothing=0.2, halting_loss_weight=0.05, compute_dtype="bfloat16"),
         **dict(online_augmentation=True, reveal_prob=0.3, max_steps=10_000, global_batch_size=384),

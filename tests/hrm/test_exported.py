@@ -44,7 +44,10 @@ def test_export_with_any_batch_size(options):
             torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE])
+SHARED_ATTENTION = {"shared_levels": True, "pos_encodings": "none", "gradient_span": "segment"}
+
+
+@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE, SHARED_ATTENTION])
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's exporter
 def test_onnx_with_any_batch_size(tmp_path, options):
     onnxruntime = pytest.importorskip("onnxruntime")

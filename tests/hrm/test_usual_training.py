@@ -115,7 +115,10 @@ def usual_trainer(folder, seed: int = 0, options=None, **changes) -> Trainer:
     return Trainer(model, args, train_dataset=ROWS, eval_dataset=ROWS, compute_metrics=exact)
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+SOFTENED = {"token_loss": "softmax", "label_smoothing": 0.1, "halting_loss_weight": 0.05}
+
+
+@pytest.mark.parametrize("options", [*OPTIONS.values(), SOFTENED], ids=[*OPTIONS, "softened"])
 def test_the_trainer_of_transformers_trains_evaluates_predicts_and_resumes(tmp_path, options):
     trainer = usual_trainer(tmp_path, learning_rate=1e-2, options=options)
     before = trainer.evaluate()

@@ -35,6 +35,19 @@ def test_what_is_no_schedule_is_refused(text):
     assert "\n" not in str(refused.value)
 
 
+def test_a_last_stage_that_is_never_trained_is_refused(tmp_path):
+    stages = {"depth_schedule": "0:1x1,0.5:2x2"}
+    with pytest.raises(
+        ArgumentError, match="begins after step 1, but max_steps is 1: give more steps, or fewer stages"
+    ):
+        HrmTrainer(tiny_model(), arguments(max_steps=1, **stages), [])
+    settings = {"output_dir": str(tmp_path), "lr_min_ratio": 1.0, "state_steps": 1, "state_limit": 9}
+    HrmTrainer(tiny_model(), arguments(max_steps=6, **stages, **settings), [batch(0)]).train()
+    settings["resume"] = str(tmp_path / "state-00000002")
+    with pytest.raises(ArgumentError, match="begins after step 3, but max_steps is 3"):
+        HrmTrainer(tiny_model(), arguments(max_steps=3, **stages, **settings), [batch(0)]).train()
+
+
 def updates_of(model: HrmForPuzzleSolving) -> list[str]:
     """Grows by one letter with every update of a level."""
     found = []
