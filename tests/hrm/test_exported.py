@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import OPTIONS, TINY_RECURSIVE, perturbed, some_inputs, tiny_model
+from tiny_models import OPTIONS, perturbed, some_inputs, tiny_model
 
 from hrm_hf.hrm.modeling_hrm import HrmCarry
 
@@ -44,10 +44,7 @@ def test_export_with_any_batch_size(options):
             torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
-SHARED_ATTENTION = {"shared_levels": True, "pos_encodings": "none", "gradient_span": "segment"}
-
-
-@pytest.mark.parametrize("options", [{}, TINY_RECURSIVE, SHARED_ATTENTION])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's exporter
 def test_onnx_with_any_batch_size(tmp_path, options):
     onnxruntime = pytest.importorskip("onnxruntime")
