@@ -10,6 +10,7 @@ starts from. Other dtypes are read too, as float32, and come back as that.
 `read_published_state_dict` gives, `family` as `find_family` takes it.
 """
 
+import logging
 import math
 import re
 import zipfile
@@ -164,7 +165,8 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
 def read_published_state_dict(path: str | PathLike, key: str | None = None) -> dict[str, torch.Tensor]:
     """Reads a state dict: a `.safetensors` file, or by any other name one of `torch.save` (no code in it is run).
 
-    key: the entry of the file that is the state dict; None: the file is, or it has one of `NESTED_NAMES`.
+    key: the entry of the file that is the state dict, with dots between the names where it lies deeper; None: the file
+        is one, or has one of `NESTED_NAMES`, and a message says which was taken.
 
     Returns:
         The tensors on the CPU under their published names, without wrappers, `DROPPED_TENSORS` and rotary tables.
@@ -174,13 +176,16 @@ def read_published_state_dict(path: str | PathLike, key: str | None = None) -> d
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a state dict of torch.save or a .safetensors file")
-    loaded = _entry(path, _load_tensors(path), key)
+    content = _load_tensors(path)
+    taken = _nested_name(path, content) if key is None else key
+    loaded = content if taken is None else _entry(path, content, taken)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict of tensors")
     for name, value in loaded.items():
         dense = isinstance(value, torch.Tensor) and not value.is_nested and value.layout == torch.strided
         if not (isinstance(name, str) and dense and value.device.type == "cpu"):
-            hint = "name the state dict by --key" if isinstance(value, dict) else "save the model's state_dict()"
+            by_key = f"name the state dict by --key {'' if taken is None else f'{taken}.'}NAME"
+            hint = by_key if isinstance(value, dict) else "save the model's state_dict()"
             raise CheckpointError(f"{path}: {shown(name)} is no named dense tensor; {hint}")
     size, held = path.stat().st_size, sum(tensor.nbytes for tensor in loaded.values())
     if held > size:  # one small storage behind a large shape: the model would be built as large as that
@@ -188,20 +193,35 @@ def read_published_state_dict(path: str | PathLike, key: str | None = None) -> d
     state_dict = {_WRAPPERS.sub("", name): tensor for name, tensor in loaded.items()}
     if len(state_dict) < len(loaded):
         raise CheckpointError(f"{path} holds several models: some names differ in their prefixes alone")
+    if key is None and taken is not None:
+        others = [name for name, value in content.items() if name != taken and _is_state_dict(value)]
+        note = f"; it also holds {shown(others)}: --key takes another" if others else ""
+        logger.log(logging.WARNING if others else logging.INFO, f"{path}: its entry {taken!r} was taken{note}")
     dropped = [name for name in state_dict if name in DROPPED_TENSORS or _ROTARY.fullmatch(name)]
     return {name: tensor for name, tensor in state_dict.items() if name not in dropped}
 
 
-def _entry(path: Path, loaded: Any, key: str | None) -> Any:
-    """The state dict among what a file holds."""
-    if not isinstance(loaded, dict):
-        return loaded
-    nested = [name for name in NESTED_NAMES if isinstance(loaded.get(name), dict)] if key is None else [key]
+def _nested_name(path: Path, content: Any) -> str | None:
+    """The one of `NESTED_NAMES` under which a file holds a state dict."""
+    nested = [name for name in NESTED_NAMES if isinstance(content, dict) and isinstance(content.get(name), dict)]
     if len(nested) > 1:
         raise CheckpointError(f"{path} holds several state dicts: choose from {nested} with --key")
-    if nested and nested[0] not in loaded:
-        raise CheckpointError(f"{path} has no entry {shown(key)}; it holds {shown(list(loaded))}")
-    return loaded[nested[0]] if nested else loaded
+    return nested[0] if nested else None
+
+
+def _entry(path: Path, content: Any, key: str) -> Any:
+    """The entry that a key names: a name, which may hold dots (ema_0.999), or several with dots between them."""
+    entry = content
+    for name in [key] if isinstance(content, dict) and key in content else key.split("."):
+        if not isinstance(entry, dict) or name not in entry:
+            held = list(content) if isinstance(content, dict) else content
+            raise CheckpointError(f"{path} has no entry {shown(key)}; it holds {shown(held)}")
+        entry = entry[name]
+    return entry
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(part, torch.Tensor) for part in value.values())
 
 
 def _load_tensors(path: Path) -> Any:

@@ -156,6 +156,27 @@ def test_several_nested_state_dicts_are_told_apart_by_their_key(tmp_path, capsys
     convert(original, tmp_path / "ours", "--key=state_dict")
 
 
+def test_what_was_taken_of_a_file_is_said(tmp_path, capsys):
+    live = golden_tensors("J/weights.safetensors")
+    average = live | {f"{PREFIX}q_head.bias": torch.tensor([3.0, 4.0])}
+    content = {"model": live, "ema_0.999": average, "optimizer": {"state": {}}, "step": 7}
+    original = write(tmp_path / "both", "J", content)
+    convert(original, tmp_path / "live")
+    assert "its entry 'model' was taken; it also holds ['ema_0.999']: --key" in capsys.readouterr().err
+    model = convert(original, tmp_path / "average", "--key=ema_0.999")
+    assert "taken" not in capsys.readouterr().err and model.q_head.bias.tolist() == [3, 4]
+    convert(write(tmp_path / "one", "J", {"model": live, "step": 7}), tmp_path / "of-one")
+    assert capsys.readouterr().err.endswith("its entry 'model' was taken\n")
+
+
+def test_a_state_dict_that_lies_deeper(tmp_path, capsys):
+    original = write(tmp_path / "original", "J", {"model": {"state_dict": golden_tensors("J/weights.safetensors")}})
+    message = refused(original, capsys=capsys)
+    assert "'state_dict' is no named dense tensor; name the state dict by --key model.NAME" in message
+    assert "has no entry 'model.other'; it holds ['model']" in refused(original, "--key=model.other", capsys=capsys)
+    convert(original, tmp_path / "ours", "--key=model.state_dict")
+
+
 def test_files_of_the_wild(tmp_path, capsys):
     """Another prefix, rotary tables, no puzzle table, entries that change nothing, paths that name the task."""
     weights = golden_tensors("I/weights.safetensors")
