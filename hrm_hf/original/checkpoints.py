@@ -346,8 +346,8 @@ def _num_prefix(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor],
         if length > 0:
             return length
     width = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[1]
-    puzzle_width = _matrix_shape(state_dict, _TABLE)[1] if _TABLE in state_dict else 0
-    return math.ceil(puzzle_width / width)
+    puzzle_width = _matrix_shape(state_dict, _TABLE)[1] if _TABLE in state_dict else arch.get("puzzle_emb_ndim")
+    return -(-puzzle_width // width) if is_integer(puzzle_width) else 0  # what is none, the configuration refuses
 
 
 def _names_task(data_path: Any, task: str | None) -> bool:

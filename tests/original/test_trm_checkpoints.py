@@ -177,6 +177,14 @@ def test_a_state_dict_that_lies_deeper(tmp_path, capsys):
     convert(original, tmp_path / "ours", "--key=model.state_dict")
 
 
+def test_cells_of_a_mixer_without_puzzle_table_and_prefix_length(tmp_path):
+    """The prefix is as long as the settings' row, of 40 numbers over D = 32: 2 positions of 19."""
+    weights = golden_tensors("J/weights.safetensors")
+    del weights[f"{PREFIX}puzzle_emb.weights"]
+    model = convert(write(tmp_path / "original", "J", weights, settings_of("J", puzzle_emb_len=0)), tmp_path / "ours")
+    assert (model.config.seq_len, model.config.num_prefix) == (17, 2)
+
+
 def test_files_of_the_wild(tmp_path, capsys):
     """Another prefix, rotary tables, no puzzle table, entries that change nothing, paths that name the task."""
     weights = golden_tensors("I/weights.safetensors")
