@@ -103,7 +103,13 @@ _VALUES = {
     "puzzle_emb_len": {0: None},
 }
 
+# Values of TRM's entries that say what HRM always does: HRM in forks of TRM's repository has such entries.
+_AS_HRM = {"mlp_t": False, "no_ACT_continue": False, "puzzle_emb_len": 0}
+
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
+
+# Fields of HrmConfig that training alone reads and the published codes do not have.
+_UNPUBLISHED = ("label_smoothing", "halting_loss_weight", "num_segments")
 
 # Vectors that the published code keeps in the dtype of the activations; all other tensors are float32 there.
 INIT_VECTORS = ("H_init", "L_init")
@@ -268,23 +274,33 @@ def find_family(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor],
     Raises:
         CheckpointError: the tensors are of the other one, or `arch.name` is a variant that this package does not have.
     """
-    name = arch.get("name") if isinstance(arch.get("name"), str) else ""
-    entries = [entry for entry in _TRM_SETTINGS if entry in arch]
+    told = _told_family(arch)
     levels = {level for level in ("H_level", "L_level") if any(key.startswith(f"{level}.") for key in state_dict)}
-    if variant := re.search(r"trm_(?:singlez|hier\d+)", name):
-        raise CheckpointError(f"arch.name is {shown(name)}: {variant[0]} is another model, with other states")
     if family is None:
-        named = re.search("hrm|trm", name.lower())
-        family = named[0] if named else "trm" if entries or levels == {"L_level"} else "hrm"
+        family = told or ("trm" if levels == {"L_level"} else "hrm")
     if levels and ("H_level" in levels) != (family == "hrm"):
-        other, told = "hrm", ["the tensors H_level.*"]
+        other, signs = "hrm", ["the tensors H_level.*"]
         if family == "hrm":
-            other, told = "trm", [f"arch.{entry}" for entry in entries] + ["the tensors L_level.* without H_level.*"]
-        told = f"{', '.join(told)} tell of {FAMILIES[other].title}"
+            other, signs = "trm", [f"arch.{entry}" for entry in _entries_of_trm(arch)]
+            signs.append("the tensors L_level.* without H_level.*")
+        reason = f"{', '.join(signs)} tell of {FAMILIES[other].title}"
         raise CheckpointError(
-            f"the checkpoint was taken for {FAMILIES[family].title}, but {told}: give --family {other}"
+            f"the checkpoint was taken for {FAMILIES[family].title}, but {reason}: give --family {other}"
         )
     return family
+
+
+def _told_family(arch: Mapping[str, Any]) -> str | None:
+    """The family that `arch` tells: by its name, or by entries that HRM does not have."""
+    name = arch.get("name") if isinstance(arch.get("name"), str) else ""
+    if variant := re.search(r"trm_(?:singlez|hier\d+)", name):
+        raise CheckpointError(f"arch.name is {shown(name)}: {variant[0]} is another model, with other states")
+    named = re.search("hrm|trm", name.lower())
+    return named[0] if named else "trm" if _entries_of_trm(arch) else None
+
+
+def _entries_of_trm(arch: Mapping[str, Any]) -> list[str]:
+    return [name for name in _TRM_SETTINGS if name in arch and not _changes_nothing(name, arch[name])]
 
 
 def find_cells(
@@ -415,7 +431,9 @@ def config_from_published(
 
 
 def _changes_nothing(name: Any, value: Any) -> bool:
-    """Whether an entry of `arch` that this package does not have leaves a model what it is."""
+    """Whether an entry of `arch` that a family does not have leaves a model what it is."""
+    if name in _AS_HRM:
+        return value == _AS_HRM[name]
     return isinstance(name, str) and ("dropout" in name and value in (0, None) or name == "causal" and value is False)
 
 
@@ -519,7 +537,7 @@ def published_settings(
 
     Args:
         config: of one of `FAMILIES`.
-        task: name of its puzzles, if known; it becomes the data_path where `published` gives none.
+        task: name of its puzzles, if known; it becomes the data_path, TRM's data_paths, where `published` gives none.
         published: settings of the original run, which this package does not keep (rates, batches, data_path); those of
             `arch` that the config knows are replaced.
     Returns:
@@ -530,19 +548,24 @@ def published_settings(
     family = "trm" if config.shared_levels else "hrm"
     own, published = FAMILIES[family], dict(published or {})
     others = [name for name, allowed in own.fields.items() if getattr(config, name) not in allowed]
+    if config.num_prefix == -(-config.puzzle_emb_ndim // config.hidden_size):  # stated, but as many as None takes
+        others = [name for name in others if name != "num_prefix_positions"]
     if others:
         has = "; ".join(f"{name} is {getattr(config, name)!r}, there {own.fields[name][0]!r}" for name in others)
         raise CheckpointError(f"the published code of {own.title} has no such model: {has}")
-    if "arch" in published and (found := find_family(published["arch"], {})) != family:
-        raise CheckpointError(f"the settings are of {FAMILIES[found].title}, the model is {own.title}")
+    if (told := _told_family(published.get("arch", {}))) not in (None, family):
+        raise CheckpointError(f"the settings are of {FAMILIES[told].title}, the model is {own.title}")
+    if lost := [name for name in _UNPUBLISHED if getattr(config, name) != getattr(HrmConfig, name)]:
+        values = ", ".join(f"{name} {getattr(config, name)}" for name in lost)
+        logger.warning(f"left out of the settings, for the published code has no such options: {values}")
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = own.ignored | dict(published.get("arch", {}))
     for name, ours in (SETTINGS | own.settings).items():
         values = {field: value for value, field in _VALUES.get(name, {}).items()}
         arch[name] = values.get(getattr(config, ours), getattr(config, ours))
     arch["loss"] = {"name": "losses@ACTLossHead", "loss_type": losses[config.token_loss]}
-    if task is not None and "data_paths" not in published:
-        published.setdefault("data_path", f"data/{task}")
+    if task is not None and not published.keys() & {"data_path", "data_paths"}:
+        published |= {"data_paths": [f"data/{task}"]} if family == "trm" else {"data_path": f"data/{task}"}
     return published | {"arch": arch, "seq_len": config.seq_len}
 
 

@@ -121,6 +121,11 @@ def test_there_and_back_gives_the_same_bytes(tmp_path, case, init_dtype):
     assert_same_tensors(torch.load(tmp_path / "back" / "checkpoint", weights_only=True), weights)
     written = yaml.safe_load((tmp_path / "back" / "all_config.yaml").read_text())
     assert written == settings | {"seq_len": model.config.seq_len}
+    # settings that name no family contradict none
+    (tmp_path / "unnamed.yaml").write_text(yaml.safe_dump({"arch": {"name": "mine@Model"}, "lr": 1e-4}))
+    unnamed = [f"--config={tmp_path / 'unnamed.yaml'}", f"--output-dir={tmp_path / 'unnamed'}"]
+    assert TO_ORIGINAL.main([*back[:1], *unnamed]) == 0
+    assert fields(convert(tmp_path / "unnamed", tmp_path / "from-unnamed").config) == fields(model.config)
     # without the settings of a run, what the model needs is written all the same
     assert TO_ORIGINAL.main([*back[:1], f"--output-dir={tmp_path / 'bare'}"]) == 0
     again = convert(tmp_path / "bare", tmp_path / "again")
@@ -183,6 +188,24 @@ def test_cells_of_a_mixer_without_puzzle_table_and_prefix_length(tmp_path):
     del weights[f"{PREFIX}puzzle_emb.weights"]
     model = convert(write(tmp_path / "original", "J", weights, settings_of("J", puzzle_emb_len=0)), tmp_path / "ours")
     assert (model.config.seq_len, model.config.num_prefix) == (17, 2)
+
+
+def test_hrm_with_entries_of_trm_that_change_nothing(tmp_path, capsys):
+    """As HRM in forks of TRM's repository."""
+    arch = {"name": "recursive_reasoning.hrm@Some", "mlp_t": False, "puzzle_emb_len": 0, "no_ACT_continue": False}
+    recorded = golden_json("C/config.json")["config"]
+    arch |= {name: recorded[name] for name in SAME.split() if name in recorded}
+    arch["loss"] = {"loss_type": recorded["loss_type"]}
+    weights = golden_tensors("C/weights.safetensors")
+    for number, name in enumerate((arch["name"], "mine@Model")):
+        settings = {"arch": arch | {"name": name}}
+        model = convert(
+            write(tmp_path / f"{number}", "C", weights, settings), tmp_path / f"ours{number}", "--seq-len=16"
+        )
+        assert not model.config.shared_levels and published_settings(model.config, published=settings)
+    settings["arch"]["mlp_t"] = True
+    message = refused(write(tmp_path / "mlp", "C", weights, settings), "--seq-len=16", "--family=hrm", capsys=capsys)
+    assert "HRM does not have: ['mlp_t']" in message
 
 
 def test_files_of_the_wild(tmp_path, capsys):
@@ -262,6 +285,13 @@ def test_q_continue_is_trained_where_the_settings_say_so():
     config = config_from_published(settings_of("J", no_ACT_continue=False)["arch"], weights, 16)
     assert config.halting == "q_learning"
     assert published_settings(config)["arch"]["no_ACT_continue"] is False
+
+
+def test_the_task_becomes_the_data_paths_of_trm():
+    config = HrmConfig(shared_levels=True, gradient_span="last_cycle")
+    written = published_settings(config, "sudoku")
+    assert written["data_paths"] == ["data/sudoku"] and "data_path" not in written
+    assert published_settings(config, "sudoku", {"data_paths": ["mine"]})["data_paths"] == ["mine"]
 
 
 def test_models_of_neither_family_have_no_way_back():
