@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--family", choices=tuple(FAMILIES), help="whose checkpoint it is (default: as arch.name in its settings says)"
     )
-    nested = "entry of the file that holds the state dict (default: the file itself, or its "
-    add("--key", help=nested + f"{', '.join(NESTED_NAMES[:-1])} or {NESTED_NAMES[-1]})")
+    default = f"the file itself, or its {', '.join(NESTED_NAMES[:-1])} or {NESTED_NAMES[-1]}"
+    add("--key", help=f"entry that holds the state dict, such as ema or model.state_dict (default: {default})")
     cells = parser.add_mutually_exclusive_group()
     cells.add_argument("--seq-len", type=int, help="cells of a puzzle, where neither shapes nor data_path tell")
     cells.add_argument("--task", choices=tuple(PUBLISHED_TASKS), help="the same, by the name of the task")

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of this package into the files of the original HRM or TRM code, whichever has such a model.
+"""Convert a checkpoint of this package into the files of the original HRM or TRM code, depending on the model.
 
 Writes `checkpoint`, the state dict as the original code loads it: torch.save of a plain dict of tensors; with
 --safetensors also checkpoint.safetensors, which is safer to pass on; all_config.yaml, with the section `arch`; and

@@ -10,6 +10,7 @@ starts from. Other dtypes are read too, as float32, and come back as that.
 `read_published_state_dict` gives, `family` as `find_family` takes it.
 """
 
+import logging
 import math
 import re
 import zipfile
@@ -102,7 +103,13 @@ _VALUES = {
     "puzzle_emb_len": {0: None},
 }
 
+# Values of TRM's entries that say what HRM always does: HRM in forks of TRM's repository has such entries.
+_AS_HRM = {"mlp_t": False, "no_ACT_continue": False, "puzzle_emb_len": 0}
+
 TOKEN_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
+
+# Fields of HrmConfig that training alone reads and the published codes do not have.
+_UNPUBLISHED = ("label_smoothing", "halting_loss_weight", "num_segments")
 
 # Vectors that the published code keeps in the dtype of the activations; all other tensors are float32 there.
 INIT_VECTORS = ("H_init", "L_init")
@@ -164,7 +171,8 @@ def published_tensors(config: HrmConfig) -> tuple[PublishedTensor, ...]:
 def read_published_state_dict(path: str | PathLike, key: str | None = None) -> dict[str, torch.Tensor]:
     """Reads a state dict: a `.safetensors` file, or by any other name one of `torch.save` (no code in it is run).
 
-    key: the entry of the file that is the state dict; None: the file is, or it has one of `NESTED_NAMES`.
+    key: the entry of the file that is the state dict, with dots between the names where it lies deeper; None: the file
+        is one, or has one of `NESTED_NAMES`, and a message says which was taken.
 
     Returns:
         The tensors on the CPU under their published names, without wrappers, `DROPPED_TENSORS` and rotary tables.
@@ -174,13 +182,16 @@ def read_published_state_dict(path: str | PathLike, key: str | None = None) -> d
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a state dict of torch.save or a .safetensors file")
-    loaded = _entry(path, _load_tensors(path), key)
+    content = _load_tensors(path)
+    taken = _nested_name(path, content) if key is None else key
+    loaded = content if taken is None else _entry(path, content, taken)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict of tensors")
     for name, value in loaded.items():
         dense = isinstance(value, torch.Tensor) and not value.is_nested and value.layout == torch.strided
         if not (isinstance(name, str) and dense and value.device.type == "cpu"):
-            hint = "name the state dict by --key" if isinstance(value, dict) else "save the model's state_dict()"
+            by_key = f"name the state dict by --key {'' if taken is None else f'{taken}.'}NAME"
+            hint = by_key if isinstance(value, dict) else "save the model's state_dict()"
             raise CheckpointError(f"{path}: {shown(name)} is no named dense tensor; {hint}")
     size, held = path.stat().st_size, sum(tensor.nbytes for tensor in loaded.values())
     if held > size:  # one small storage behind a large shape: the model would be built as large as that
@@ -188,20 +199,35 @@ def read_published_state_dict(path: str | PathLike, key: str | None = None) -> d
     state_dict = {_WRAPPERS.sub("", name): tensor for name, tensor in loaded.items()}
     if len(state_dict) < len(loaded):
         raise CheckpointError(f"{path} holds several models: some names differ in their prefixes alone")
+    if key is None and taken is not None:
+        others = [name for name, value in content.items() if name != taken and _is_state_dict(value)]
+        note = f"; it also holds {shown(others)}: --key takes another" if others else ""
+        logger.log(logging.WARNING if others else logging.INFO, f"{path}: its entry {taken!r} was taken{note}")
     dropped = [name for name in state_dict if name in DROPPED_TENSORS or _ROTARY.fullmatch(name)]
     return {name: tensor for name, tensor in state_dict.items() if name not in dropped}
 
 
-def _entry(path: Path, loaded: Any, key: str | None) -> Any:
-    """The state dict among what a file holds."""
-    if not isinstance(loaded, dict):
-        return loaded
-    nested = [name for name in NESTED_NAMES if isinstance(loaded.get(name), dict)] if key is None else [key]
+def _nested_name(path: Path, content: Any) -> str | None:
+    """The one of `NESTED_NAMES` under which a file holds a state dict."""
+    nested = [name for name in NESTED_NAMES if isinstance(content, dict) and isinstance(content.get(name), dict)]
     if len(nested) > 1:
         raise CheckpointError(f"{path} holds several state dicts: choose from {nested} with --key")
-    if nested and nested[0] not in loaded:
-        raise CheckpointError(f"{path} has no entry {shown(key)}; it holds {shown(list(loaded))}")
-    return loaded[nested[0]] if nested else loaded
+    return nested[0] if nested else None
+
+
+def _entry(path: Path, content: Any, key: str) -> Any:
+    """The entry that a key names: a name, which may hold dots (ema_0.999), or several with dots between them."""
+    entry = content
+    for name in [key] if isinstance(content, dict) and key in content else key.split("."):
+        if not isinstance(entry, dict) or name not in entry:
+            held = list(content) if isinstance(content, dict) else content
+            raise CheckpointError(f"{path} has no entry {shown(key)}; it holds {shown(held)}")
+        entry = entry[name]
+    return entry
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(part, torch.Tensor) for part in value.values())
 
 
 def _load_tensors(path: Path) -> Any:
@@ -248,23 +274,33 @@ def find_family(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor],
     Raises:
         CheckpointError: the tensors are of the other one, or `arch.name` is a variant that this package does not have.
     """
-    name = arch.get("name") if isinstance(arch.get("name"), str) else ""
-    entries = [entry for entry in _TRM_SETTINGS if entry in arch]
+    told = _told_family(arch)
     levels = {level for level in ("H_level", "L_level") if any(key.startswith(f"{level}.") for key in state_dict)}
-    if variant := re.search(r"trm_(?:singlez|hier\d+)", name):
-        raise CheckpointError(f"arch.name is {shown(name)}: {variant[0]} is another model, with other states")
     if family is None:
-        named = re.search("hrm|trm", name.lower())
-        family = named[0] if named else "trm" if entries or levels == {"L_level"} else "hrm"
+        family = told or ("trm" if levels == {"L_level"} else "hrm")
     if levels and ("H_level" in levels) != (family == "hrm"):
-        other, told = "hrm", ["the tensors H_level.*"]
+        other, signs = "hrm", ["the tensors H_level.*"]
         if family == "hrm":
-            other, told = "trm", [f"arch.{entry}" for entry in entries] + ["the tensors L_level.* without H_level.*"]
-        told = f"{', '.join(told)} tell of {FAMILIES[other].title}"
+            other, signs = "trm", [f"arch.{entry}" for entry in _entries_of_trm(arch)]
+            signs.append("the tensors L_level.* without H_level.*")
+        reason = f"{', '.join(signs)} tell of {FAMILIES[other].title}"
         raise CheckpointError(
-            f"the checkpoint was taken for {FAMILIES[family].title}, but {told}: give --family {other}"
+            f"the checkpoint was taken for {FAMILIES[family].title}, but {reason}: give --family {other}"
         )
     return family
+
+
+def _told_family(arch: Mapping[str, Any]) -> str | None:
+    """The family that `arch` tells: by its name, or by entries that HRM does not have."""
+    name = arch.get("name") if isinstance(arch.get("name"), str) else ""
+    if variant := re.search(r"trm_(?:singlez|hier\d+)", name):
+        raise CheckpointError(f"arch.name is {shown(name)}: {variant[0]} is another model, with other states")
+    named = re.search("hrm|trm", name.lower())
+    return named[0] if named else "trm" if _entries_of_trm(arch) else None
+
+
+def _entries_of_trm(arch: Mapping[str, Any]) -> list[str]:
+    return [name for name in _TRM_SETTINGS if name in arch and not _changes_nothing(name, arch[name])]
 
 
 def find_cells(
@@ -326,8 +362,8 @@ def _num_prefix(arch: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor],
         if length > 0:
             return length
     width = _matrix_shape(state_dict, "embed_tokens.embedding_weight")[1]
-    puzzle_width = _matrix_shape(state_dict, _TABLE)[1] if _TABLE in state_dict else 0
-    return math.ceil(puzzle_width / width)
+    puzzle_width = _matrix_shape(state_dict, _TABLE)[1] if _TABLE in state_dict else arch.get("puzzle_emb_ndim")
+    return -(-puzzle_width // width) if is_integer(puzzle_width) else 0  # what is none, the configuration refuses
 
 
 def _names_task(data_path: Any, task: str | None) -> bool:
@@ -395,7 +431,9 @@ def config_from_published(
 
 
 def _changes_nothing(name: Any, value: Any) -> bool:
-    """Whether an entry of `arch` that this package does not have leaves a model what it is."""
+    """Whether an entry of `arch` that a family does not have leaves a model what it is."""
+    if name in _AS_HRM:
+        return value == _AS_HRM[name]
     return isinstance(name, str) and ("dropout" in name and value in (0, None) or name == "causal" and value is False)
 
 
@@ -499,7 +537,7 @@ def published_settings(
 
     Args:
         config: of one of `FAMILIES`.
-        task: name of its puzzles, if known; it becomes the data_path where `published` gives none.
+        task: name of its puzzles, if known; it becomes the data_path, TRM's data_paths, where `published` gives none.
         published: settings of the original run, which this package does not keep (rates, batches, data_path); those of
             `arch` that the config knows are replaced.
     Returns:
@@ -510,19 +548,24 @@ def published_settings(
     family = "trm" if config.shared_levels else "hrm"
     own, published = FAMILIES[family], dict(published or {})
     others = [name for name, allowed in own.fields.items() if getattr(config, name) not in allowed]
+    if config.num_prefix == -(-config.puzzle_emb_ndim // config.hidden_size):  # stated, but as many as None takes
+        others = [name for name in others if name != "num_prefix_positions"]
     if others:
         has = "; ".join(f"{name} is {getattr(config, name)!r}, there {own.fields[name][0]!r}" for name in others)
         raise CheckpointError(f"the published code of {own.title} has no such model: {has}")
-    if "arch" in published and (found := find_family(published["arch"], {})) != family:
-        raise CheckpointError(f"the settings are of {FAMILIES[found].title}, the model is {own.title}")
+    if (told := _told_family(published.get("arch", {}))) not in (None, family):
+        raise CheckpointError(f"the settings are of {FAMILIES[told].title}, the model is {own.title}")
+    if lost := [name for name in _UNPUBLISHED if getattr(config, name) != getattr(HrmConfig, name)]:
+        values = ", ".join(f"{name} {getattr(config, name)}" for name in lost)
+        logger.warning(f"left out of the settings, for the published code has no such options: {values}")
     losses = {ours: name for name, ours in TOKEN_LOSSES.items()}
     arch = own.ignored | dict(published.get("arch", {}))
     for name, ours in (SETTINGS | own.settings).items():
         values = {field: value for value, field in _VALUES.get(name, {}).items()}
         arch[name] = values.get(getattr(config, ours), getattr(config, ours))
     arch["loss"] = {"name": "losses@ACTLossHead", "loss_type": losses[config.token_loss]}
-    if task is not None and "data_paths" not in published:
-        published.setdefault("data_path", f"data/{task}")
+    if task is not None and not published.keys() & {"data_path", "data_paths"}:
+        published |= {"data_paths": [f"data/{task}"]} if family == "trm" else {"data_path": f"data/{task}"}
     return published | {"arch": arch, "seq_len": config.seq_len}
 
 

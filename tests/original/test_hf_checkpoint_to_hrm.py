@@ -13,7 +13,7 @@ from paths import GOLDEN, ROOT
 from safetensors.torch import load_file, save_file
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hrm.errors import ArgumentError, CheckpointError
 from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
 from hrm_hf.original.checkpoints import (
     config_from_published,
@@ -386,6 +386,22 @@ def test_repositories_of_the_hub_in_place_of_files(tmp_path):
     back = torch.load(tmp_path / "back" / "checkpoint", weights_only=True)
     assert_same_tensors(back, published_state_dict(model))
     assert json.loads((tmp_path / "back" / "identifiers.json").read_text()) == NAMES
+
+
+def test_a_prefix_of_as_many_positions_as_the_row_fills_is_hrms():
+    same, longer = (HrmConfig(**SMALL, puzzle_emb_ndim=40, num_prefix_positions=number) for number in (2, 3))
+    assert published_settings(same) == published_settings(HrmConfig(**SMALL, puzzle_emb_ndim=40))
+    with pytest.raises(CheckpointError, match="HRM has no such model: num_prefix_positions is 3"):
+        published_settings(longer)
+
+
+def test_options_that_the_published_code_does_not_have_are_named(tmp_path, capsys):
+    options = dict(token_loss="softmax", label_smoothing=0.2, halting_loss_weight=0.05)
+    config = HrmConfig(**SMALL, vocab_size=6, seq_len=16, puzzle_emb_ndim=32, **options)
+    seeded_model(config, seed=0).save_pretrained(tmp_path / "ours")
+    assert to_hrm([f"--checkpoint={tmp_path / 'ours'}", f"--output-dir={tmp_path / 'original'}"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert line.endswith("no such options: label_smoothing 0.2, halting_loss_weight 0.05")
 
 
 def test_a_model_that_halts_by_another_rule_is_refused(tmp_path, capsys):

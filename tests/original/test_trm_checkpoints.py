@@ -121,6 +121,11 @@ def test_there_and_back_gives_the_same_bytes(tmp_path, case, init_dtype):
     assert_same_tensors(torch.load(tmp_path / "back" / "checkpoint", weights_only=True), weights)
     written = yaml.safe_load((tmp_path / "back" / "all_config.yaml").read_text())
     assert written == settings | {"seq_len": model.config.seq_len}
+    # settings that name no family contradict none
+    (tmp_path / "unnamed.yaml").write_text(yaml.safe_dump({"arch": {"name": "mine@Model"}, "lr": 1e-4}))
+    unnamed = [f"--config={tmp_path / 'unnamed.yaml'}", f"--output-dir={tmp_path / 'unnamed'}"]
+    assert TO_ORIGINAL.main([*back[:1], *unnamed]) == 0
+    assert fields(convert(tmp_path / "unnamed", tmp_path / "from-unnamed").config) == fields(model.config)
     # without the settings of a run, what the model needs is written all the same
     assert TO_ORIGINAL.main([*back[:1], f"--output-dir={tmp_path / 'bare'}"]) == 0
     again = convert(tmp_path / "bare", tmp_path / "again")
@@ -154,6 +159,53 @@ def test_several_nested_state_dicts_are_told_apart_by_their_key(tmp_path, capsys
     original = write(tmp_path, "J", {"model": weights, "state_dict": weights})
     assert "several state dicts: choose from ['model', 'state_dict'] with --key" in refused(original, capsys=capsys)
     convert(original, tmp_path / "ours", "--key=state_dict")
+
+
+def test_what_was_taken_of_a_file_is_said(tmp_path, capsys):
+    live = golden_tensors("J/weights.safetensors")
+    average = live | {f"{PREFIX}q_head.bias": torch.tensor([3.0, 4.0])}
+    content = {"model": live, "ema_0.999": average, "optimizer": {"state": {}}, "step": 7}
+    original = write(tmp_path / "both", "J", content)
+    convert(original, tmp_path / "live")
+    assert "its entry 'model' was taken; it also holds ['ema_0.999']: --key" in capsys.readouterr().err
+    model = convert(original, tmp_path / "average", "--key=ema_0.999")
+    assert "taken" not in capsys.readouterr().err and model.q_head.bias.tolist() == [3, 4]
+    convert(write(tmp_path / "one", "J", {"model": live, "step": 7}), tmp_path / "of-one")
+    assert capsys.readouterr().err.endswith("its entry 'model' was taken\n")
+
+
+def test_a_state_dict_that_lies_deeper(tmp_path, capsys):
+    original = write(tmp_path / "original", "J", {"model": {"state_dict": golden_tensors("J/weights.safetensors")}})
+    message = refused(original, capsys=capsys)
+    assert "'state_dict' is no named dense tensor; name the state dict by --key model.NAME" in message
+    assert "has no entry 'model.other'; it holds ['model']" in refused(original, "--key=model.other", capsys=capsys)
+    convert(original, tmp_path / "ours", "--key=model.state_dict")
+
+
+def test_cells_of_a_mixer_without_puzzle_table_and_prefix_length(tmp_path):
+    """The prefix is as long as the settings' row, of 40 numbers over D = 32: 2 positions of 19."""
+    weights = golden_tensors("J/weights.safetensors")
+    del weights[f"{PREFIX}puzzle_emb.weights"]
+    model = convert(write(tmp_path / "original", "J", weights, settings_of("J", puzzle_emb_len=0)), tmp_path / "ours")
+    assert (model.config.seq_len, model.config.num_prefix) == (17, 2)
+
+
+def test_hrm_with_entries_of_trm_that_change_nothing(tmp_path, capsys):
+    """As HRM in forks of TRM's repository."""
+    arch = {"name": "recursive_reasoning.hrm@Some", "mlp_t": False, "puzzle_emb_len": 0, "no_ACT_continue": False}
+    recorded = golden_json("C/config.json")["config"]
+    arch |= {name: recorded[name] for name in SAME.split() if name in recorded}
+    arch["loss"] = {"loss_type": recorded["loss_type"]}
+    weights = golden_tensors("C/weights.safetensors")
+    for number, name in enumerate((arch["name"], "mine@Model")):
+        settings = {"arch": arch | {"name": name}}
+        model = convert(
+            write(tmp_path / f"{number}", "C", weights, settings), tmp_path / f"ours{number}", "--seq-len=16"
+        )
+        assert not model.config.shared_levels and published_settings(model.config, published=settings)
+    settings["arch"]["mlp_t"] = True
+    message = refused(write(tmp_path / "mlp", "C", weights, settings), "--seq-len=16", "--family=hrm", capsys=capsys)
+    assert "HRM does not have: ['mlp_t']" in message
 
 
 def test_files_of_the_wild(tmp_path, capsys):
@@ -233,6 +285,13 @@ def test_q_continue_is_trained_where_the_settings_say_so():
     config = config_from_published(settings_of("J", no_ACT_continue=False)["arch"], weights, 16)
     assert config.halting == "q_learning"
     assert published_settings(config)["arch"]["no_ACT_continue"] is False
+
+
+def test_the_task_becomes_the_data_paths_of_trm():
+    config = HrmConfig(shared_levels=True, gradient_span="last_cycle")
+    written = published_settings(config, "sudoku")
+    assert written["data_paths"] == ["data/sudoku"] and "data_path" not in written
+    assert published_settings(config, "sudoku", {"data_paths": ["mine"]})["data_paths"] == ["mine"]
 
 
 def test_models_of_neither_family_have_no_way_back():
