@@ -11,6 +11,7 @@ import torch
 import training_command
 from hub_server import HubServer
 from made_up_arc import made_up_task, original_layout, write_folder
+from paths import HRM_4X4
 from processes import run as run_processes
 from run_records import broken_at, log_of
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 def hrm_train(task: str, *words: object) -> int:
-    return training_command.hrm_train(task, *SMALL.split(), *words)
+    recipe = ["--recipe", HRM_4X4] if task == "sudoku" else []
+    return training_command.hrm_train(task, *recipe, *SMALL.split(), *words)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def sudokus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(sudokus, tmp_path_factory) -> Path:
-    """Of a run of the recipe sudoku_4x4, but for its sizes, and with values that no argument has."""
+    """Of a run of HRM's recipe, but for its sizes, and with values that no argument has."""
     run = tmp_path_factory.mktemp("first") / "run"
     assert hrm_train("sudoku", "--data-dir", sudokus, "--output-dir", run, "--max-steps", 3, *FIRST.split()) == 0
     settings = json.loads((run / "checkpoint-final" / "config.json").read_text())

@@ -43,7 +43,7 @@ WITHOUT_PARSER = {"examples/own_puzzle.py"}
 
 # Appended to a command, where the last value of an option counts.
 TINY = {
-    "hrm-train sudoku": "--num-train 12 --num-test 4 --num-aug 2",
+    "hrm-train sudoku": "--num-train 12 --num-test 4",
     "hrm-train maze": "--num-train 12 --num-test 4 --min-steps 6",
     "hrm-train": "--max-steps 2 --eval-steps 1 --global-batch-size 4 --hidden-size 32 --num-attention-heads 2 "
     "--H-layers 1 --L-layers 1 --halt-max-steps 2 --cpu-threads 1",
