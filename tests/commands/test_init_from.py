@@ -73,7 +73,7 @@ def test_the_weights_and_the_architecture_are_the_checkpoints_and_all_else_is_ne
     assert theirs["rope_theta"] == 500.0 and theirs["num_segments"] == 2 and ours == theirs | {"halt_max_steps": 3}
     arguments = json.loads((run / "run.json").read_text())["arguments"]
     assert arguments["init_from"] == str(checkpoint)
-    assert (arguments["hidden_size"], arguments["halt_max_steps"], arguments["learning_rate"]) == (32, 3, 0.002)
+    assert (arguments["hidden_size"], arguments["halt_max_steps"], arguments["learning_rate"]) == (32, 3, 0.004)
     card = (run / "checkpoint-final" / "README.md").read_text()
     assert "| `init_from` | run/checkpoint-final |" in card and str(checkpoint) not in card
     assert "init_from" not in (checkpoint / "README.md").read_text()

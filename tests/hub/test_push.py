@@ -538,7 +538,7 @@ def test_a_token_appears_nowhere(checkpoint, tmp_path):
 # from the trainer
 
 
-SMALL = "--max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
+SMALL = "--size 4 --max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
 
 
 def train(*arguments: str) -> None:

@@ -113,7 +113,8 @@ def thirty_steps(
     data_dir: Path, folder: Path, processes: int = 1, accumulation: int = 1, more: str = ""
 ) -> dict[str, torch.Tensor]:
     """What 30 steps of the example did. Two segments a puzzle: an untrained network amplifies rounding in more."""
-    arguments = f"--recipe {HRM_4X4} --max_steps 30 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+    arguments = f"--recipe {HRM_4X4} "
+    arguments += "--max_steps 30 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
     arguments += (
         " --warmup_steps 10 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8 --cpu_threads 1"
     )
@@ -188,7 +189,8 @@ def test_a_run_goes_on_with_another_number_of_processes(data_dir, tmp_path):
     """2 processes, then 1 from step 3, then 2 again from step 5, against 2 all the way."""
 
     def train(run_dir: Path, processes: int) -> dict[str, torch.Tensor]:
-        arguments = f"--recipe {HRM_4X4} --max_steps 8 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
+        arguments = f"--recipe {HRM_4X4} "
+        arguments += "--max_steps 8 --global_batch_size 16 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 2"
         arguments += " --warmup_steps 4 --learning_rate 3e-5 --halt_exploration_prob 0.5 --eval_batch_size 8"
         arguments += " --cpu_threads 1 --logging_steps 2 --state_steps 1 --state_limit 9 --ema_decay 0.9 --resume auto"
         command = [str(ROOT / "examples" / "train_sudoku.py"), "--data_dir", str(data_dir)]
