@@ -102,7 +102,7 @@ def test_picture(checkpoints, said, tmp_path):
         ("sudoku", ["11" + "." * 14], "the digit 1 stands twice"),
         ("sudoku", ["@nowhere.txt"], "nowhere.txt"),
         ("maze", ["S#G"], "maze"),
-        ("arc", ["aaaa.json", "--name", "bbbb"], "task 'bbbb'.*not seen in training"),
+        ("arc", ["aaaa.json", "--name", "bbbb"], "task 'bbbb'.*not trained on"),
         ("arc", ["damaged.json"], "damaged.json is not valid JSON"),
         ("arc", ["challenges.json"], "challenges.json holds neither"),
         ("arc", ["challenges.json", "--name", "bbbb"], "challenges.json holds 1 entries by name.*--name bbbb"),

@@ -396,7 +396,7 @@ def test_arc_tasks_and_grids_share_batches(arc_solver):
 @pytest.mark.parametrize(
     ("item", "named"),
     [
-        ({"task": ARC_TASK, "name": "aaab"}, "task 'aaab'.*not seen in training.*aaaa"),
+        ({"task": ARC_TASK, "name": "aaab"}, "task 'aaab'.*not trained on.*aaaa"),
         ({"task": ARC_TASK, "name": "aaaa_t1_0213456789"}, "aaaa_t1_0213456789"),
         ({"task": ARC_TASK, "name": 7}, "7"),
         ({"task": ARC_TASK}, "'task'.*'name'"),
