@@ -11,7 +11,7 @@ _STAGE = re.compile(r"\s*(\d(?:\.\d{1,9})?):(\d{1,3})x(\d{1,3})\s*", re.ASCII)
 
 
 class DepthStage(NamedTuple):
-    """What the steps from `start` on have."""
+    """The cycles of the steps from `start` to the next stage."""
 
     start: float  # share of max_steps, 0 to below 1
     H_cycles: int
