@@ -45,7 +45,7 @@ from hrm_hf.training.states import check_state, read_json_tree
 
 # A pass has 5 batches. Every fifth state (the steps of the exports) falls together with an export.
 RECIPE = """
-    --size 4 --num_train 40 --num_test 12 --num_aug 20 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 4
+    --size 4 --num_train 40 --num_test 12 --hidden_size 32 --num_attention_heads 2 --halt_max_steps 4
     --global_batch_size 16 --gradient_accumulation_steps 2 --learning_rate 1e-3 --warmup_steps 20 --ema_decay 0.99
     --halt_exploration_prob 0.3 --logging_steps 5 --eval_steps 30 --eval_batch_size 6 --save_steps 35 --state_steps 7
     --state_minutes 0 --state_limit 2 --cpu_threads 1

@@ -24,7 +24,7 @@ from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
 from ..training import HrmModelArguments, HrmTrainer, HrmTrainingArguments, parse_arguments, seeded_model
 from ..training.adapters import add_lora
-from ..training.arguments import given_words
+from ..training.arguments import given_words, options_of
 from ..training.processes import (
     launched_dtype,
     make_accelerator,
@@ -122,15 +122,15 @@ def read_arguments(
     over_recipe = {} if start is None else start.architecture() | defaults
     words = [*(f"--{name}={value}" for name, value in over_recipe.items() if value is not None), *argv]
     data_args, model_args, args = parse_arguments(types, recipe, words, description, prog, defaults)
-    options = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    options = options_of(argv)
     for name in [name for name, value in over_recipe.items() if value is None and name not in options]:
         setattr(model_args, name, None)  # which no words say
     if start is not None:
         start.check(model_args)
         if data_args.lora_rank is not None:
             start.check_depth(model_args, args.depth_schedule)
-    on_command_line = any(word.split("=")[0] in ("--compute_dtype", "--compute-dtype") for word in argv)
-    launched_dtype(model_args.compute_dtype, "the command line" if on_command_line else f"the recipe {recipe}")
+    named = "the command line" if "compute_dtype" in options else f"the recipe {recipe}"
+    launched_dtype(model_args.compute_dtype, named)
     data_args.recipe = recipe
     if data_args.data_dir is not None and (unused := options & vars(task()).keys() - ORIGIN):
         unheeded = ", ".join(f"--{name}" for name in sorted(unused))

@@ -86,7 +86,9 @@ class SudokuArguments(DataArguments):
     def __post_init__(self):
         super().__post_init__()
         if self.online_augmentation and self.num_aug:
-            raise ArgumentError(f"num_aug is {self.num_aug}; with online_augmentation it must be 0: leave it out")
+            raise ArgumentError(
+                f"num_aug is {self.num_aug}, but online_augmentation is True: set it to false, or num_aug to 0"
+            )
         if self.num_aug is None:
             self.num_aug = 0 if self.online_augmentation else 1000
 

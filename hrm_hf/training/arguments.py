@@ -178,9 +178,8 @@ class HrmTrainingArguments:
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-# Arguments of the command line, and those of the recipe that would win over them or contradict them.
-_BEATS = {"__epochs": "max_steps", "__H_cycles": "depth_schedule", "__L_cycles": "depth_schedule"}
-_BEATS |= {"__num_aug": "online_augmentation", "__online_augmentation": "num_aug"}
+# Arguments of the command line, and those of the recipe that would win over them.
+_BEATS = {"epochs": "max_steps", "H_cycles": "depth_schedule", "L_cycles": "depth_schedule"}
 _MAX_RECIPE_BYTES = 100_000  # a recipe has a few thousand, a file named by mistake may have gigabytes
 
 
@@ -229,6 +228,11 @@ def read_recipe(path: str | Path, dataclass_types: Iterable[type]) -> dict[str, 
     return {name: text for name, text in settings.items() if text is not None}
 
 
+def options_of(argv: list[str]) -> set[str]:
+    """The names of the arguments that a command line gives, with underscores."""
+    return {word.split("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+
+
 def given_words(
     dataclass_types: tuple[type, ...], argv: list[str], description: str | None = None, prog: str | None = None
 ) -> argparse.Namespace:
@@ -264,10 +268,8 @@ def parse_arguments(
     hints = _field_types(dataclass_types)
     if recipe is not None:
         settings = read_recipe(find_recipe(recipe), dataclass_types)
-        given = {word.split("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
-        for word, beaten in _BEATS.items():
-            if word in given:
-                settings.pop(beaten, None)
+        for name in options_of(argv) & _BEATS.keys():
+            settings.pop(_BEATS[name], None)
         parser.set_defaults(**settings)
         parser.exit_on_error = False
         try:

@@ -21,7 +21,7 @@ from hrm_hf.games.sudoku_symmetry import class_keys
 from hrm_hf.hrm.sudoku import decode
 from hrm_hf.scores.compiled import compiled_block
 
-SMALL = "--size 4 --num_train 40 --num_test 10 --num_aug 5 --max_steps 3 --global_batch_size 8 --hidden_size 32"
+SMALL = "--size 4 --num_train 40 --num_test 10 --max_steps 3 --global_batch_size 8 --hidden_size 32"
 SMALL += " --cpu_threads 1"
 
 
@@ -165,11 +165,14 @@ def test_the_command_line_changes_what_goes_with_an_argument_of_the_recipe():
 
 
 def test_variants_are_stored_or_drawn():
-    for words, stored, drawn in (([], 0, True), (["--num-aug", "5"], 5, False), (["--num-aug", "0"], 0, False)):
+    stored = ["--online-augmentation", "false"]
+    for words, num, drawn in (([], 0, True), (stored, 1000, False), ([*stored, "--num-aug", "5"], 5, False)):
         data, *_ = read_arguments(SudokuArguments, words)
-        assert (data.num_aug, data.online_augmentation) == (stored, drawn)
-    hrm = str(ROOT / "benchmarks" / "recipes" / "hrm_sudoku_4x4.yaml")
-    data, *_ = read_arguments(SudokuArguments, ["--recipe", hrm, "--online-augmentation", "true"])
-    assert (data.num_aug, data.online_augmentation) == (0, True)
-    with pytest.raises(ArgumentError, match="num_aug is 5; with online_augmentation it must be 0"):
-        read_arguments(SudokuArguments, ["--num-aug", "5", "--online-augmentation", "true"])
+        assert (data.num_aug, data.online_augmentation) == (num, drawn)
+    hrm = ["--recipe", str(ROOT / "benchmarks" / "recipes" / "hrm_sudoku_6x6.yaml")]
+    assert read_arguments(SudokuArguments, [*hrm, *stored])[0].num_aug == 500
+    for words in (["--num-aug", "5"], [*hrm, "--online-augmentation", "true"]):
+        with pytest.raises(
+            ArgumentError, match=r"num_aug is \d+, but online_augmentation is True: set it to false, or"
+        ):
+            read_arguments(SudokuArguments, words)

@@ -16,7 +16,7 @@ from hrm_hf.training.adapters import add_lora, merged
 
 peft = pytest.importorskip("peft")
 BASE = GOLDEN / "sudoku_4x4"
-SMALL = "--size 4 --num-train 40 --num-test 20 --num-aug 5 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
+SMALL = "--size 4 --num-train 40 --num-test 20 --global-batch-size 8 --warmup-steps 0 --cpu-threads 1"
 
 
 pytestmark = pytest.mark.usefixtures("process_as_before")

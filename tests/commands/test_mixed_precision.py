@@ -18,7 +18,7 @@ from hrm_hf.commands.training_run import read_arguments
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.training import HrmTrainer, make_accelerator
 
-SMALL = "--num_train 40 --num_test 10 --num_aug 5 --max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
+SMALL = "--num_train 40 --num_test 10 --max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_threads 1"
 ASKED = "ACCELERATE_MIXED_PRECISION"
 
 

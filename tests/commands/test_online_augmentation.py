@@ -41,7 +41,10 @@ def test_the_file_holds_originals_only_and_a_resumed_run_is_the_unbroken_one(tmp
     card = (run / "checkpoint-final" / "README.md").read_text()
     assert "| `online_augmentation` | True |" in card and "| `reveal_prob` | 0.5 |" in card
     again = broken_at(run, 3, tmp_path / "again")
-    assert hrm_train(*words, "--num-aug", 0, "--output-dir", again, "--resume", "auto") != 0
+    assert (
+        hrm_train(*words, "--online-augmentation", "false", "--num-aug", 0, "--output-dir", again, "--resume", "auto")
+        != 0
+    )
     assert "online_augmentation was True, now it is False" in capsys.readouterr().err
     assert hrm_train(*words, *DRAWN, "--output-dir", again, "--resume", "auto") == 0
     assert log_of(again) == log_of(run)

@@ -91,7 +91,7 @@ def first_batch(*words: str) -> torch.Tensor:
 
 
 def test_the_seed_reaches_the_generator_and_the_sampler(tmp_path):
-    made = ["--num-train", "30", "--num-test", "5", "--num-aug", "2"]
+    made = ["--num-train", "30", "--num-test", "5"]
     contents = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         first_batch(*made, "--seed", seed, "--output-dir", str(tmp_path / name))

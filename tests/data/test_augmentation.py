@@ -187,13 +187,16 @@ def test_views_of_mazes_are_warned_of(tmp_path, capsys):
     assert "a view of a shortest path seldom follows the rule that chose it" in capsys.readouterr().err
 
 
-def test_a_state_of_another_augmentation_is_refused(path):
+def test_a_state_of_another_augmentation_is_refused_and_one_from_before_there_was_any_is_not(path):
     plain = training_batches(path, BATCH, SEED)
     next(iter(plain))
     state = plain.state_dict()
     for options, message in (({"augment": True}, "symmetries None"), ({"reveal_prob": 0.5}, "reveal_prob None")):
         with pytest.raises(ArgumentError, match=f"the saved state has {message}"):
             training_batches(path, BATCH, SEED, **options).load_state_dict(state)
+    for name in ("symmetries", "reveal_prob"):
+        del state["examples_iterable"][name]
+    plain.load_state_dict(state)
 
 
 def test_stored_variants_below_drawn_ones_are_pointed_out(tmp_path, path, capsys):

@@ -542,7 +542,7 @@ SMALL = "--size 4 --max_steps 2 --global_batch_size 8 --hidden_size 32 --cpu_thr
 
 
 def train(*arguments: str) -> None:
-    options = ["--num_train", "40", "--num_test", "10", "--num_aug", "5", *SMALL.split(), *arguments]
+    options = ["--num_train", "40", "--num_test", "10", *SMALL.split(), *arguments]
     run_training(SudokuArguments, options)
 
 
@@ -574,7 +574,7 @@ def test_failed_push_of_two_processes_ends(tmp_path):
     with HubServer() as hub:
         hub.failures += [("POST", "/you/name/commit/", 403)]
         command = [ROOT / "examples" / "train_sudoku.py", *SMALL.split(), "--num_train", "40", "--num_test", "10"]
-        command += ["--num_aug", "5", "--output-dir", str(tmp_path / "run"), "--push-to-hub", "you/name"]
+        command += ["--output-dir", str(tmp_path / "run"), "--push-to-hub", "you/name"]
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
         done = warm_processes.run(command, environment, tmp_path, processes=2, port=free_port())
         assert hub.failures == [] and hub.repos["model", "you/name"].files == {}

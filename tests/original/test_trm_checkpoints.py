@@ -99,8 +99,8 @@ def test_bfloat16_is_as_near_to_float32_as_the_published_code(tmp_path, case):
     compared = bounds.keys() & to_bfloat16.keys()
     assert len(compared) == 2 * model.config.halt_max_steps
     for key in compared:
-        assert 0 < to_float32[key] < 4 * bounds[key], (key, to_float32[key], bounds[key])
-        assert to_bfloat16[key] < 4 * bounds[key], (key, to_bfloat16[key], bounds[key])  # 0 on some processors
+        assert 0 < to_float32[key] < 3 * bounds[key], (key, to_float32[key], bounds[key])
+        assert to_bfloat16[key] < 3 * bounds[key], (key, to_bfloat16[key], bounds[key])  # 0 on some processors
 
 
 def assert_same_tensors(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
