@@ -261,6 +261,10 @@ def test_the_family_is_told_by_the_settings_or_the_tensors_or_given(tmp_path, ca
     other = settings_of("J", name="mine@Model", no_ACT_continue=None)
     given = convert(write(tmp_path / "given", "J", None, other), tmp_path / "b", "--family=trm")
     assert fields(given.config) == fields(model.config) and model.config.shared_levels
+    # nothing but the tensors tells: the default of puzzle_emb_len, 16, then shows in the number of cells
+    bare = settings_of("I", name="mine@Model", mlp_t=None, no_ACT_continue=None, puzzle_emb_len=None)
+    told = convert(write(tmp_path / "bare", "I", None, bare), tmp_path / "c", "--seq-len=25")
+    assert told.config.shared_levels and told.config.num_prefix == 16
     hrm = golden_tensors("C/weights.safetensors")
     message = refused(write(tmp_path / "hrm", "J", hrm), "--seq-len=16", capsys=capsys)
     assert "taken for the Tiny Recursive Model, but the tensors H_level.* tell of HRM" in message
