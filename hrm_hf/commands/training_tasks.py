@@ -85,7 +85,7 @@ class SudokuArguments(DataArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.online_augmentation and self.num_aug:
+        if self.online_augmentation and self.num_aug and self.data_dir is None:
             raise ArgumentError(
                 f"num_aug is {self.num_aug}, but online_augmentation is True: set it to false, or num_aug to 0"
             )

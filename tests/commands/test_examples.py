@@ -171,6 +171,8 @@ def test_variants_are_stored_or_drawn():
         assert (data.num_aug, data.online_augmentation) == (num, drawn)
     hrm = ["--recipe", str(ROOT / "benchmarks" / "recipes" / "hrm_sudoku_6x6.yaml")]
     assert read_arguments(SudokuArguments, [*hrm, *stored])[0].num_aug == 500
+    unheeded = ["--num-aug", "5", "--data-dir", "somewhere", "--recipe", "sudoku_6x6"]
+    assert read_arguments(SudokuArguments, unheeded)[0].online_augmentation
     for words in (["--num-aug", "5"], [*hrm, "--online-augmentation", "true"]):
         with pytest.raises(
             ArgumentError, match=r"num_aug is \d+, but online_augmentation is True: set it to false, or"

@@ -11,7 +11,7 @@ import hashlib
 from types import SimpleNamespace
 
 import pytest
-from paths import ROOT
+from paths import HRM_4X4, ROOT
 
 from hrm_hf.commands.training_run import data_facts, read_arguments
 from hrm_hf.commands.training_tasks import TASKS
@@ -134,7 +134,7 @@ def test_a_recipe_says_what_its_source_says(name):
     [("sudoku", "--num-aug=5"), ("sudoku", "--size"), ("maze", "--min_steps"), ("maze", "--height")],
 )
 def test_options_of_the_generator_that_have_no_effect_are_named(task, option, capsys):
-    recipe = {"sudoku": "sudoku_4x4", "maze": "maze_6x6"}[task]
+    recipe = {"sudoku": str(HRM_4X4), "maze": "maze_6x6"}[task]
     words = ["--recipe", recipe, *([option] if "=" in option else [option, "4"])]
     read_arguments(TASKS[task], words)
     assert capsys.readouterr().err == ""
