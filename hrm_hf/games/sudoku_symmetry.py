@@ -100,7 +100,7 @@ class SudokuSymmetries:
         (M, K, n, n) uint8; PAD stays as blanks do.
         """
         num, num_grids, n = ids.shape[:3]
-        starts = np.repeat(np.arange(num) * n * n, len(self) // max(num, 1))  # (M,), of the old cells
+        starts = np.repeat(np.arange(num) * n * n, len(self) // num)  # (M,), of the old cells
         sources = self.sources + starts[:, None]
         id_map = np.pad(self._digit_map + np.uint8(1), ((0, 0), (1, 0)))  # (M, n + 2)
         out = np.empty((len(self), num_grids, n * n), np.uint8)

@@ -103,7 +103,7 @@ def test_training_batches_do_not_show_how_puzzles_are_packed(tmp_path):
             block = [cells[start:stop]]
             writer.add_puzzle(f"{start:02d}", block, "puzzles with variants", {"num_variants": 3}, {})
     single, blocks = (training_batches(path, 4, seed=5) for path in paths)
-    for one, other, _ in zip(single, blocks, range(20), strict=False):
+    for _, one, other in zip(range(20), single, blocks, strict=False):
         same(one, other)
     resumed = training_batches(paths[1], 4, seed=5)
     resumed.load_state_dict(single.state_dict())  # a run started on one goes on with the other
