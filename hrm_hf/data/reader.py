@@ -8,6 +8,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,6 @@ class PuzzleFile:
         for name, count in (("num_groups", "group"), ("num_puzzles", "variant"), ("num_rows", "row")):
             if (found := int(counts[count].sum())) != getattr(self.info, name):
                 raise DataError(f"root attribute {name!r} is {getattr(self.info, name)}, the file holds {found}")
-        self._has_blocks = self.info.num_groups > len(self.puzzles)
         self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
         self._identifiers = np.concatenate(identifiers) if self.has_names else None  # int32 (num_puzzles,)
 
@@ -183,12 +183,16 @@ class PuzzleFile:
 
     def locate(self, groups: np.ndarray, variants: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the sampler draws, (B,) each -> (number of the store, row inside it), int64 (B,)."""
-        if not self._has_blocks:  # each puzzle_id is one group
-            return self.puzzles["first_store"][groups] + examples, variants
-        first_group = self.puzzles["first_group"]
-        puzzle = np.searchsorted(first_group, groups, side="right") - 1
-        rows = (groups - first_group[puzzle]) * self.puzzles["variants"][puzzle] + variants
-        return self.puzzles["first_store"][puzzle] + examples, rows
+        first_stores, first_rows = self._group_places
+        return first_stores[groups] + examples, first_rows[groups] + variants
+
+    @cached_property
+    def _group_places(self) -> tuple[np.ndarray, np.ndarray]:
+        """(first store, first row in it) of each group, int64 (num_groups,), so that no batch has to search."""
+        groups = self.puzzles["rows"] // self.puzzles["variants"]
+        numbers = np.arange(self.info.num_groups) - np.repeat(self.puzzles["first_group"], groups)
+        first_rows = numbers * np.repeat(self.puzzles["variants"], groups)
+        return np.repeat(self.puzzles["first_store"], groups), first_rows
 
     def locate_rows(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `locate`, for row numbers in stored order, (B,)."""
