@@ -22,6 +22,7 @@ import numpy as np
 from side_by_side import Target, benchmark_parser, finish, rounded, start
 
 from hrm_hf.data import GridExample, GroupSampler, PuzzleFile, PuzzleSetInfo, PuzzleWriter, training_batches
+from hrm_hf.data.schema import NUM_VARIANTS, ROWS_ARE_BOTH, originals_of_block
 
 SWAPPING_TRANSFORMS = (1, 3, 6, 7)
 PUBLISHED_BATCHES = 112.0  # a second, of 768 Sudoku rows, on 2 cores
@@ -165,10 +166,11 @@ def plain_frame(grid: np.ndarray, offset: tuple[int, int], info: PuzzleSetInfo) 
 def write_sudoku_sized(path: Path, groups: int, variants: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     vocabulary = ("PAD", ".", *map(str, range(1, 10)))
+    step = originals_of_block(variants, 2 * 81)  # as the builder stores them
     with PuzzleWriter(path, PuzzleSetInfo("sudoku", "train", 11, vocabulary, (9, 9), variants - 1, seed)) as writer:
-        for group in range(groups):
-            cells = generator.integers(1, 11, (variants, 2, 81), dtype=np.uint8)
-            writer.add_puzzle(f"{group:08d}", [cells], "variants", {}, {})
+        for part in np.split(np.arange(groups), range(step, groups, step)):
+            cells = generator.integers(1, 11, (len(part) * variants, 2, 81), dtype=np.uint8)
+            writer.add_puzzle(f"{part[0]:08d}", [cells], ROWS_ARE_BOTH, {NUM_VARIANTS: variants}, {})
 
 
 def write_arc_sized(path: Path, groups: int, variants: int, seed: int) -> None:

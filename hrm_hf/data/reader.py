@@ -8,6 +8,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import numpy as np
 
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.puzzle_identifiers import BLANK_NAME
-from ..hrm.shown_value import shown
 from ..progress import progress
 from . import schema
 from .frames import frame_pairs, pair_offsets, runs
@@ -33,7 +33,7 @@ _PUZZLE = np.dtype(
     [
         ("rows", np.int64),  # of each of its arrays
         ("examples", np.int64),
-        ("is_block", bool),  # its rows are puzzles, not variants
+        ("variants", np.int64),  # rows of each group
         ("has_names", bool),  # its rows have identifiers
         ("first_store", np.int64),  # its first of all stores, groups, variants and rows of the file
         ("first_group", np.int64),
@@ -109,14 +109,12 @@ class PuzzleFile:
             schema.check_puzzle_id(puzzle_id)
             group = _child(parent, puzzle_id, h5py.Group)
             metadata = _child(group, schema.METADATA, h5py.Group)
-            rows_are = schema.read_attribute(metadata.name, metadata.attrs, "rows_are", str)
-            if rows_are not in schema.ROWS_ARE:
-                raise DataError(f"{metadata.name}: rows_are is {shown(rows_are)}, allowed are {schema.ROWS_ARE}")
             examples = _child(group, schema.EXAMPLES, h5py.Group)
             arrays = [self._array(examples, str(index)) for index in range(len(examples))]
             if not arrays or not arrays[0].shape or not arrays[0].shape[0]:
                 raise DataError(f"{examples.name} has no examples or no rows")
             rows = arrays[0].shape[0]
+            variants = schema.variants_of_rows(metadata.name, metadata.attrs, rows)
             num_cells += sum(array.size for array in arrays)
             if num_cells > self.stamp[0]:  # one array has many names
                 raise DataError(f"its puzzles have more cells than the file bytes, {self.stamp[0]}")
@@ -132,11 +130,11 @@ class PuzzleFile:
                 shapes = self._shapes(each)
                 schema.check_example(self.info, each.name, each, shapes, rows, transforms[-1] if transforms else None)
                 stores.append((len(puzzles), rows, each.id.get_offset(), shapes.prod(axis=1).sum(), shapes))
-            puzzles.append((rows, len(arrays), rows_are == schema.ROWS_ARE_PUZZLES, has_names, 0, 0, 0, 0))
+            puzzles.append((rows, len(arrays), variants, has_names, 0, 0, 0, 0))
         self.puzzles, self.stores = np.array(puzzles, dtype=_PUZZLE), np.array(stores, dtype=_STORE)
         counts = {
             "store": self.puzzles["examples"],
-            "group": np.where(self.puzzles["is_block"], self.puzzles["rows"], 1),
+            "group": self.puzzles["rows"] // self.puzzles["variants"],
             "variant": self.puzzles["rows"],
             "row": self.puzzles["rows"] * self.puzzles["examples"],
         }
@@ -145,7 +143,6 @@ class PuzzleFile:
         for name, count in (("num_groups", "group"), ("num_puzzles", "variant"), ("num_rows", "row")):
             if (found := int(counts[count].sum())) != getattr(self.info, name):
                 raise DataError(f"root attribute {name!r} is {getattr(self.info, name)}, the file holds {found}")
-        self._has_blocks = bool(self.puzzles["is_block"].any())
         self._transforms = np.concatenate(transforms) if transforms else None  # uint8 (num_puzzles,)
         self._identifiers = np.concatenate(identifiers) if self.has_names else None  # int32 (num_puzzles,)
 
@@ -180,18 +177,22 @@ class PuzzleFile:
 
     def group_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(variants of each group, examples of each of its variants), both int64 (num_groups,), for the sampler."""
-        rows, is_block = self.puzzles["rows"], self.puzzles["is_block"]
-        groups = np.where(is_block, rows, 1)
-        return np.repeat(np.where(is_block, 1, rows), groups), np.repeat(self.puzzles["examples"], groups)
+        variants = self.puzzles["variants"]
+        groups = self.puzzles["rows"] // variants
+        return np.repeat(variants, groups), np.repeat(self.puzzles["examples"], groups)
 
     def locate(self, groups: np.ndarray, variants: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the sampler draws, (B,) each -> (number of the store, row inside it), int64 (B,)."""
-        if not self._has_blocks:  # each puzzle_id is one group
-            return self.puzzles["first_store"][groups] + examples, variants
-        first_group = self.puzzles["first_group"]
-        puzzle = np.searchsorted(first_group, groups, side="right") - 1
-        rows = np.where(self.puzzles["is_block"][puzzle], groups - first_group[puzzle], variants)
-        return self.puzzles["first_store"][puzzle] + examples, rows
+        first_stores, first_rows = self._group_places
+        return first_stores[groups] + examples, first_rows[groups] + variants
+
+    @cached_property
+    def _group_places(self) -> tuple[np.ndarray, np.ndarray]:
+        """(first store, first row in it) of each group, int64 (num_groups,), so that no batch has to search."""
+        groups = self.puzzles["rows"] // self.puzzles["variants"]
+        numbers = np.arange(self.info.num_groups) - np.repeat(self.puzzles["first_group"], groups)
+        first_rows = numbers * np.repeat(self.puzzles["variants"], groups)
+        return np.repeat(self.puzzles["first_store"], groups), first_rows
 
     def locate_rows(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `locate`, for row numbers in stored order, (B,)."""
@@ -201,8 +202,8 @@ class PuzzleFile:
     def groups_and_variants(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers in stored order, (B,) -> (group, variant) that each row belongs to, int64 (B,)."""
         puzzle, rows, _ = self.row_places(numbers)
-        is_block = self.puzzles["is_block"][puzzle]
-        return self.puzzles["first_group"][puzzle] + np.where(is_block, rows, 0), np.where(is_block, 0, rows)
+        groups, variants = np.divmod(rows, self.puzzles["variants"][puzzle])
+        return self.puzzles["first_group"][puzzle] + groups, variants
 
     def row_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row numbers in stored order, (B,) -> (place in `puzzle_ids`, row of its arrays, example), int64 (B,)."""

@@ -2,6 +2,7 @@
 
     /                                     attributes: see PuzzleSetInfo
     puzzles/{puzzle_id}/metadata          a group: attribute `rows_are`, other attributes, arrays of one entry per row
+                                          or per original
     puzzles/{puzzle_id}/examples/{idx}    uint8 (rows, 2, S), contiguous: input [r, 0] and label [r, 1] side by side
 
 If the root has the attribute `eos_id`, examples hold native grids instead, and frames are made when they are read:
@@ -19,9 +20,10 @@ layout puzzles may have identifiers:
 
 `rows_are` says what the rows of one puzzle_id are. "variants": one original puzzle (row 0) and its augmented variants;
 together they are ONE group of the sampler. "puzzles": a block of up to BLOCK_ROWS different originals, each a group of
-its own (one HDF5 group per puzzle would cost 20 times the space). Puzzle ids are stored in the order of their names,
-examples in that of their numbers. A data set therefore is groups -> variants -> examples, and its rows are numbered in
-that order.
+its own. "puzzles with variants": a block of originals, each with its variants as a group of its own; the attribute
+`num_variants` says how many rows each has, the original first. (An HDF5 group for each puzzle would take a millisecond
+and a kilobyte.) Puzzle ids are stored in the order of their names, examples in that of their numbers. A data set
+therefore is groups -> variants -> examples, and its rows are numbered in that order.
 """
 
 import re
@@ -42,8 +44,10 @@ VERSION = 1
 PUZZLES, METADATA, EXAMPLES = "puzzles", "metadata", "examples"
 TRANSFORM, IDENTIFIER, NAME = "transform", "identifier", "name"  # arrays of the metadata that the reader uses
 INPUT_SHAPE, LABEL_SHAPE = "input_shape", "label_shape"
-ROWS_ARE = ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES = "variants", "puzzles"
+ROWS_ARE = ROWS_ARE_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_BOTH = "variants", "puzzles", "puzzles with variants"
+NUM_VARIANTS = "num_variants"  # an attribute of metadata
 BLOCK_ROWS = 100_000
+BLOCK_CELLS = 1 << 20  # of "puzzles with variants": what is written costs far more than the group
 MAX_CELLS = 1_000_000  # of a frame
 MAX_IDENTIFIERS = 1 << 24  # over ten times what all published ARC tasks have with 1,000 variants each
 MAX_VARIANTS = 1_000_000  # that a builder adds to each original
@@ -173,6 +177,28 @@ def check_puzzle_id(puzzle_id: str) -> None:
     """Raises DataError unless a text can be the name of a group: printable, no path, not of any length."""
     if puzzle_id in ("", ".") or "/" in puzzle_id or not puzzle_id.isprintable() or len(puzzle_id) > MAX_NAME:
         raise DataError(f"puzzle id {shown(puzzle_id)}: give 1 to {MAX_NAME} printable characters, no '/', not '.'")
+
+
+def variants_of_rows(place: str, attributes: Mapping[str, object], rows: int) -> int:
+    """How many of a puzzle_id's rows belong to one original, by the attributes of its metadata.
+
+    Raises DataError, which begins with `place`, for another `rows_are`, and for a `num_variants` that is missing or
+    does not divide the rows.
+    """
+    rows_are = read_attribute(place, attributes, "rows_are", str)
+    if rows_are not in ROWS_ARE:
+        raise DataError(f"{place}: rows_are is {shown(rows_are)}, allowed are {', '.join(map(repr, ROWS_ARE))}")
+    if rows_are != ROWS_ARE_BOTH:
+        return rows if rows_are == ROWS_ARE_VARIANTS else 1
+    num_variants = read_attribute(place, attributes, NUM_VARIANTS, int)
+    if num_variants < 1 or rows % num_variants:
+        raise DataError(f"{place}: {NUM_VARIANTS} is {num_variants}, which does not divide {rows} rows")
+    return num_variants
+
+
+def originals_of_block(num_variants: int, row_cells: int) -> int:
+    """How many originals a builder puts into one puzzle_id, by the rows of each and the cells of a row's examples."""
+    return BLOCK_ROWS if num_variants == 1 else max(BLOCK_CELLS // (num_variants * row_cells), 1)
 
 
 def check_example(

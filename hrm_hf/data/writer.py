@@ -61,12 +61,11 @@ class PuzzleWriter:
         """Append one puzzle_id.
 
         examples: one uint8 array (rows, 2, S) per example, or one GridExample where eos_id is set, all with equal
-        rows; attributes: facts about all rows; arrays: one entry per row each, among them `transform` (required where
-        eos_id is set) and `identifier` with `name` (both or neither) as schema.py says. Ids must come in ascending
-        order, which is the order in which they are read. Raises DataError, naming the puzzle.
+        rows; rows_are: what schema.py allows; attributes: facts about all rows, among them `num_variants` where rows
+        are "puzzles with variants"; arrays: one entry per row or per original each, among them, per row, `transform`
+        (required where eos_id is set) and `identifier` with `name` (both or neither) as schema.py says. Ids must come
+        in ascending order, which is the order in which they are read. Raises DataError, naming the puzzle.
         """
-        if rows_are not in schema.ROWS_ARE:
-            raise DataError(f"rows_are is {rows_are!r}, allowed are {' and '.join(map(repr, schema.ROWS_ARE))}")
         schema.check_puzzle_id(puzzle_id)
         puzzle = f"puzzle {puzzle_id!r}"
         if not puzzle_id > self._last_id:
@@ -78,7 +77,9 @@ class PuzzleWriter:
         rows = len(examples[0].cells) if examples else 0
         if not rows:
             raise DataError(f"{puzzle} has no examples or no rows")
-        self._check_arrays(puzzle, arrays, rows)
+        attributes = {"rows_are": rows_are, **attributes}
+        groups = rows // schema.variants_of_rows(puzzle, attributes, rows)
+        self._check_arrays(puzzle, arrays, rows, groups)
         lowest, highest = self.info.first_code, self.info.vocab_size - 1
         for index, example in enumerate(examples):
             name, cells = f"example {index} of {puzzle}", example.cells
@@ -89,7 +90,6 @@ class PuzzleWriter:
                     raise DataError(f"{name} holds the code {code}, allowed are {lowest} to {highest}")
         group = self._puzzles.create_group(puzzle_id)
         metadata = group.create_group(schema.METADATA)
-        metadata.attrs["rows_are"] = rows_are
         for name, value in attributes.items():
             try:
                 metadata.attrs[name] = value
@@ -107,15 +107,16 @@ class PuzzleWriter:
         self._largest_identifier = max(self._largest_identifier, int(np.max(arrays.get(schema.IDENTIFIER, 0))))
         self.info = replace(
             self.info,
-            num_groups=self.info.num_groups + (rows if rows_are == schema.ROWS_ARE_PUZZLES else 1),
+            num_groups=self.info.num_groups + groups,
             num_puzzles=self.info.num_puzzles + rows,
             num_rows=self.info.num_rows + rows * len(examples),
         )
 
-    def _check_arrays(self, puzzle: str, arrays: Mapping[str, np.ndarray], rows: int) -> None:
+    def _check_arrays(self, puzzle: str, arrays: Mapping[str, np.ndarray], rows: int, groups: int) -> None:
         for name, array in arrays.items():
-            if len(array) != rows:
-                raise DataError(f"{puzzle}: metadata {name!r} has {len(array)} entries for {rows} rows")
+            if len(array) not in (rows, groups):
+                of_rows = f"{len(array)} entries for {rows} rows of {groups} originals"
+                raise DataError(f"{puzzle}: metadata {name!r} has {of_rows}")
         if (schema.IDENTIFIER in arrays) != (schema.NAME in arrays):
             raise DataError(f"{puzzle} must have both arrays {schema.IDENTIFIER!r} and {schema.NAME!r} or neither")
         used = [schema.IDENTIFIER, schema.NAME]

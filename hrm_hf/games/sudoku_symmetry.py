@@ -66,10 +66,18 @@ class SudokuSymmetries:
     @classmethod
     def draw(cls, box_shape: tuple[int, int], num: int, generator: np.random.Generator) -> "SudokuSymmetries":
         """`num` symmetries, each uniform over the whole group."""
-        codes = np.zeros(num, np.uint64)
-        for radix in _radices(check_box_shape(box_shape)):
-            codes = codes * np.uint64(radix) + generator.integers(0, radix, num, dtype=np.uint64)
-        return cls(box_shape, codes)
+        return cls(box_shape, cls.draw_codes(box_shape, (1, num), generator)[0])
+
+    @staticmethod
+    def draw_codes(box_shape: tuple[int, int], shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+        """Codes, uint64 (sets, num), as one `draw` of num for each set gives them, one set after the other."""
+        SudokuSymmetries.order(box_shape)
+        radices = np.array(_radices(check_box_shape(box_shape)), np.uint64)
+        ranks = generator.integers(0, radices[:, None], (shape[0], len(radices), shape[1]), dtype=np.uint64)
+        codes = np.zeros(shape, np.uint64)
+        for place, radix in enumerate(radices):
+            codes = codes * radix + ranks[:, place]
+        return codes
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -88,14 +96,18 @@ class SudokuSymmetries:
         return out.reshape(len(self), len(cells), n, n)
 
     def apply_to_ids(self, ids: np.ndarray) -> np.ndarray:
-        """Token ids (M, K, n, n), K grids under one symmetry each, likewise, uint8; PAD stays as blanks do."""
+        """Token ids (P, K, n, n), P a divisor of M: the K grids at each p under the next M / P symmetries, likewise,
+        (M, K, n, n) uint8; PAD stays as blanks do.
+        """
         num, num_grids, n = ids.shape[:3]
+        starts = np.repeat(np.arange(num) * n * n, len(self) // num)  # (M,), of the old cells
+        sources = self.sources + starts[:, None]
         id_map = np.pad(self._digit_map + np.uint8(1), ((0, 0), (1, 0)))  # (M, n + 2)
-        out = np.empty((num, num_grids, n * n), np.uint8)
+        out = np.empty((len(self), num_grids, n * n), np.uint8)
         for side in range(num_grids):
-            cells = check_grids(ids[:, side], n + 1, (n, n)).reshape(num, -1)
-            out[:, side] = _renamed(id_map, np.take_along_axis(cells, self.sources, axis=1))
-        return out.reshape(ids.shape)
+            cells = check_grids(ids[:, side], n + 1, (n, n)).reshape(-1)
+            out[:, side] = _renamed(id_map, cells.take(sources))
+        return out.reshape(len(self), num_grids, n, n)
 
     def undo(self, grids: np.ndarray) -> np.ndarray:
         """(M, K, n, n), each under one symmetry, back as they were: undo(apply(grids)) gives `grids` M times."""

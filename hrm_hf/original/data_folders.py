@@ -6,10 +6,10 @@
     all__group_indices.npy              integers (groups + 1,): group g has the puzzles from [g] up to [g + 1]
     ../identifiers.json                 names of the rows of the puzzle table
 
-A group is one original puzzle with its variants, which is what a puzzle_id of "variants" is here; groups of one puzzle
-each go into blocks. Sudokus and mazes are stored value for value, in the same order; whether the labels are right by
-the rules of the game is not asked. ARC frames are stored as the native grids that they show: each frame is made again
-from its grid, and compared. What does not fit is refused.
+A group is one original puzzle with its variants. Groups of Sudokus and mazes go into blocks ("puzzles", "puzzles with
+variants"), value for value and in the same order; whether the labels are right by the rules of the game is not asked.
+ARC groups have a puzzle_id each ("variants"). Their frames are stored as the native grids that they show: each frame
+is made again from its grid, and compared. What does not fit is refused.
 
 The arrays are mapped, never unpickled, and everything in them is checked before or while it is read.
 """
@@ -185,23 +185,26 @@ def _starts(folder: Path, name: str, total: int) -> np.ndarray:
 
 
 def _add_full_frames(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str] | None) -> None:
-    """Puzzles that fill their frames, groups in their order: one puzzle_id for each group of several puzzles; groups
-    of one that follow each other and have equal numbers of examples share one, BLOCK_ROWS at most.
+    """Puzzles that fill their frames, in blocks: groups that follow each other and have equal numbers of puzzles, and
+    these of examples.
     """
-    single = np.diff(split.group_starts) == 1
+    variants = np.diff(split.group_starts)
     examples = np.diff(split.puzzle_starts)[split.group_starts[:-1]]  # of each group's puzzles
-    ends = np.flatnonzero(~(single[:-1] & single[1:]) | (examples[:-1] != examples[1:])) + 1
-    runs = np.split(np.arange(len(single)), ends)
-    step = schema.BLOCK_ROWS
-    blocks = [groups for run in runs for groups in np.split(run, range(step, len(run), step))]
+    ends = np.flatnonzero((variants[:-1] != variants[1:]) | (examples[:-1] != examples[1:])) + 1
+    blocks = []
+    for run in np.split(np.arange(len(variants)), ends):
+        step = schema.originals_of_block(int(variants[run[0]]), int(examples[run[0]]) * 2 * split.info.seq_len)
+        blocks += np.split(run, range(step, len(run), step))
     for groups in progress(blocks, f"writing {writer.path.name}", unit="blocks"):
         puzzles = slice(*split.group_starts[[groups[0], groups[-1] + 1]].tolist())
         arrays = {}
         if (identifiers := split.identifiers[puzzles]).any():
             its_names = np.array([names[i] for i in identifiers], dtype="S")
             arrays = {schema.IDENTIFIER: identifiers, schema.NAME: its_names}
-        rows_are = schema.ROWS_ARE_PUZZLES if single[groups[0]] else schema.ROWS_ARE_VARIANTS
-        writer.add_puzzle(f"{groups[0]:08d}", list(split.cells(puzzles)), rows_are, _ATTRIBUTES, arrays)
+        rows_are, attributes, num_variants = schema.ROWS_ARE_PUZZLES, _ATTRIBUTES, int(variants[groups[0]])
+        if num_variants > 1:
+            rows_are, attributes = schema.ROWS_ARE_BOTH, attributes | {schema.NUM_VARIANTS: num_variants}
+        writer.add_puzzle(f"{groups[0]:08d}", list(split.cells(puzzles)), rows_are, attributes, arrays)
 
 
 def _add_arc(writer: PuzzleWriter, split: PublishedSplit, names: Sequence[str]) -> None:

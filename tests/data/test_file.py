@@ -214,6 +214,59 @@ def test_writer_refuses_what_the_layout_does_not_allow(tmp_path, examples, rows_
         writer.add_puzzle("a", examples, rows_are, {}, arrays)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "entries", "message"),
+    [
+        ({}, 6, "puzzle 'a' attribute 'num_variants' is missing"),
+        ({"num_variants": 4}, 6, "puzzle 'a': num_variants is 4, which does not divide 6 rows"),
+        ({"num_variants": -3}, 6, "num_variants is -3"),
+        ({"num_variants": 2.0}, 6, "expected an integer"),
+        ({"num_variants": 3}, 3, "'code' has 3 entries for 6 rows of 2 originals"),
+    ],
+)
+def test_writer_refuses_blocks_whose_variants_do_not_fit(tmp_path, attributes, entries, message):
+    cells, arrays = np.zeros((6, 2, SEQ_LEN), np.uint8), {"code": np.arange(entries)}
+    with pytest.raises(DataError, match=message), PuzzleWriter(tmp_path / "bad.h5", INFO) as writer:
+        writer.add_puzzle("a", [cells], "puzzles with variants", attributes, arrays)
+
+
+def test_a_block_of_puzzles_with_variants_reads_as_one_puzzle_id_for_each_does(tmp_path):
+    generator = np.random.default_rng(7)
+    alone = [generator.integers(0, VOCAB, (4, 2, SEQ_LEN), dtype=np.uint8) for _ in range(3)]
+    cells = [generator.integers(0, VOCAB, (12, 2, SEQ_LEN), dtype=np.uint8) for _ in range(2)]  # two examples
+    identifiers = np.arange(1, 13, dtype=np.int32)
+    names = np.array([f"name{identifier}" for identifier in identifiers], "S")
+    info = replace(INFO, num_puzzle_identifiers=13)
+    files = []
+    for name in ("block", "single"):
+        with PuzzleWriter(tmp_path / f"{name}.h5", info) as writer:
+            writer.add_puzzle("a", alone, "puzzles", {}, {})
+            if name == "block":  # 3 originals of 4 rows, and a fact about each of them
+                arrays = {"identifier": identifiers, "name": names, "rating": np.arange(3)}
+                writer.add_puzzle("b", cells, "puzzles with variants", {"num_variants": 4}, arrays)
+            for start in range(0, 12, 4) if name == "single" else ():
+                part = slice(start, start + 4)
+                arrays = {"identifier": identifiers[part], "name": names[part]}
+                writer.add_puzzle(f"b{start}", [each[part] for each in cells], "variants", {}, arrays)
+            writer.add_puzzle("c", alone, "variants", {}, {})
+        files.append(PuzzleFile(tmp_path / f"{name}.h5"))
+    block, single = files
+    assert block.info == single.info and block.info.num_groups == 4 + 3 + 1
+    assert block.identifier_names() == single.identifier_names()
+    numbers = np.arange(block.info.num_rows)
+    counts = enumerate(zip(*single.group_counts(), strict=True))
+    draws = np.array([(group, v, examples - 1) for group, (variants, examples) in counts for v in range(variants)])
+    for found, expected in (
+        (block.group_counts(), single.group_counts()),
+        (block.groups_and_variants(numbers), single.groups_and_variants(numbers)),
+        (block.row_names(numbers), single.row_names(numbers)),
+        (block.read(*block.locate_rows(numbers)), single.read(*single.locate_rows(numbers))),
+        (block.read(*block.locate(*draws.T)), single.read(*single.locate(*draws.T))),
+        (block.puzzle_identifiers(*block.locate(*draws.T)), single.puzzle_identifiers(*single.locate(*draws.T))),
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_writer_wants_ascending_ids(tmp_path):
     with pytest.raises(DataError, match="'a' must come after 'b'"), PuzzleWriter(tmp_path / "bad.h5", INFO) as writer:
         for puzzle_id in ("b", "a"):
@@ -223,6 +276,15 @@ def test_writer_wants_ascending_ids(tmp_path):
 def _set(name, value):
     def damage(file):
         file.attrs[name] = value
+
+    return damage
+
+
+def _rows_are(puzzle, rows_are, num_variants=None):
+    def damage(file):
+        file[puzzle]["metadata"].attrs["rows_are"] = rows_are
+        if num_variants is not None:
+            file[puzzle]["metadata"].attrs["num_variants"] = num_variants
 
     return damage
 
@@ -272,6 +334,13 @@ def _external(file):
         (_replace_array("puzzles", np.zeros(3)), "not a group"),
         (lambda file: file.__delitem__("puzzles/a/metadata"), "/puzzles/a/metadata is missing"),
         (lambda file: file["puzzles/a/metadata"].attrs.__delitem__("rows_are"), "'rows_are' is missing"),
+        (_rows_are("puzzles/a", "blocks"), "rows_are is 'blocks', allowed are 'variants', 'puzzles', 'puzzles with"),
+        (_rows_are("puzzles/a", "puzzles"), "'num_groups' is 6, the file holds 10"),
+        (_rows_are("puzzles/b", "puzzles with variants"), "/puzzles/b/metadata attribute 'num_variants' is missing"),
+        (_rows_are("puzzles/b", "puzzles with variants", 3), "num_variants is 3, which does not divide 4 rows"),
+        (_rows_are("puzzles/b", "puzzles with variants", 0), "num_variants is 0"),
+        (_rows_are("puzzles/b", "puzzles with variants", "2"), "'num_variants' is '2', expected an integer"),
+        (_rows_are("puzzles/b", "puzzles with variants", 2), "'num_groups' is 6, the file holds 4"),
         (lambda file: file.__delitem__("puzzles/c/examples/1"), "/puzzles/c/examples/1 is missing"),
         (_replace_array("puzzles/a/examples/0", np.zeros((5, 2, 6))), "float64"),
         (_replace_array("puzzles/a/examples/0", np.zeros((4, 2, 6), np.uint8)), r"expected uint8 \(4, 2, 6\)"),

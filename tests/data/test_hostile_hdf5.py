@@ -26,6 +26,8 @@ def write_seed(path, layout):
             for puzzle_id, rows_are, rows, num in (("a", "variants", 3, 2), ("b", "puzzles", 4, 1)):
                 stores = [generator.integers(0, 7, (rows, 2, 6), dtype=np.uint8) for _ in range(num)]
                 writer.add_puzzle(puzzle_id, stores, rows_are, {"source": "toy"}, {"code": np.arange(rows)})
+            stores = [generator.integers(0, 7, (6, 2, 6), dtype=np.uint8)]
+            writer.add_puzzle("c", stores, "puzzles with variants", {"num_variants": 3}, {"code": np.arange(2)})
         return path
     with PuzzleWriter(path, GRIDS) as writer:
         for number, puzzle_id in enumerate("ab"):
@@ -91,7 +93,9 @@ def test_damaged_bytes(tmp_path, seeds, layout, data):
 
 
 INTEGERS = st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 9, 255, 256, -1, 2**31, 2**62, 2**64 - 1, -(2**63)])
-TEXTS = st.sampled_from(["", "toy", "a\nb", "\x1b[2J", "../../x", "x" * 70_000, "é", b"\xff\xfe", b"ab", "variants"])
+TEXTS = st.sampled_from(
+    ["", "toy", "a\nb", "\x1b[2J", "../../x", "x" * 70_000, "é", b"\xff\xfe", b"ab", "variants", "puzzles"]
+)
 VALUES = st.one_of(
     INTEGERS,
     TEXTS,
@@ -114,6 +118,7 @@ VALUES = st.one_of(
     ),
 )
 ROOT_ATTRIBUTES = [*FULL.to_attributes(), "eos_id", "box_shape", "more"]
+ATTRIBUTES = ["rows_are", "num_variants", "input_shape", "label_shape", "source"]
 LINK_NAMES = st.sampled_from(
     [b"a", b"c", b".", b"..", b"\xff\xfe", b"x" * 1500, b"a b", b" ", b"0", b"a\nb", b"metadata"]
 )
@@ -144,7 +149,7 @@ def root_attribute(draw, file):
 
 def other_attribute(draw, file):
     owner = file[draw(st.sampled_from(members(file)))]
-    set_attribute(draw, file, owner, draw(st.sampled_from(["rows_are", "input_shape", "label_shape", "source"])))
+    set_attribute(draw, file, owner, draw(st.sampled_from(ATTRIBUTES)))
 
 
 def members(file):

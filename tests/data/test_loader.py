@@ -94,6 +94,23 @@ def write_grids(path, num_examples):
     return path
 
 
+def test_training_batches_do_not_show_how_puzzles_are_packed(tmp_path):
+    cells = np.random.default_rng(3).integers(0, VOCAB, (30, 2, SEQ_LEN), dtype=np.uint8)
+    paths = [write(tmp_path / "single.h5", {f"{n:02d}": ("variants", cells[3 * n : 3 * n + 3]) for n in range(10)})]
+    paths.append(tmp_path / "blocks.h5")
+    with PuzzleWriter(paths[1], PuzzleFile(paths[0]).info) as writer:
+        for start, stop in ((0, 12), (12, 30)):
+            block = [cells[start:stop]]
+            writer.add_puzzle(f"{start:02d}", block, "puzzles with variants", {"num_variants": 3}, {})
+    single, blocks = (training_batches(path, 4, seed=5) for path in paths)
+    for _, one, other in zip(range(20), single, blocks, strict=False):
+        same(one, other)
+    resumed = training_batches(paths[1], 4, seed=5)
+    resumed.load_state_dict(single.state_dict())  # a run started on one goes on with the other
+    same(next(iter(resumed)), next(islice(iter(training_batches(paths[0], 4, seed=5)), 20, None)))
+    same(*(load_puzzles(path)[:] for path in paths))
+
+
 @pytest.fixture
 def grids_path(tmp_path):
     return write_grids(tmp_path / "grids.h5", [4, 1, 3, 2])

@@ -133,7 +133,7 @@ def test_labels_are_told_apart(tmp_path):
 
 
 def test_blocks_and_their_metadata(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.schema.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{OTHER},9")
     info = build_maze(tmp_path, read_csv(csv), read_csv(csv))[0]
     assert (info.num_groups, info.num_puzzles, info.num_rows, info.num_aug) == (10, 10, 10, 0)
@@ -162,11 +162,11 @@ def test_views_are_stored_in_order_and_are_paths(tmp_path):
     assert valid.all() and shortest.all()
     assert (follow_rule(questions) != answers).any()  # what the help says of augmented labels
     with h5py.File(tmp_path / "train.h5") as file:
-        for number, group in enumerate(file["puzzles"].values()):
-            metadata = group["metadata"]
-            assert metadata["transform"].dtype == np.uint8 and metadata["transform"][:].tolist() == list(range(8))
-            assert (metadata.attrs["rows_are"], metadata.attrs["source"]) == ("variants", "generated")
-            assert metadata.attrs["rating"] == rows.ratings[number]
+        metadata = file["puzzles/00000000/metadata"]
+        assert metadata["transform"].dtype == np.uint8 and metadata["transform"][:].tolist() == [*range(8)] * 4
+        assert (metadata.attrs["rows_are"], metadata.attrs["num_variants"]) == ("puzzles with variants", 8)
+        assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["generated"] * 4
+        assert metadata["rating"][:].tolist() == rows.ratings.tolist()
 
 
 def test_only_the_train_split_is_augmented_and_subsampled(tmp_path):

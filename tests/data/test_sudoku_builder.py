@@ -135,23 +135,51 @@ def test_variants_are_valid_and_invert_to_the_original(tmp_path, box_shape):
     questions, answers = cells_of(tmp_path / "train.h5")
     assert are_solutions(questions, answers, box_shape).all()
     with h5py.File(tmp_path / "train.h5") as file:
-        for row, group in enumerate(file["puzzles"].values()):
-            codes = group["metadata/symmetry"][:]
-            assert codes.dtype == np.uint64 and codes[0] == 0
-            assert len(set(codes.tolist())) > 15
-            symmetries = SudokuSymmetries(box_shape, codes)
-            variants = slice(21 * row, 21 * row + 21)
-            for grids, originals in ((questions, rows.questions), (answers, rows.answers)):
-                np.testing.assert_array_equal(grids[variants][0], originals[row])
-                undone = symmetries.undo(grids[variants][:, None])[:, 0]
-                np.testing.assert_array_equal(undone, np.stack([originals[row]] * 21))
-            assert (
-                group["metadata"].attrs["source"] == "generated" and group["metadata"].attrs["rows_are"] == "variants"
-            )
+        metadata = file["puzzles/00000000/metadata"]
+        all_codes = metadata["symmetry"][:]
+        assert (metadata.attrs["rows_are"], metadata.attrs["num_variants"]) == ("puzzles with variants", 21)
+        assert all_codes.dtype == np.uint64 and all_codes.shape == (63,)
+        assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["generated"] * 3
+    for row in range(3):
+        variants = slice(21 * row, 21 * row + 21)
+        codes = all_codes[variants]
+        assert codes[0] == 0 and len(set(codes.tolist())) > 15
+        symmetries = SudokuSymmetries(box_shape, codes)
+        for grids, originals in ((questions, rows.questions), (answers, rows.answers)):
+            np.testing.assert_array_equal(grids[variants][0], originals[row])
+            undone = symmetries.undo(grids[variants][:, None])[:, 0]
+            np.testing.assert_array_equal(undone, np.stack([originals[row]] * 21))
+
+
+@pytest.mark.parametrize("block_cells", [1, 32 * 4 * 3, 1 << 20])  # blocks of 1, 3 and 7 puzzles
+@pytest.mark.parametrize("rows_at_once", [1, 8, 1000])
+def test_blocks_do_not_change_what_is_drawn(tmp_path, monkeypatch, block_cells, rows_at_once):
+    monkeypatch.setattr("hrm_hf.data.schema.BLOCK_CELLS", block_cells)
+    monkeypatch.setattr("hrm_hf.data.build.sudoku_builder._ROWS_AT_ONCE", rows_at_once)
+    rows, generator = generated(7), np.random.default_rng([9, 1])
+    build_sudoku(tmp_path, rows, rows, num_aug=3, seed=9)
+    expected = []
+    for pair in np.stack([rows.questions, rows.answers], axis=1):  # one puzzle after the other
+        expected += [pair, *SudokuSymmetries.draw((2, 2), 3, generator).apply(pair)]
+    np.testing.assert_array_equal(np.stack([*cells_of(tmp_path / "train.h5")], axis=1), expected)
+    with h5py.File(tmp_path / "train.h5") as file:
+        assert len(file["puzzles"]) == {1: 7, 32 * 4 * 3: 3, 1 << 20: 1}[block_cells]
+
+
+def test_many_puzzles_cost_little_more_than_their_cells(tmp_path):
+    grids = np.random.default_rng(0).integers(1, 10, (2, 1000, 9, 9), dtype=np.uint8)  # nothing is asked of them
+    rows = SudokuRows.generated(*grids, np.arange(1000, dtype=np.int32), box_shape=(3, 3))
+    info = build_sudoku(tmp_path, rows, rows, num_aug=20)[0]
+    assert (info.num_groups, info.num_rows) == (1000, 21_000)
+    assert (tmp_path / "train.h5").stat().st_size < 1.07 * info.num_rows * 2 * 81
+    with h5py.File(tmp_path / "train.h5") as file:
+        ratings = [group["metadata/rating"][:] for group in file["puzzles"].values()]
+        assert len(ratings) == 4  # and not a group for each puzzle, which costs a millisecond
+    assert np.concatenate(ratings).tolist() == [*range(1000)]
 
 
 def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
+    monkeypatch.setattr("hrm_hf.data.schema.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{ANSWER},9")
     info = build_sudoku(tmp_path, read_csv(csv), read_csv(csv))[0]
     assert (info.num_groups, info.num_puzzles, info.num_rows) == (10, 10, 10)
@@ -181,7 +209,7 @@ def test_only_the_train_split_is_augmented_subsampled_and_both_are_filtered(tmp_
     assert (train.split, train.num_groups, train.num_rows, train.num_aug) == ("train", 4, 12, 2)
     assert (test.split, test.num_groups, test.num_rows, test.num_aug) == ("test", 7, 7, 0)
     with h5py.File(tmp_path / "train.h5") as file:
-        ratings = [group["metadata"].attrs["rating"] for group in file["puzzles"].values()]
+        ratings = file["puzzles/00000000/metadata/rating"][:].tolist()
     assert len(set(ratings)) == 4 and min(ratings) >= 3
 
 

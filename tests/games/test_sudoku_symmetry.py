@@ -113,6 +113,25 @@ def test_draw_is_uniform_over_the_group_and_repeatable():
     assert abs(chi_square - 3071) < 5 * 78
 
 
+@pytest.mark.parametrize("box_shape", [(2, 2), (2, 3), (3, 3), (1, 2), (3, 4)])
+def test_codes_of_several_sets_are_those_of_one_draw_after_the_other(box_shape):
+    one, other = np.random.default_rng(4), np.random.default_rng(4)
+    codes = SudokuSymmetries.draw_codes(box_shape, (5, 7), one)
+    expected = np.stack([SudokuSymmetries.draw(box_shape, 7, other).codes for _ in range(5)])
+    assert codes.dtype == np.uint64
+    np.testing.assert_array_equal(codes, expected)
+    assert one.random() == other.random()
+
+
+def test_ids_of_each_puzzle_go_under_symmetries_of_their_own():
+    generator = np.random.default_rng(6)
+    ids = generator.integers(1, 7, (4, 2, 6, 6), dtype=np.uint8)
+    codes = SudokuSymmetries.draw_codes((2, 3), (4, 3), generator)
+    made = SudokuSymmetries((2, 3), codes.reshape(-1)).apply_to_ids(ids)
+    expected = [SudokuSymmetries((2, 3), codes[p]).apply(ids[p] - 1) + 1 for p in range(4)]
+    np.testing.assert_array_equal(made, np.concatenate(expected))
+
+
 @pytest.mark.parametrize("box_shape", [(3, 0), (3.5, 2), None, (10, 10)])
 def test_other_box_shapes_are_refused(box_shape):
     with pytest.raises(PuzzleError, match="box shape"):

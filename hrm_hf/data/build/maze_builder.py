@@ -98,8 +98,8 @@ def build_maze(
     num_aug = NUM_VIEWS - 1 if augment else 0
     info = PuzzleSetInfo.of_task("maze", train.grid_shape, split="train", num_aug=num_aug, seed=seed)
 
-    def views(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        all_views = np.stack([dihedral(grids, k) for k in range(NUM_VIEWS)])
-        return all_views, {"transform": np.arange(NUM_VIEWS, dtype=np.uint8)}
+    def views(ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        all_views = np.stack([dihedral(ids, k) for k in range(NUM_VIEWS)], axis=1).reshape(-1, *ids.shape[1:])
+        return all_views, {"transform": np.tile(np.arange(NUM_VIEWS, dtype=np.uint8), len(ids))}
 
     return build_files(output_dir, train, test, info, encode, views, subsample_size, overwrite)

@@ -13,7 +13,15 @@ import numpy as np
 
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...progress import progress
-from ..schema import BLOCK_ROWS, MAX_NEW_PUZZLES, MAX_VARIANTS, ROWS_ARE_PUZZLES, ROWS_ARE_VARIANTS, PuzzleSetInfo
+from ..schema import (
+    MAX_NEW_PUZZLES,
+    MAX_VARIANTS,
+    NUM_VARIANTS,
+    ROWS_ARE_BOTH,
+    ROWS_ARE_PUZZLES,
+    PuzzleSetInfo,
+    originals_of_block,
+)
 from ..writer import PuzzleWriter
 from .puzzle_csv import read_pieces
 
@@ -137,8 +145,9 @@ def build_files(
     """Write train.h5, with subsample_size training puzzles (None: all) in info.num_aug variants beside each original,
     and test.h5. Returns their facts.
 
-    encode: grids -> token ids of the same shape; variants: (question, answer), (2, rows, cols), and `generator` ->
-    (all variants of the two, the original first, (V, 2, rows, cols), arrays of the metadata (V,)).
+    encode: grids -> token ids of the same shape; variants: token ids of M questions and answers, (M, 2, rows, cols),
+    and `generator` -> (info.num_aug + 1 variants of each of the M, the original first, (M * V, 2, rows, cols), arrays
+    of the metadata (M * V,)). How many are given at once does not change what is drawn for each.
     """
     check_variants(info.num_aug, info.seed)
     if subsample_size is not None:
@@ -156,18 +165,18 @@ def build_files(
 
 
 def _write_rows(writer: PuzzleWriter, rows: PuzzleRows, encode: Callable, variants: Callable | None) -> None:
-    """Adds all rows in blocks, or with their variants one puzzle_id each."""
-    step = BLOCK_ROWS if variants is None else 1
+    """Adds all rows in blocks, with their variants or as they are."""
+    num_variants = writer.info.num_aug + 1
+    step = originals_of_block(num_variants, 2 * writer.info.seq_len)
     with progress(description=f"writing {writer.path.name}", unit="puzzles", total=len(rows)) as bar:
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            grids = np.stack([rows.questions[block], rows.answers[block]], axis=1)  # (m, 2, rows, cols)
+            cells = encode(np.stack([rows.questions[block], rows.answers[block]], axis=1))  # (m, 2, rows, cols)
             rows_are, attributes = ROWS_ARE_PUZZLES, {"sources": list(rows.sources)}
             arrays = {"source": rows.source_codes[block], "rating": rows.ratings[block], "line": rows.lines[block]}
             if variants is not None:
-                rows_are, attributes = ROWS_ARE_VARIANTS, {name: int(array[0]) for name, array in arrays.items()}
-                attributes["source"] = rows.sources[attributes["source"]]
-                grids, arrays = variants(grids[0])
-            cells = encode(grids).reshape(len(grids), 2, -1)
-            writer.add_puzzle(f"{start:08d}", [cells], rows_are, attributes, arrays)
-            bar.update(min(step, len(rows) - start))
+                rows_are, attributes[NUM_VARIANTS] = ROWS_ARE_BOTH, num_variants
+                cells, more = variants(cells)
+                arrays |= more
+            writer.add_puzzle(f"{start:08d}", [cells.reshape(len(cells), 2, -1)], rows_are, attributes, arrays)
+            bar.update(len(arrays["line"]))

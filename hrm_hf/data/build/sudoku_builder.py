@@ -21,6 +21,8 @@ from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 
+_ROWS_AT_ONCE = 1000  # the symmetries of so many variants stay in a CPU's cache
+
 
 @dataclass(frozen=True)
 class SudokuRows(PuzzleRows):
@@ -111,9 +113,13 @@ def build_sudoku(
     facts = {"num_aug": num_aug, "seed": seed, "box_shape": train.box_shape}
     info = PuzzleSetInfo.of_task("sudoku", train.grid_shape, split="train", **facts)
 
-    def variants(grids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        symmetries = SudokuSymmetries.draw(train.box_shape, num_aug, generator)
-        codes = np.concatenate([np.zeros(1, dtype=np.uint64), symmetries.codes])  # 0 = identity
-        return np.concatenate([grids[None], symmetries.apply(grids)]), {"symmetry": codes}
+    def variants(ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        codes = SudokuSymmetries.draw_codes(train.box_shape, (len(ids), num_aug), generator)
+        codes = np.pad(codes, ((0, 0), (1, 0)))  # 0 = identity
+        step = max(_ROWS_AT_ONCE // (num_aug + 1), 1)
+        starts = range(step, len(ids), step)
+        pieces = zip(np.split(ids, starts), np.split(codes, starts), strict=True)
+        parts = [SudokuSymmetries(train.box_shape, ranks.reshape(-1)).apply_to_ids(piece) for piece, ranks in pieces]
+        return np.concatenate(parts), {"symmetry": codes.reshape(-1)}
 
     return build_files(output_dir, train, test, info, encode, variants, subsample_size, overwrite)
