@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.utils.hub import convert_file_size_to_int
 
+from ..data.trained_rows import FILE_NAME as TRAINING_DATA
 from ..files import read_json
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
@@ -26,7 +27,7 @@ from .model_card import VALUES_NAME, write_model_card
 from .travelling_code import add_code
 
 # Files of an earlier push, which would be loaded with the new ones or tell of another run; code of version 0.1.0.
-REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
+REPLACED = (*WEIGHT_FILES, FILE_NAME, TRAINING_DATA, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
 REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py", "sudoku_units.py")
 
 # Arguments of a run that do not say how it was trained.
@@ -148,6 +149,7 @@ def collect(
     else:
         for path in (*weights, *(folder / name for name in ("config.json", "processor_config.json", FILE_NAME))):
             place(path, made)
+    place(folder / TRAINING_DATA, made)
     if with_code := with_code or "auto_map" in read_json(folder / "config.json", CheckpointError):
         add_code(made)
     cut = f"The puzzle table was cut from {num_rows} rows to {len(rows)} after the numbers were measured."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hrm_hf.data import PuzzleFile
 from hrm_hf.data.build import maze_builder, sudoku_builder
 from hrm_hf.data.build.maze_builder import build_maze
-from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.puzzle_table import read_pieces
 from hrm_hf.data.build.sudoku_builder import build_sudoku
 from hrm_hf.hrm.errors import DataError
 
@@ -24,7 +24,10 @@ SUDOKU = HEADER + (
 )
 MAZE = HEADER + "toy,S G##   #,SoG##   #,2\ntoy,SG  #   #,SG  #   #,1\nother,S  ## ##G,Soo##o##G,4\n"
 CSV_TOKENS = [*TOKENS, ",", '"', '""', ";", "source", "question", "rating", "S", "G", "#", "o", ".", "0", "16", "\r"]
-KINDS = {"sudoku": (sudoku_builder.read_csv, build_sudoku, SUDOKU), "maze": (maze_builder.read_csv, build_maze, MAZE)}
+KINDS = {
+    "sudoku": (sudoku_builder.read_table, build_sudoku, SUDOKU),
+    "maze": (maze_builder.read_table, build_maze, MAZE),
+}
 
 
 def build(kind, path, out):
@@ -73,7 +76,7 @@ def test_mazes_of_a_given_shape_with_bad_ones_left_out(tmp_path, data):
     (tmp_path / "x.csv").write_bytes(data.draw(mutated_text(MAZE, CSV_TOKENS, 2)).encode("utf-8", "surrogatepass"))
     shape = data.draw(st.sampled_from([(2, 2), (1, 4), (4, 1), (0, 4), (-2, -2), (10**9, 10**9), (2.5, 2)]))
     skipped = []
-    rows = result_or_documented(lambda: maze_builder.read_csv(tmp_path / "x.csv", shape, skipped))
+    rows = result_or_documented(lambda: maze_builder.read_table(tmp_path / "x.csv", shape, skipped))
     assert rows is None or rows.grid_shape == shape
 
 

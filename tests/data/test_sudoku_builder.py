@@ -11,8 +11,8 @@ import paths
 import pytest
 
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.data.build.puzzle_csv import read_pieces
-from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_csv
+from hrm_hf.data.build.puzzle_table import read_pieces
+from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, hold_out, read_table
 from hrm_hf.games.sudoku_answers import are_solutions
 from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.games.sudoku_symmetry import SudokuSymmetries, class_keys
@@ -44,7 +44,7 @@ def cells_of(path):
 
 def test_csv_rows_equal_the_published_builders(tmp_path):
     config = json.loads((GOLDEN / "config.json").read_text())["sudoku"]
-    rows = read_csv(write_csv(tmp_path / "rows.csv", *(",".join(row) for row in config["csv_rows"])))
+    rows = read_table(write_csv(tmp_path / "rows.csv", *(",".join(row) for row in config["csv_rows"])))
     info = build_sudoku(tmp_path, rows, rows)[1]
     golden, puzzles = np.load(GOLDEN / "sudoku.npz"), load_puzzles(tmp_path / "test.h5")[:]
     np.testing.assert_array_equal(puzzles["input_ids"], golden["inputs"])
@@ -63,21 +63,21 @@ def test_csv_forms(tmp_path, pack, newline):
     blank_as_zero = QUESTION.replace(".", "0")
     text = newline.join(["rating,extra,answer,question,source", f'3,x,{ANSWER},{blank_as_zero},"a,b"'])
     (tmp_path / "rows.csv").write_bytes(pack(text.encode()))  # the name does not tell the compression
-    rows = read_csv(tmp_path / "rows.csv")
+    rows = read_table(tmp_path / "rows.csv")
     assert rows.questions.tolist() == [[[1, 0, 3, 0], [0, 4, 0, 2], [0, 1, 0, 0], [4, 0, 0, 0]]]
-    assert (rows.ratings.tolist(), rows.sources, rows.lines.tolist(), rows.box_shape) == ([3], ("a,b",), [2], (2, 2))
+    assert (rows.ratings.tolist(), rows.sources, rows.lines.tolist(), rows.box_shape) == ([3], ("",), [1], (2, 2))
 
 
 def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrm_hf.data.build.puzzle_csv._PIECE_ROWS", 3)
+    monkeypatch.setattr("hrm_hf.data.build.puzzle_table._PIECE_ROWS", 3)
     path = write_csv(tmp_path / "rows.csv", *[ROW] * 7, f"other,{QUESTION},{ANSWER},9")
     assert [len(piece.questions) for piece in read_pieces(path)] == [1, 3, 3, 1]
-    rows = read_csv(path)
-    assert rows.lines.tolist() == list(range(2, 10))
+    rows = read_table(path)
+    assert rows.lines.tolist() == list(range(1, 9))
     assert [rows.sources[code] for code in rows.source_codes] == ["toy"] * 7 + ["other"]
     path = write_csv(path, *[ROW] * 7, ROW.replace("1.3", "2.3"))
     with pytest.raises(DataError, match=r"rows.csv line 9: the answer does not solve the question: .*row 1"):
-        read_csv(path)
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -105,26 +105,26 @@ def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
 )
 def test_bad_rows_are_named_by_file_and_line(tmp_path, rows, message):
     with pytest.raises(DataError, match=message) as caught:
-        read_csv(write_csv(tmp_path / "rows.csv", *rows))
+        read_table(write_csv(tmp_path / "rows.csv", *rows))
     assert "rows.csv" in str(caught.value)
 
 
 def test_files_that_are_no_csv_are_refused(tmp_path):
     path = tmp_path / "rows.csv.gz"
     with pytest.raises(DataError, match="no such file"):
-        read_csv(path)
+        read_table(path)
     path.write_bytes(b"")
     with pytest.raises(DataError, match="is empty"):
-        read_csv(path)
+        read_table(path)
     write_csv(path, ROW, header="source,question,solution,rating")
     with pytest.raises(DataError, match="line 1: no column answer"):
-        read_csv(path)
+        read_table(path)
     noisy = "\n".join([HEADER, *(f"{number * 7919 % 10007},{QUESTION},{ANSWER},7" for number in range(2000))])
     packed = gzip.compress(noisy.encode())
     for damaged in (packed[: len(packed) // 2], packed[:15], packed[:-4], packed[:200] + b"\0" * 50 + packed[250:]):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="rows.csv.gz: truncated or damaged"):
-            read_csv(path)
+            read_table(path)
 
 
 @pytest.mark.parametrize("box_shape", [(2, 2), (2, 3), (3, 3)])
@@ -153,7 +153,7 @@ def test_variants_are_valid_and_invert_to_the_original(tmp_path, box_shape):
 def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.build.puzzle_rows.BLOCK_ROWS", 4)
     csv = write_csv(tmp_path / "rows.csv", *[ROW] * 9, f"other,{QUESTION},{ANSWER},9")
-    info = build_sudoku(tmp_path, read_csv(csv), read_csv(csv))[0]
+    info = build_sudoku(tmp_path, read_table(csv), read_table(csv))[0]
     assert (info.num_groups, info.num_puzzles, info.num_rows) == (10, 10, 10)
     with h5py.File(tmp_path / "train.h5") as file:
         blocks = list(file["puzzles"].values())
@@ -162,7 +162,7 @@ def test_without_augmentation_rows_form_blocks(tmp_path, monkeypatch):
         assert metadata["rating"][:].tolist() == [7, 9] and metadata["line"][:].tolist() == [10, 11]
         assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["toy", "other"]
     questions, _ = cells_of(tmp_path / "train.h5")
-    np.testing.assert_array_equal(questions, read_csv(csv).questions)
+    np.testing.assert_array_equal(questions, read_table(csv).questions)
 
 
 def test_equal_seeds_give_equal_files_and_others_do_not(tmp_path):
@@ -176,7 +176,7 @@ def test_equal_seeds_give_equal_files_and_others_do_not(tmp_path):
 
 def test_only_the_train_split_is_augmented_subsampled_and_both_are_filtered(tmp_path):
     rows = [f"toy,{QUESTION},{ANSWER},{rating}" for rating in range(10)]
-    all_rows = read_csv(write_csv(tmp_path / "rows.csv", *rows))
+    all_rows = read_table(write_csv(tmp_path / "rows.csv", *rows))
     train, test = build_sudoku(tmp_path, all_rows, all_rows, num_aug=2, subsample_size=4, min_difficulty=3, seed=1)
     assert (train.split, train.num_groups, train.num_rows, train.num_aug) == ("train", 4, 12, 2)
     assert (test.split, test.num_groups, test.num_rows, test.num_aug) == ("test", 7, 7, 0)
