@@ -71,10 +71,9 @@ def run(args: argparse.Namespace) -> None:
     file.check_fits(model.config, processor.task)
     if args.submission and processor.task != "arc":
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
-    if seen := on_main_process(accelerator, lambda: seen_in_words(trained_on(args.checkpoint), file, dataset.numbers)):
-        accelerator.print(
-            f"{args.checkpoint} was trained on {seen}: the scores do not tell how it does on new puzzles"
-        )
+    seen = on_main_process(accelerator, lambda: seen_in_words(trained_on(args.checkpoint), file, dataset.numbers))
+    if seen is not None:
+        accelerator.print(f"{args.checkpoint} was trained on {seen}: the scores say little about new puzzles")
     model = model.to(accelerator.device).eval()
     started = time.perf_counter()
     how = {"halt": args.halt, "max_segments": args.max_segments}

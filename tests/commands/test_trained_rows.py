@@ -1,4 +1,4 @@
-"""hrm-evaluate says when it scores puzzles that the checkpoint was trained on; 16x16 puzzles from generator to solution."""
+"""hrm-evaluate says when it scores puzzles that the checkpoint was trained on; and 16x16 puzzles are trained on."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tables of Sudokus as people have them: the columns are found, the form does not change the file, all else is refused."""
+"""Tables as people have them: the columns are found, the form does not change the file, all else is refused."""
 
 import csv
 import gzip

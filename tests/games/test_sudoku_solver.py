@@ -1,10 +1,12 @@
-"""The exact solver: all 4x4 grids, one, several and no solutions."""
+"""The exact solvers: all 4x4 grids, one, several and no solutions."""
 
 import numpy as np
 import pytest
 from sudoku_grids import ANSWER, QUESTION, all_4x4
 
-from hrm_hf.games.sudoku_solver import solve
+from hrm_hf.games.sudoku_answers import are_solutions
+from hrm_hf.games.sudoku_generator import generate
+from hrm_hf.games.sudoku_solver import solve, solve_many
 from hrm_hf.hrm.errors import PuzzleError
 from hrm_hf.hrm.sudoku import parse, to_string
 

@@ -8,6 +8,7 @@ import pytest
 from sudoku_grids import QUESTION, SHAPES, all_4x4, full_grid
 
 from hrm_hf.games.sudoku_answers import are_solutions
+from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.games.sudoku_symmetry import SudokuSymmetries, class_keys
 from hrm_hf.hrm.errors import PuzzleError
 from hrm_hf.hrm.sudoku import parse
