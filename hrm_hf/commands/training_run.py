@@ -13,12 +13,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
-from ..data.trained_rows import FILE_NAME as TRAINING_DATA
 from ..data.trained_rows import describe_puzzles, trained_on, write_records
 from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
+from ..hub.checkpoints import TRAINING_DATA
 from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card

@@ -14,10 +14,10 @@ from transformers.utils import cached_file
 
 from ..files import read_json, write_whole
 from ..hrm.errors import CheckpointError
+from ..hub.checkpoints import TRAINING_DATA
 from ..hub.hub_errors import clear_hub_errors
 from .reader import PuzzleFile
 
-FILE_NAME = "training_data.json"
 _KEPT = 1000  # digests, 20 KB
 _CHUNK_ROWS = 10_000
 
@@ -34,7 +34,7 @@ def trained_on(checkpoint: str) -> list[dict[str, Any]]:
     checkpoint: folder or id on the Hub. Raises CheckpointError for a damaged training_data.json.
     """
     with clear_hub_errors(checkpoint):
-        path = cached_file(checkpoint, FILE_NAME, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(checkpoint, TRAINING_DATA, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return []
     records = read_json(path, CheckpointError, list)
@@ -66,15 +66,14 @@ def seen_in_words(records: list[dict[str, Any]], file: PuzzleFile, numbers: np.n
         return None
     if num_compared == len(digests):
         return f"{num_seen} of these {len(digests)} puzzles"
-    return (
-        f"about {num_seen / num_compared:.0%} of these {len(digests)} puzzles ({num_seen} of {num_compared} compared)"
-    )
+    share = num_seen / num_compared
+    return f"about {share:.0%} of these {len(digests)} puzzles ({num_seen} of {num_compared} compared)"
 
 
 def write_records(folder: Path, records: list[dict[str, Any]]) -> Path:
     """Writes training_data.json into a folder, and gives its path."""
-    write_whole(folder / FILE_NAME, json.dumps(records) + "\n")
-    return folder / FILE_NAME
+    write_whole(folder / TRAINING_DATA, json.dumps(records) + "\n")
+    return folder / TRAINING_DATA
 
 
 def _digests(file: PuzzleFile, numbers: np.ndarray) -> np.ndarray:

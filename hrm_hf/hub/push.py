@@ -15,13 +15,12 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.utils.hub import convert_file_size_to_int
 
-from ..data.trained_rows import FILE_NAME as TRAINING_DATA
 from ..files import read_json
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from ..hrm.shown_value import one_line
-from .checkpoints import WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
+from .checkpoints import TRAINING_DATA, WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
 from .travelling_code import add_code

@@ -8,9 +8,10 @@ import training_command
 
 from hrm_hf.commands import build, evaluate
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.data.trained_rows import FILE_NAME, describe_puzzles, seen_in_words
+from hrm_hf.data.trained_rows import describe_puzzles, seen_in_words
 from hrm_hf.games.sudoku_solver import solve
 from hrm_hf.hrm.sudoku import decode
+from hrm_hf.hub.checkpoints import TRAINING_DATA
 from hrm_hf.hub.push import collect
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -49,11 +50,11 @@ def test_scoring_what_was_trained_on_is_said(tmp_path, capsys):
         assert evaluated(then, trained_on / "train.h5") == 0
         assert f"was trained on {number} of these {number} puzzles" in capsys.readouterr().out
     (tmp_path / "made").mkdir()
-    assert FILE_NAME in [path.name for path in collect(then, tmp_path / "made", "you/name")]
-    (then / FILE_NAME).write_text(json.dumps([{"num_puzzles": 3}]))
+    assert TRAINING_DATA in [path.name for path in collect(then, tmp_path / "made", "you/name")]
+    (then / TRAINING_DATA).write_text(json.dumps([{"num_puzzles": 3}]))
     assert evaluated(then, data / "test.h5") == 2
-    assert f"{FILE_NAME} is damaged" in capsys.readouterr().err
-    (then / FILE_NAME).unlink()
+    assert f"{TRAINING_DATA} is damaged" in capsys.readouterr().err
+    (then / TRAINING_DATA).unlink()
     assert evaluated(then, data / "train.h5") == 0
 
 

@@ -1,13 +1,16 @@
-"""Puzzle CSV files that are damaged, that lie, or that unpack to far more than they are: rows, or a reason."""
+"""Tables of puzzles that are damaged, that lie, or that unpack to far more than they are: rows, or a reason."""
 
 import gzip
 import io
+import zipfile
 import zlib
 
+import pyarrow
 import pytest
 from hostile_inputs import TOKENS, examples, mutated, mutated_text, nothing_written_outside, result_or_documented
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from hrm_hf.data import PuzzleFile
 from hrm_hf.data.build import maze_builder, sudoku_builder
@@ -78,6 +81,37 @@ def test_mazes_of_a_given_shape_with_bad_ones_left_out(tmp_path, data):
     skipped = []
     rows = result_or_documented(lambda: maze_builder.read_table(tmp_path / "x.csv", shape, skipped))
     assert rows is None or rows.grid_shape == shape
+
+
+def packed_forms():
+    """The Sudokus as JSON lines, Parquet, .zip, and a list without answers."""
+    rows = [line.split(",") for line in SUDOKU.splitlines()[1:]]
+    lines = "".join(f'{{"puzzle": "{row[1]}", "solution": "{row[2]}", "rating": {row[3]}}}\n' for row in rows)
+    table, archive = io.BytesIO(), io.BytesIO()
+    columns = {"question": [row[1] for row in rows], "answer": [row[2] for row in rows]}
+    parquet.write_table(pyarrow.table(columns), table)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("puzzles.csv", SUDOKU)
+    listed = "# two\n" + "\n".join(row[1] for row in rows[:2])
+    return [lines.encode(), table.getvalue(), archive.getvalue(), listed.encode(), SUDOKU.encode("utf-16")]
+
+
+@settings(max_examples=examples(60))
+@given(data=st.data())
+def test_damaged_bytes_of_other_forms(tmp_path, data):
+    content = data.draw(st.sampled_from(packed_forms()).flatmap(lambda seed: mutated(seed, 2)))
+    (tmp_path / "x.bin").write_bytes(content)
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build("sudoku", tmp_path / "x.bin", tmp_path / "out"))
+
+
+@settings(max_examples=examples(30))
+@given(data=st.data())
+def test_damaged_json_lines(tmp_path, data):
+    text = data.draw(mutated_text(packed_forms()[0].decode(), [*CSV_TOKENS, '{"puzzle": ', "[[1, 2], [3, 4]]"], 2))
+    (tmp_path / "x.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build("sudoku", tmp_path / "x.jsonl", tmp_path / "out"))
 
 
 def write_bomb(path, pieces, repeats):

@@ -47,7 +47,9 @@ _MAX_ROW = 1 << 20  # characters: a text has 131,072 at most, by the csv module'
 _MAX_RATIO = 100  # of what a packed file unpacks to, to its size; real puzzles reach a tenth of that
 _ANY_RATIO_BYTES = 1 << 20  # and up to this size any ratio
 _MAX_WHOLE = 1 << 30  # bytes of a packed Parquet file, which is unpacked into memory
-_DAMAGE = (EOFError, OSError, zlib.error, csv.Error, zipfile.BadZipFile, RuntimeError, pyarrow.ArrowException)
+# What reading a damaged file raises; an OSError may be the disk's, and is told alike.
+_DAMAGE = (EOFError, OSError, RuntimeError, UnicodeDecodeError, zlib.error, csv.Error, zipfile.BadZipFile)
+_DAMAGE += (pyarrow.ArrowException,)
 
 Row = tuple[int, Sequence[Any]]  # the number of its (last) line, its cells
 
@@ -166,8 +168,15 @@ class _Table:
     def _lines(self, text: io.TextIOWrapper, is_packed: bool) -> Iterator[str]:
         """Lines with their ends, none endless and not more than a packed file may hold."""
         left = max(_MAX_RATIO * self.path.stat().st_size, _ANY_RATIO_BYTES) if is_packed else math.inf
-        while line := text.readline(_MAX_ROW):
-            left -= len(line)
+        number = 0
+        while True:
+            try:
+                line = text.readline(_MAX_ROW)
+            except _DAMAGE as error:
+                raise DataError(f"{self.path}: truncated or damaged after line {number}: {error}") from error
+            if not line:
+                return
+            number, left = number + 1, left - len(line)
             if len(line) >= _MAX_ROW:
                 raise DataError(f"{self.path}: a row has more than {_MAX_ROW} characters")
             if left < 0:
@@ -230,9 +239,8 @@ class _Table:
                 in_row = 0
                 if row and (len(row) > 1 or row[0].strip()):
                     yield before + reader.line_num, row
-        except _DAMAGE as error:
-            line = before + reader.line_num
-            raise DataError(f"{self.path}: truncated or damaged after line {line}: {error}") from error
+        except csv.Error as error:
+            raise DataError(f"{self.path}: damaged after line {before + reader.line_num}: {error}") from error
 
     def _json_rows(self, lines: Iterator[str]) -> tuple[list[str], Iterator[Row]]:
         numbered = ((at, line) for at, line in enumerate(lines, 1) if line.strip())
@@ -269,6 +277,10 @@ class _Table:
                 raise DataError(f"{self.path}: it unpacks to more than {most} bytes")
             stream = io.BytesIO(content)
         file = parquet.ParquetFile(stream)
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        most = max(_MAX_RATIO * self.path.stat().st_size, _ANY_RATIO_BYTES)
+        if sum(group.total_byte_size for group in groups) > most:
+            raise DataError(f"{self.path}: it unpacks to more than {_MAX_RATIO} times its size")
         header = file.schema_arrow.names
 
         def rows() -> Iterator[Row]:

@@ -7,6 +7,7 @@ and the symmetry of each variant is kept in the file (`metadata/symmetry`, codes
 be undone.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, encode, p
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 from .puzzle_table import Columns, read_pieces
+
+_BLANKS = ".*_-?Xx"  # signs of a blank beside 0
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ def read_table(
     table = {"columns": columns, "is_puzzle": is_puzzle, "comment": "#"}
 
     def boxes_of(n: int) -> tuple[int, int]:
-        return box_shape or BOX_SHAPE_OF_SIZE[n]
+        return box_shape or BOX_SHAPE_OF_SIZE.get(n) or (math.isqrt(n), math.isqrt(n))
 
     def characters_of(shape: tuple[int, int]) -> dict[str, int]:
         n = shape[0]
         digits = _digits_from_zero(path, n, table) if n > 9 else ""
         cells = {digit: d for d, digit in enumerate(digits or SYMBOLS[1 : n + 1], 1)}
         cells |= {digit.lower(): d for digit, d in cells.items()}
-        return {".": 0} | ({} if digits else {"0": 0}) | cells
+        return dict.fromkeys(_BLANKS if digits else ".0", 0) | cells
 
     def solve(questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts, answers = solve_many(questions, boxes_of(questions.shape[1]))
@@ -95,7 +98,7 @@ def _digits_from_zero(path: str | os.PathLike, n: int, table: dict[str, Any]) ->
         for role, cells in (("question", piece.questions), ("answer", piece.answers)):
             texts[role].update(*(cell.upper() for cell in cells if isinstance(cell, str) and len(cell) == n * n))
     last, both = SYMBOLS[n], texts["question"] | texts["answer"]
-    has_zero = "0" in texts["answer"] or ("0" in both and bool(both & set(".*_-?X")))
+    has_zero = "0" in texts["answer"] or ("0" in both and bool(both & set(_BLANKS)))
     if has_zero and last in both:
         raise DataError(
             f"{path}: puzzles hold both 0 and {last}: the digits are 1 to {last}, or 0 to {SYMBOLS[n - 1]}"
