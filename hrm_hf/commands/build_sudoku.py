@@ -45,7 +45,7 @@ from .build_options import (
 )
 from .command import Command
 
-SEARCH_STEPS = 1_000_000  # a second or two; what asks for more says so
+SEARCH_STEPS = 500_000  # of each split, about a second
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,6 @@ def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     if not args.overwrite:
         refuse_existing(*(args.output_dir / name for name in ("train.h5", "test.h5")))
-    check_variants(args.num_aug, args.seed)
     train, test = gather_rows(args)
     several = args.several_solutions or "refuse"
     if several == "drop":  # before others are drawn, so that as many as asked for remain
@@ -103,6 +102,7 @@ def gather_rows(args: argparse.Namespace) -> tuple[SudokuRows, SudokuRows]:
     of_tables = ("question_column", "answer_column", "rating_column", "several_solutions")
     defaults = {"size": 4, "num_puzzles": 1000, "max_givens": None}
     options = generator_options(args, defaults, ("test_source", "test_fraction", *of_tables))
+    check_variants(args.num_aug, args.seed)
     if options is not None:
         num_test = 500 if args.num_test is None else args.num_test
         boxes_alone = args.size is None and args.box_shape is not None

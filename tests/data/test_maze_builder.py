@@ -71,18 +71,18 @@ def test_csv_forms(tmp_path, pack, newline):
     rows = read_table(tmp_path / "rows.csv")
     np.testing.assert_array_equal(rows.questions, parse(QUESTION)[None])
     np.testing.assert_array_equal(rows.answers, parse(BY_RULE)[None])
-    assert (rows.ratings.tolist(), rows.sources, rows.lines.tolist(), rows.grid_shape) == ([3], ("a,b",), [2], (4, 4))
+    assert (rows.ratings.tolist(), rows.sources, rows.lines.tolist(), rows.grid_shape) == ([3], ("",), [1], (4, 4))
 
 
 def test_csv_of_rectangles_and_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.build.puzzle_table._PIECE_ROWS", 2)
     path = write_csv(tmp_path / "rows.csv", *["a,S    G,SooooG,5"] * 3, "b,G    S,GooooS,6")
     rows = read_table(path, (1, 6))
-    assert rows.grid_shape == (1, 6) and rows.lines.tolist() == [2, 3, 4, 5] and rows.ratings.tolist() == [5, 5, 5, 6]
+    assert rows.grid_shape == (1, 6) and rows.lines.tolist() == [1, 2, 3, 4] and rows.ratings.tolist() == [5, 5, 5, 6]
     assert [rows.sources[code] for code in rows.source_codes] == ["a", "a", "a", "b"]
-    with pytest.raises(DataError, match="line 2: the question has 6 characters, which do not form a square: give"):
+    with pytest.raises(DataError, match="line 2: the question: this maze has 6 cells; expected a square"):
         read_table(path)
-    with pytest.raises(DataError, match="6 characters, which do not form 3x3 cells"):
+    with pytest.raises(DataError, match="line 2: the question: this maze has 6 cells; expected 3 x 3"):
         read_table(path, (3, 3))
 
 
@@ -91,9 +91,9 @@ def row(question=QUESTION, answer=BY_RULE):
 
 
 BAD_ROWS = [
-    (row(QUESTION.replace("S ", "Sx")), "'x' at row 1, column 2 of the question, allowed are the characters '# SGo'"),
-    (row(QUESTION.replace("S ", "SΩ")), "'ÿ' at row 1, column 2 of the question"),
-    (row(answer=BY_RULE.replace("G", "g")), "'g' at row 4, column 4 of the answer"),
+    (row(QUESTION.replace("S ", "Sx")), "the question: 'x' at row 1, column 2 "),
+    (row(QUESTION.replace("S ", "SΩ")), "the question: 'Ω' at row 1, column 2 "),
+    (row(answer=BY_RULE.replace("G", "g")), "the answer: 'g' at row 4, column 4 "),
     (
         row(QUESTION.replace("S ", "SS")),
         "the answer does not solve the question: the maze has 2 S, at row 1, column 1 and at row 1, column 2",
@@ -118,11 +118,13 @@ def test_bad_mazes_are_skipped_by_choice_and_listed(tmp_path):
     bad = [line for line, _ in BAD_ROWS]
     skipped = []
     rows = read_table(write_csv(tmp_path / "rows.csv", bad[0], ROW, *bad[1:], ROW), skipped=skipped)
-    assert rows.lines.tolist() == [3, 3 + len(bad)] and rows.sources == ("toy",)
+    assert rows.lines.tolist() == [2, 2 + len(bad)]
     assert [int(problem.split("line ")[1].split(":")[0]) for problem in skipped] == [2, *range(4, 3 + len(bad))]
-    with pytest.raises(DataError, match="each of its 2 rows had to be left out; the first: .*line 2: 'x' at row 1"):
+    with pytest.raises(
+        DataError, match="each of its 2 rows had to be left out; the first: .*line 2: the question: 'x' at row 1"
+    ):
         read_table(write_csv(tmp_path / "rows.csv", *bad[:2]), skipped=[])
-    for damage in ("toy,S", ROW.replace(QUESTION, QUESTION + " "), ROW[:-1]):  # no CSV of equally long mazes
+    for damage in ("toy,S", ROW[:-1]):  # no table
         with pytest.raises(DataError, match="line 3"):
             read_table(write_csv(tmp_path / "rows.csv", ROW, damage), skipped=[])
 
@@ -143,7 +145,7 @@ def test_blocks_and_their_metadata(tmp_path, monkeypatch):
         assert [len(block["examples/0"]) for block in blocks] == [4, 4, 2]
         metadata = blocks[2]["metadata"]
         assert metadata.attrs["rows_are"] == "puzzles"
-        assert metadata["rating"][:].tolist() == [7, 9] and metadata["line"][:].tolist() == [10, 11]
+        assert metadata["rating"][:].tolist() == [7, 9] and metadata["line"][:].tolist() == [9, 10]
         assert [metadata.attrs["sources"][code] for code in metadata["source"]] == ["toy", "other"]
     questions, answers = cells_of(tmp_path / "train.h5")
     np.testing.assert_array_equal(questions, np.stack([parse(QUESTION)] * 10))

@@ -89,10 +89,18 @@ def read_rows(
     parts, shape, characters = [], None, np.full(256, _NO_CELL, np.uint8)  # character code -> cell
     for piece in read_pieces(path, **table):
         if shape is None:
-            try:
-                shape = shape_of(piece.questions[0])
-            except (DataError, PuzzleError) as error:
-                raise DataError(f"{path} {piece.places[0]}: the question: {error}") from None
+            errors = []
+            for cell, place in zip(piece.questions, piece.places, strict=True):
+                try:
+                    shape = shape_of(cell)
+                    break
+                except PuzzleError as error:
+                    errors.append(f"{path} {place}: the question: {error}")
+                    if skipped is None:
+                        raise DataError(errors[0]) from None
+            if shape is None:
+                skipped.extend(errors)
+                continue
             for character, cell in characters_of(shape).items():
                 characters[ord(character)] = cell
         wrong: dict[int, str] = {}
@@ -117,6 +125,8 @@ def read_rows(
         names = [source for source, is_right in zip(piece.sources, right, strict=True) if is_right]
         codes = np.array([codes_of.setdefault(name, len(codes_of)) for name in names], dtype=np.int32)
         parts.append((*grids[:, right], piece.ratings[right], codes, piece.numbers[right], counts[right]))
+    if not any(len(part[0]) for part in parts):
+        raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     arrays = map(np.concatenate, zip(*parts, strict=True))
     rows = dict(zip((*_ROW_ARRAYS, "num_solutions"), arrays, strict=True))
     whole = rows["ratings"].astype(np.int32) if np.abs(rows["ratings"]).max(initial=0) < 2**31 else None

@@ -125,6 +125,7 @@ def read_pieces(
             raise DataError(f"{path} is empty: expected {_FORMS}")
         if first is None:
             raise DataError(f"{path} has a header but no rows")
+        table.check_width(first, len(header or first[1]), header, where)
         places = table.places(header, first)
         if notes is not None:
             notes.append(f"{path}: {_in_words(places, header)}")
@@ -218,9 +219,10 @@ class _Table:
         if self.is_puzzle(line.strip()) is not None:
             return None, None
         delimiter = max(_DELIMITERS, key=lambda each: len(split[each]))
-        if self.columns.question is not None and self.columns.question.isdecimal():
-            return None, delimiter
-        raise self._no_column(split[delimiter], f"line {number}")
+        cells, question = split[delimiter], self.columns.question
+        if question is not None and question.isdecimal() and 1 <= int(question) <= len(cells):
+            return (cells if self.is_puzzle(cells[int(question) - 1]) is None else None), delimiter
+        raise self._no_column(cells, f"line {number}")
 
     def _csv_rows(self, lines: Iterator[str], delimiter: str, before: int) -> Iterator[Row]:
         in_row = 0  # characters; the csv module would read a row of many lines, of any size
@@ -240,7 +242,9 @@ class _Table:
                 if row and (len(row) > 1 or row[0].strip()):
                     yield before + reader.line_num, row
         except csv.Error as error:
-            raise DataError(f"{self.path}: damaged after line {before + reader.line_num}: {error}") from error
+            raise DataError(
+                f"{self.path}: truncated or damaged after line {before + reader.line_num}: {error}"
+            ) from error
 
     def _json_rows(self, lines: Iterator[str]) -> tuple[list[str], Iterator[Row]]:
         numbered = ((at, line) for at, line in enumerate(lines, 1) if line.strip())
@@ -297,7 +301,7 @@ class _Table:
 
     def places(self, header: list[str] | None, first: Row) -> dict[str, int]:
         """The places of "question", and as far as they are there "answer", "rating", "source"."""
-        at, cells = first
+        cells = first[1]
         if header is None:
             kinds = [self.is_puzzle(cell) for cell in cells]
             puzzles = [place for place, kind in enumerate(kinds) if kind is not None]
@@ -325,7 +329,7 @@ class _Table:
             elif name is not None:
                 found[role] = self._named_place(name, header, f"--{role}-column")
         if "question" not in found:
-            raise self._no_column(header if any(header) else [shown(cell) for cell in cells], f"line {at}")
+            raise self._no_column(header if any(header) else [shown(cell) for cell in cells], "column names")
         if found["question"] == found.get("answer"):
             raise ArgumentError(f"{self.path}: question and answer are the same column")
         return found
@@ -344,6 +348,12 @@ class _Table:
         how = f"name it by {_OPTIONS[0]}; common names are {', '.join(QUESTION_NAMES[:10:2])}, input"
         return DataError(f"{self.path} {where}: no column is known to hold the question (found: {names}): {how}")
 
+    def check_width(self, row: Row, num_columns: int, header: list[str] | None, where: Callable[[int], str]) -> None:
+        """Raises DataError for a row of another number of columns."""
+        if len(row[1]) != num_columns:
+            of = "the header" if header is not None else "the first row"
+            raise DataError(f"{self.path} {where(row[0])}: {len(row[1])} columns, {of} has {num_columns}")
+
     def pieces(
         self, rows: Iterator[Row], header: list[str] | None, places: dict[str, int], where: Callable[[int], str]
     ) -> Iterator[TablePiece]:
@@ -352,10 +362,8 @@ class _Table:
             lines, found = zip(*piece, strict=True)
             if num_columns is None:
                 num_columns = len(found[0])
-            for at, row in piece:
-                if len(row) != num_columns:
-                    of = "the header" if header is not None else "the first row"
-                    raise DataError(f"{self.path} {where(at)}: {len(row)} columns, {of} has {num_columns}")
+            for row in piece:
+                self.check_width(row, num_columns, header, where)
             columns = {role: [row[place] for row in found] for role, place in places.items()}
             if not done:  # the first row tells how long rows are
                 characters = sum(len(str(cell)) for cell in found[0])

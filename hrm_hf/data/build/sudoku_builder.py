@@ -75,7 +75,7 @@ def read_table(
 
     columns_of_rows = read_rows(
         path,
-        lambda first: parse(first, box_shape).shape,
+        lambda first: (parse(first) if box_shape is None else np.empty((n := math.prod(box_shape), n))).shape,
         characters_of,
         lambda cell: parse(cell, box_shape),
         lambda questions, answers: are_solutions(questions, answers, boxes_of(questions.shape[1])),
