@@ -442,9 +442,9 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         said = subprocess.run(["bash", "-c", COMMAND], cwd=tmp_path, env=environment, capture_output=True, text=True)
         said = said.stdout.splitlines()
-        assert said[-1].startswith("7 files") and said[-1].endswith("are in you/hrm-sudoku-4x4")
+        assert said[-1].startswith("8 files") and said[-1].endswith("are in you/hrm-sudoku-4x4")
         repo = hub.repos["model", "you/hrm-sudoku-4x4"]
-        assert len(repo.files) == 7 and not repo.private and len(repo.commits) == 1
+        assert len(repo.files) == 8 and not repo.private and len(repo.commits) == 1
         assert repo.files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
 
         # by the function: over old weights, cut on a branch, broken off and repeated, on a public one, refused
