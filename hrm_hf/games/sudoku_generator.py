@@ -22,8 +22,8 @@ _PATIENCE_CELLS = 80_000
 
 
 # Of boards larger than 9x9 a given stays where so many positions do not show that it may go: exact proofs can take
-# minutes there, and the puzzle has one solution either way. A full grid is begun anew then.
-_MAX_POSITIONS = 50
+# minutes there, and the puzzle has one solution either way.
+_MAX_POSITIONS = 5
 
 
 def generate(
@@ -107,21 +107,20 @@ def _dig(board: Board, aim: int, generator: np.random.Generator) -> tuple[np.nda
 
 
 def _full_grid(board: Board, generator: np.random.Generator) -> np.ndarray:
+    """A random full grid. A search of a large board that has gone astray is begun anew, with more time."""
     found: list[list[int]] = []
+    most = 8 * board.n * board.n
     while not found:
-        board.positions_left = _search_limit(board, 20)
+        board.positions_left = None if board.n <= 9 else most
+        most *= 2
         with suppress(SearchLimit):
             board.search([board.all_cells] * board.n, 1, found, generator)
     return board.to_grid(found[0])
 
 
-def _search_limit(board: Board, times: int = 1) -> int | None:
-    return None if board.n <= 9 else times * _MAX_POSITIONS
-
-
 def _stays_unique(board: Board, cells: list[int], run: list[int]) -> bool:
     """Whether a puzzle (n*n digits) with one solution is known to keep just one without the givens of `run`."""
-    board.positions_left = _search_limit(board)
+    board.positions_left = None if board.n <= 9 else _MAX_POSITIONS
     try:
         return _has_one_solution(board, cells, run)
     except SearchLimit:
