@@ -25,7 +25,7 @@ from hrm_hf.commands.training_run import run_training
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from hrm_hf.hub import push
-from hrm_hf.hub.checkpoints import check_checkpoint
+from hrm_hf.hub.checkpoints import TRAINING_DATA, check_checkpoint
 from hrm_hf.hub.model_card import write_model_card
 from hrm_hf.hub.push import push_checkpoint
 from hrm_hf.hub.travelling_code import add_code, code_files
@@ -476,7 +476,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert broken[0].startswith("CheckpointError: the model you/broken: asked for by the test; log in")
         assert {*json.loads(bare), "notes.txt"} == set(hub.repos["model", "you/alone"].files)
         assert "metrics.jsonl" not in bare and "card_values.json" not in bare  # nor those of the earlier run
-        assert json.loads(broken[1]) == json.loads(broken[2]) == sorted(repo.files)
+        assert json.loads(broken[1]) == json.loads(broken[2]) == sorted({*repo.files} - {TRAINING_DATA})
         assert len(hub.repos["model", "you/broken"].commits) == 1
         sent = [path for method, path in hub.requests if method == "PUT"]
         weights = (other / "model.safetensors").read_bytes()
