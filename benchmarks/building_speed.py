@@ -100,10 +100,10 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def build_sudokus(args: argparse.Namespace) -> tuple[float, Any]:
-    from hrm_hf.data.build.sudoku_builder import build_sudoku, read_csv
+    from hrm_hf.data.build.sudoku_builder import build_sudoku, read_table
 
     started = time.perf_counter()
-    rows = read_csv(args.sudoku_source)
+    rows = read_table(args.sudoku_source)
     test, train = (rows.select(part) for part in np.split(np.arange(len(rows)), [NUM_TEST]))
     infos = build_sudoku(args.output_dir, train, test, args.num_aug, args.puzzles, seed=0, overwrite=True)
     return time.perf_counter() - started, infos[0]

@@ -24,7 +24,7 @@ from typing import Any
 
 from side_by_side import RESULTS, benchmark_parser, finish, markdown_table, rounded, start, usable_cores
 
-from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, read_csv
+from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, read_table
 from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE
 
 MINUTES = {"4x4": 0.75, "6x6": 2.5, "9x9": 6.0}
@@ -84,7 +84,7 @@ def make_data(game: str, folder: Path, args: argparse.Namespace) -> dict[str, li
     num_train, num_test = (40, 20) if args.quick else (num_train, NUM_TEST)
     box_shape = BOX_SHAPE_OF_SIZE[int(game[0])]
     if game == "9x9" and args.puzzles_9x9:
-        rows = read_csv(args.puzzles_9x9)
+        rows = read_table(args.puzzles_9x9)
         train, test = split(rows, num_train, num_test)
     else:
         train, test = generate_rows(num_train, num_test, box_shape, max_givens, seed=0)

@@ -1,14 +1,15 @@
-"""Build maze files, train.h5 and test.h5, from CSV files, a Hub data set or the generator.
+"""Build maze files, train.h5 and test.h5, from tables, a Hub data set or the generator.
 
 A source is one of
   owner/name    a Hub data set with the files train.csv and test.csv (default: sapientinc/maze-30x30-hard-1k)
-  FILE          a CSV file, plain or .gz, with the columns source,question,answer,rating; question and answer are
-                height * width of the characters "# SGo" (wall, free, start, goal, path), square unless
-                --height and --width say otherwise
+  FILE          a table with a header: CSV, TSV or ';', JSON lines or Parquet, also in .gz or .zip, with a column
+                question (or maze, puzzle, input) and, unless answers shall follow the rule below, answer (or
+                solution, output). A maze is height * width of the characters "# SGo" (wall, free, start, goal,
+                path), square unless --height and --width say otherwise
   generate      (--train-source only) mazes made here, whose shortest way is long;
                 see --size, --num-puzzles, --num-test, --min-steps, --min-wall-share, --max-wall-share
 
-Where the test mazes come from: with a Hub train source, from the same data set; with a CSV file, from --test-source;
+Where the test mazes come from: with a Hub train source, from the same data set; with a file, from --test-source;
 with the generator, --num-test mazes are generated, none equal to a training maze under a flip or rotation.
 
 Every label must be a path from S to G. Of many shortest paths the published labels choose one by a rule (from S on,
@@ -19,9 +20,9 @@ many labels are shortest paths and how many follow the rule.
 import argparse
 import time
 
-from ..data.build.maze_builder import build_maze, count_labels, generate_rows, read_csv
-from ..data.build.puzzle_csv import csv_file
-from ..data.build.puzzle_rows import PuzzleRows
+from ..data.build.maze_builder import build_maze, count_labels, generate_rows, read_table
+from ..data.build.puzzle_rows import PuzzleRows, subsampled, without_leaks
+from ..data.build.puzzle_table import table_file
 from ..games.maze_generator import class_keys
 from ..hrm.errors import ArgumentError
 from .build_options import add_shared_arguments, file_line, generator_options, print_list, test_source, time_and_memory
@@ -51,16 +52,17 @@ def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     skipped: list[str] | None = [] if args.skip_bad else None
     train, test = gather_rows(args, skipped)
-    names = ("augment", "subsample_size", "seed", "overwrite")
+    train = subsampled(train, args.subsample_size, args.seed)
+    if train.grid_shape == test.grid_shape:  # else the builder refuses them
+        test, found = without_leaks(train, test, lambda rows: class_keys(rows.questions), args.leaks)
+        print(found)
+    names = ("augment", "seed", "overwrite")
     infos = build_maze(args.output_dir, train, test, **{name: getattr(args, name) for name in names})
     for info, rows in zip(infos, (train, test), strict=True):
         print(file_line(args.output_dir, info))
         shortest, by_rule = count_labels(rows)
         rule = f"all are paths, {shortest} shortest ones, {by_rule} follow the rule"
         print(f"  labels of the {len(rows)} {info.split} mazes read: {rule}")
-    train_keys = set(class_keys(train.questions))
-    shared = sum(key in train_keys for key in class_keys(test.questions))
-    print(f"{shared} of {len(test)} test mazes equal a training maze under a flip or rotation")
     print(time_and_memory(started))
     if skipped is not None:
         print_list(skipped, "bad rows left out")
@@ -83,7 +85,9 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Pu
         numbers = options.pop("num_puzzles"), options.pop("num_test")
         return generate_rows(*numbers, sides or (8, 8), seed=args.seed, **options)
     sources = ((args.train_source, "train"), (test_source(args), "test"))
-    train, test = (read_csv(csv_file(source, split), sides, skipped) for source, split in sources)
+    notes: list[str] = []
+    train, test = (read_table(table_file(source, split), sides, skipped, notes) for source, split in sources)
+    print(*notes, sep="\n")
     return train, test
 
 

@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..data.build.puzzle_csv import GENERATE, is_hub_id
+from ..data.build.arc_mixture import LEAK_CHOICES
+from ..data.build.puzzle_table import GENERATE, is_hub_id
 from ..data.schema import PuzzleSetInfo
-from ..hrm.errors import ArgumentError
+from ..hrm.errors import ArgumentError, PuzzleError
+from ..hrm.sudoku import SYMBOLS, check_box_shape
+
+LEAKS = "if test puzzles equal training puzzles under a symmetry: refuse (default), drop those of the test, or allow"
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser, hub_source: str, puzzl
     add = parser.add_argument
     add("--train-source", default=hub_source, help="owner/name, FILE or generate")
     add("--test-source", help="owner/name or FILE; see above for the default")
+    add("--leaks", choices=LEAK_CHOICES, default="refuse", help=LEAKS)
     add("--subsample-size", type=int, help=f"draw this many training {puzzles} (default: all)")
     add("--seed", type=int, default=0, help="of every random choice (default 0)")
     add("--num-puzzles", type=int, help=f"generate: training {puzzles} (default 1000)")
@@ -55,6 +60,36 @@ def test_source(args: argparse.Namespace, options: str = "--test-source") -> str
     if args.test_source is None and not is_hub_id(args.train_source):
         raise ArgumentError(f"no test puzzles: with --train-source {args.train_source} also give {options}")
     return args.test_source or args.train_source
+
+
+def read_box_shape(text: str) -> tuple[int, int]:
+    """The box shape that a text such as "3x2" names. Raises ArgumentError for any other text, or too large boxes."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and side.isascii() and len(side) < 4 for side in sides):
+        raise ArgumentError(f"box_shape is {text!r}; allowed are rows x columns of a box, such as 3x2")
+    try:
+        return check_box_shape((int(sides[0]), int(sides[1])))
+    except PuzzleError as error:
+        raise ArgumentError(str(error)) from error
+
+
+def box_shape_of(size: int, text: str | None) -> tuple[int, int]:
+    """The box shape of puzzles of this size: that of `read_box_shape`; None: as square as can be, 8x8 has 2x4.
+
+    Raises ArgumentError for a size without such boxes, and for boxes that do not fit it.
+    """
+    shapes = [(rows, size // rows) for rows in range(1, size + 1) if size % rows == 0]
+    if not 2 <= size < len(SYMBOLS):
+        raise ArgumentError(f"size is {size}; allowed are 2 to {len(SYMBOLS) - 1}")
+    if text is not None:
+        if (shape := read_box_shape(text)) not in shapes:
+            allowed = ", ".join(f"{rows}x{cols}" for rows, cols in shapes)
+            raise ArgumentError(f"box_shape is {text!r}; allowed for size {size}: {allowed}")
+        return shape
+    shape = max(shape for shape in shapes if shape[0] <= shape[1])
+    if shape[0] == 1:
+        raise ArgumentError(f"size is {size}, which has no boxes; box_shape 1x{size} asks for puzzles without")
+    return shape
 
 
 def file_line(folder: Path, info: PuzzleSetInfo) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ..data import FileRows, PuzzleFile
+from ..data.trained_rows import seen_in_words, trained_on
 from ..files import write_whole
 from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
@@ -34,7 +35,7 @@ from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, s
 from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmTrainingArguments, make_accelerator
-from ..training.processes import launched_dtype
+from ..training.processes import launched_dtype, on_main_process
 from .command import Command
 from .load import load_model_and_processor, refuse_mistyped_path
 
@@ -70,6 +71,9 @@ def run(args: argparse.Namespace) -> None:
     file.check_fits(model.config, processor.task)
     if args.submission and processor.task != "arc":
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
+    seen = on_main_process(accelerator, lambda: seen_in_words(trained_on(args.checkpoint), file, dataset.numbers))
+    if seen is not None:
+        accelerator.print(f"{args.checkpoint} was trained on {seen}: the scores say little about new puzzles")
     model = model.to(accelerator.device).eval()
     started = time.perf_counter()
     how = {"halt": args.halt, "max_segments": args.max_segments}

@@ -13,10 +13,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
+from ..data.trained_rows import describe_puzzles, trained_on, write_records
 from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
+from ..hub.checkpoints import TRAINING_DATA
 from ..hub.downloads import is_hub_id, puzzle_file_path
 from ..hub.hub_errors import check_can_push
 from ..hub.model_card import write_model_card
@@ -210,6 +212,11 @@ def prepare_trainer(
         facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
     trainer.go_on()  # what cannot go on is refused before anything is written
+    if run_folder is not None:
+        if not (run_folder.path / TRAINING_DATA).exists():  # a run that goes on has its own, and may lack its start
+            earlier = [] if start is None or start.model is None else trained_on(start.name)
+            write_records(run_folder.path, [describe_puzzles(data.train), *earlier])
+        run_folder.with_exports = [run_folder.path / TRAINING_DATA]
     return trainer
 
 

@@ -2,9 +2,8 @@
 
 from argparse import Namespace
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from transformers.hf_argparser import HfArg
@@ -14,6 +13,7 @@ from ..data.augmentation import check_reveal
 from ..data.build import maze_builder, sudoku_builder
 from ..hrm.errors import ArgumentError
 from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
+from .build_options import box_shape_of
 
 
 @dataclass
@@ -72,7 +72,7 @@ class SudokuArguments(DataArguments):
 
     task, puzzles = "sudoku", "Sudokus"
 
-    size: Literal[4, 6, 9] = HfArg(default=6, help="Size of the generated puzzles.")
+    size: int = HfArg(default=6, help="Size of the generated puzzles.")
     box_shape: str | None = HfArg(
         default=None, help="Rows x columns of their boxes, such as 3x2; 1x4 leaves rows and columns alone as rules."
     )
@@ -95,10 +95,11 @@ class SudokuArguments(DataArguments):
     @staticmethod
     def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
         size = given.size if info is None else info.grid_shape[0]
+        size = max(known for known in BOX_SHAPE_OF_SIZE if known <= max(size, 4))  # larger puzzles as 9x9
         return f"sudoku_{size}x{size}"
 
     def generate(self, folder: Path, seed: int) -> None:
-        shape = self._box_shape()
+        shape = box_shape_of(self.size, self.box_shape)
         rows = sudoku_builder.generate_rows(self.num_train, self.num_test, shape, self.max_givens, seed)
         sudoku_builder.build_sudoku(folder, *rows, num_aug=self.num_aug, seed=seed, overwrite=True)
 
@@ -106,15 +107,6 @@ class SudokuArguments(DataArguments):
         limit = "" if self.max_givens is None else f" with at most {self.max_givens} givens"
         boxes = "" if self.box_shape is None else f" with boxes of {self.box_shape}"
         return f"generated {self.size}x{self.size} Sudokus{boxes}{limit}"
-
-    def _box_shape(self) -> tuple[int, int]:
-        if self.box_shape is None:
-            return BOX_SHAPE_OF_SIZE[self.size]
-        sides = [int(side) for side in self.box_shape.lower().split("x") if side.isdecimal()]
-        if len(sides) != 2 or prod(sides) != self.size:
-            allowed = ", ".join(f"{n}x{self.size // n}" for n in range(1, self.size + 1) if self.size % n == 0)
-            raise ArgumentError(f"box_shape is {self.box_shape!r}; allowed for size {self.size}: {allowed}")
-        return sides[0], sides[1]
 
 
 @dataclass

@@ -29,7 +29,7 @@ class Symmetries(NamedTuple):
 
 
 def symmetries_of(info: PuzzleSetInfo) -> Symmetries:
-    """Those of the set's task. Raises ArgumentError for a task without, PuzzleError for Sudokus larger than 12x12."""
+    """Those of the set's task. Raises ArgumentError for a task without."""
     if info.task == "sudoku":
         box_shape = CODECS["sudoku"].fit(info.grid_shape, info.box_shape)
         return Symmetries(SudokuSymmetries.order(box_shape), partial(_apply_sudoku, box_shape))

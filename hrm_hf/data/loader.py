@@ -120,7 +120,7 @@ def training_batches(
     """Training batches of one rank, sampled as `GroupSampler` says; see PuzzleBatches.
 
     path: a file; or a folder or Hub data set ("owner/name"), of which train.h5 is taken.
-    augment: every visit of a puzzle draws a symmetry, uniform over the game's group (True: Sudokus up to 12x12, and
+    augment: every visit of a puzzle draws a symmetry, uniform over the game's group (True: Sudokus, and
     the views of mazes that keep their shape) or over that of the caller; the file then needs originals only.
     reveal_prob: how often a visit fills blanks from the answer: each with a probability drawn uniformly from 0 to 1.
 

@@ -5,18 +5,25 @@ the solution stays the only one. Puzzles whose class has been seen are thrown aw
 anywhere.
 """
 
+from contextlib import suppress
+
 import numpy as np
 
 from ..hrm.errors import PuzzleError
 from ..hrm.sudoku import check_box_shape
 from ..progress import progress
-from .sudoku_solver import Board
+from .sudoku_solver import Board, SearchLimit
 from .sudoku_symmetry import class_keys
 
 # The fewest givens of any puzzle with one solution, where known (9x9: McGuire et al., arXiv 1201.0749).
 _FEWEST_GIVENS = {(2, 2): 4, (2, 3): 8, (3, 2): 8, (3, 3): 17}
 # Give up after so many cells' worth of puzzles in a row without a new class (4x4: 5,000 puzzles, 9x9: 987).
 _PATIENCE_CELLS = 80_000
+
+
+# Of boards larger than 9x9 a given stays where so many positions do not show that it may go: exact proofs can take
+# minutes there, and the puzzle has one solution either way.
+_MAX_POSITIONS = 5
 
 
 def generate(
@@ -77,9 +84,7 @@ def generate(
 
 def _dig(board: Board, aim: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(question, answer): one solution and `aim` givens, or more givens if no more can be taken away."""
-    found: list[list[int]] = []
-    board.search([board.all_cells] * board.n, 1, found, generator)
-    answer = board.to_grid(found[0])
+    answer = _full_grid(board, generator)
     cells = answer.ravel().tolist()
     order = generator.permutation(len(cells)).tolist()
     givens, start, size = len(cells), 0, len(cells)
@@ -101,8 +106,28 @@ def _dig(board: Board, aim: int, generator: np.random.Generator) -> tuple[np.nda
     return np.array(cells, np.uint8).reshape(board.n, board.n), answer
 
 
+def _full_grid(board: Board, generator: np.random.Generator) -> np.ndarray:
+    """A random full grid. A search of a large board that has gone astray is begun anew, with more time."""
+    found: list[list[int]] = []
+    most = 8 * board.n * board.n
+    while not found:
+        board.positions_left = None if board.n <= 9 else most
+        most *= 2
+        with suppress(SearchLimit):
+            board.search([board.all_cells] * board.n, 1, found, generator)
+    return board.to_grid(found[0])
+
+
 def _stays_unique(board: Board, cells: list[int], run: list[int]) -> bool:
-    """Whether a puzzle (n*n digits) with one solution keeps just one without the givens of `run`."""
+    """Whether a puzzle (n*n digits) with one solution is known to keep just one without the givens of `run`."""
+    board.positions_left = None if board.n <= 9 else _MAX_POSITIONS
+    try:
+        return _has_one_solution(board, cells, run)
+    except SearchLimit:
+        return False
+
+
+def _has_one_solution(board: Board, cells: list[int], run: list[int]) -> bool:
     left = cells.copy()
     for cell in run:
         left[cell] = 0

@@ -1,8 +1,10 @@
-"""An exact Sudoku solver for any box shape: counts solutions up to a limit and gives the first.
+"""Exact Sudoku solvers for any box shape: they count solutions up to a limit and give the first.
 
-A position is a list of n whole numbers, one per digit, whose bit c says that the digit may still stand in cell c. One
-bitwise operation then looks at the whole grid at once, which keeps plain Python fast enough to dig for unique puzzles.
-Naked and hidden singles are filled in; what they leave open is split at a cell with the fewest candidates.
+`solve_many` looks at thousands of puzzles at once with NumPy, ten times as fast as one after the other. `solve` and
+`Board`, on which the generator digs, look at one. There a position is a list of n whole numbers, one per digit, whose
+bit c says that the digit may still stand in cell c. One bitwise operation then looks at the whole grid at once, which
+keeps plain Python fast enough to dig for unique puzzles. Either fills in naked and hidden singles; what they leave
+open is split at a cell with the fewest candidates.
 """
 
 from functools import lru_cache
@@ -11,6 +13,9 @@ import numpy as np
 
 from ..hrm.grids import check_grids
 from ..hrm.sudoku import check_box_shape, units
+from ..progress import progress
+
+_BATCH = 2048  # positions looked at together: the arrays of one step stay in a CPU's cache
 
 
 def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple[int, np.ndarray | None]:
@@ -30,6 +35,113 @@ def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple
     return len(found), board.to_grid(found[0]) if found else None
 
 
+def solve_many(
+    grids: np.ndarray, box_shape: tuple[int, int], limit: int = 2, max_steps: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers of solutions (M,) int64, at most `limit`; the first one found of each (M, n, n) uint8, 0 without one).
+
+    grids: (M, n, n) integers 0..n, 0 = blank. The number is -1 where `max_steps` steps, a step being a position looked
+    at, did not suffice for all; puzzles are searched in the order given, without a limit (None) to the end. Raises
+    PuzzleError for another shape or other values.
+    """
+    rows, cols = check_box_shape(box_shape)
+    n = rows * cols
+    cells = check_grids(grids, n, (n, n)).reshape(-1, n * n).T  # (S, M)
+    counts, answers = np.zeros(cells.shape[1], np.int64), np.zeros((cells.shape[1], n, n), np.uint8)
+    candidates = np.array([(1 << n) - 1] + [1 << digit for digit in range(n)], np.min_scalar_type((1 << n) - 1))
+    pending: list[tuple[np.ndarray, np.ndarray]] = []  # positions (S, K), bit d of a cell: digit d + 1; puzzles (K,)
+    num_begun = steps = 0
+    with progress(description="solving", unit="puzzles", total=len(counts)) as bar:
+        while max_steps is None or steps < max_steps:
+            parts, size = [], 0
+            while pending and size < _BATCH:  # the newest first: few are open at a time
+                parts.append(pending.pop())
+                size += len(parts[-1][1])
+            if size < _BATCH and num_begun < len(counts):
+                new = np.arange(num_begun, min(num_begun + _BATCH - size, len(counts)))
+                parts.append((candidates[cells[:, new]], new))
+                num_begun += len(new)
+                bar.update(len(new))
+            if not parts:
+                break
+            position = np.concatenate([part for part, _ in parts], axis=1)
+            puzzle = np.concatenate([owners for _, owners in parts])
+            is_open = counts[puzzle] < limit
+            # the steps run along contiguous rows; indexing gives other layouts, in which they take twice as long
+            position, puzzle = np.ascontiguousarray(position[:, is_open]), puzzle[is_open]
+            if not len(puzzle):
+                continue
+            steps += len(puzzle)
+            left, alive = _narrowed(position, (rows, cols))
+            changed = (left != position).any(axis=0)
+            goes_on, rests = alive & changed, alive & ~changed
+            pending.append((left[:, goes_on], puzzle[goes_on]))
+            left, puzzle = left[:, rests], puzzle[rests]
+            num_candidates = np.bitwise_count(left)  # (S, K)
+            is_solved = (num_candidates == 1).all(axis=0)
+            for column in np.flatnonzero(is_solved):
+                owner = puzzle[column]
+                if counts[owner] == 0:
+                    digits = np.bitwise_count(left[:, column] - left.dtype.type(1)) + np.uint8(1)
+                    answers[owner] = digits.reshape(n, n)
+                counts[owner] = min(counts[owner] + 1, limit)
+            if not is_solved.all():  # split at a cell with the fewest candidates: its lowest one, and the others
+                choice, puzzle, num_candidates = left[:, ~is_solved], puzzle[~is_solved], num_candidates[:, ~is_solved]
+                at = np.arange(len(puzzle))
+                cell = np.where(num_candidates == 1, n + 1, num_candidates).argmin(axis=0)
+                lowest = choice[cell, at] & (~choice[cell, at] + choice.dtype.type(1))
+                others = choice.copy()
+                others[cell, at] ^= lowest
+                choice[cell, at] = lowest
+                pending += [(others, puzzle), (choice, puzzle)]
+    for _, puzzle in pending:
+        counts[puzzle[counts[puzzle] < limit]] = -1
+    counts[num_begun:] = -1
+    return counts, answers
+
+
+def _narrowed(position: np.ndarray, box_shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One step of `solve_many`: (positions (S, K) without what naked and hidden singles exclude, (K,) bool: False
+    where no solution is left). Nothing changes only where there are no more singles to use.
+    """
+    rows, cols = box_shape
+    n, num = rows * cols, position.shape[1]
+    one = position.dtype.type(1)
+    every = position.dtype.type((1 << n) - 1)
+
+    def unit_views(cells: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(members, ..., K) of rows, columns and boxes: n members by the first one or two axes; views, no copies."""
+        grid, boxes = cells.reshape(n, n, num), cells.reshape(cols, rows, rows, cols, num)
+        return grid.swapaxes(0, 1), grid, boxes.transpose(1, 3, 0, 2, 4)
+
+    def members(view: np.ndarray) -> list[np.ndarray]:
+        return list(view) if view.ndim == 3 else [cell for line in view for cell in line]
+
+    is_single = (position & (position - one)) == 0
+    taken = np.zeros_like(position)
+    for known, out in zip(unit_views(np.where(is_single, position, 0)), unit_views(taken), strict=True):
+        out |= np.bitwise_or.reduce(known, axis=0 if known.ndim == 3 else (0, 1))
+    left = np.where(is_single, position, position & ~taken)
+    hidden, alive = np.zeros_like(left), np.ones(num, bool)
+    for cells, out in zip(unit_views(left), unit_views(hidden), strict=True):
+        once = np.zeros(cells.shape[-2 if cells.ndim == 3 else -3 :], left.dtype)
+        twice = np.zeros_like(once)
+        for member in members(cells):
+            twice |= once & member
+            once |= member
+        # a unit in which a digit has no place; two equal singles leave another digit without one, at the latest
+        # when all its cells are single
+        alive &= (once == every).reshape(-1, num).all(axis=0)
+        out |= once & ~twice
+    hidden &= left
+    left = np.where(hidden != 0, hidden, left)
+    return left, alive & (left != 0).all(axis=0)
+
+
+class SearchLimit(Exception):
+    """A search has looked at as many positions as it may."""
+
+
 class Board:
     """The bit masks of one box shape, and the search on positions (lists of n masks, see the file's head)."""
 
@@ -37,6 +149,7 @@ class Board:
         self.n = box_shape[0] * box_shape[1]
         self.all_cells = (1 << self.n * self.n) - 1
         self.unit_masks, self.not_peers = _masks(box_shape)
+        self.positions_left: int | None = None  # of a search; None: no limit
 
     def position(self, cells: list[int]) -> list[int] | None:
         """The candidates that givens (n*n digits, 0 = blank) leave; None where two equal givens meet."""
@@ -63,8 +176,13 @@ class Board:
     ) -> None:
         """Appends solved positions to `found` until it holds `limit`; changes `position`.
 
-        A generator makes the order of the digits tried at each split random, otherwise it is ascending.
+        A generator makes the order of the digits tried at each split random, otherwise it is ascending. Raises
+        SearchLimit where `positions_left`, unless it is None, does not suffice.
         """
+        if self.positions_left is not None:
+            self.positions_left -= 1
+            if self.positions_left < 0:
+                raise SearchLimit
         split = self._fill_singles(position)
         if split is None:
             return

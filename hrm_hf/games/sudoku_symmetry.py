@@ -2,8 +2,9 @@
 
 A symmetry renames the digits, permutes the bands, the rows inside each band, the stacks and the columns inside each
 stack, and, for square boxes only, may transpose. It turns every Sudoku into one with equally many solutions, so it is
-an augmentation (HRM paper, Sudoku-Extreme; the published builder draws from the same group). It fits into one 64-bit
-code (up to 12x12): a data file stores 8 bytes per variant and can undo it.
+an augmentation (HRM paper, Sudoku-Extreme; the published builder draws from the same group). It has one 64-bit code: a
+data file stores 8 bytes per variant and can undo it. Above 12x12 there are more symmetries than codes; then a code is
+the seed of one.
 
 Letters: M symmetries or grids, n rows of a grid, S = n * n cells.
 """
@@ -30,8 +31,8 @@ class SudokuSymmetries:
 
     A code is the rank of a symmetry in the group, 0 = identity: a mixed-radix number whose digits are the
     lexicographic ranks of the permutations of the digits, the bands, the rows in each band, the stacks, the columns in
-    each stack, and the transposition (0 or 1). Raises PuzzleError for codes that the group does not have, and for box
-    shapes whose group has more than 2^64 elements.
+    each stack, and the transposition (0 or 1). Where the group has more than 2^64 elements (16x16: 2^91), each code is
+    the seed of these permutations instead, 0 = identity still. Raises PuzzleError for codes that the group lacks.
     """
 
     def __init__(self, box_shape: tuple[int, int], codes: np.ndarray) -> None:
@@ -42,26 +43,30 @@ class SudokuSymmetries:
             if not 0 <= code < order:
                 raise PuzzleError(f"symmetry code {code} is not allowed: boxes {box_shape} have 0 to {order - 1}")
         self.codes = codes.astype(np.uint64)
-        rest, ranks = self.codes, []
-        for radix in reversed(_radices((rows, cols))):
-            rest, rank = np.divmod(rest, np.uint64(radix))
-            ranks.insert(0, rank)
-        digits = _unrank(ranks[0], rows * cols) + np.uint8(1)  # (M, n)
+        lengths = (rows * cols, cols, *[rows] * cols, rows, *[cols] * rows)  # of all permutations
+        if order < 1 << 64:
+            rest, ranks = self.codes, []
+            for radix in reversed(_radices((rows, cols))):
+                rest, rank = np.divmod(rest, np.uint64(radix))
+                ranks.insert(0, rank)
+            orders = [_unrank(rank, length) for rank, length in zip(ranks, lengths, strict=False)]
+            transposed = ranks[-1].astype(bool)[:, None]
+        else:
+            orders = [_shuffled(self.codes, length, number) for number, length in enumerate(lengths)]
+            both = _shuffled(self.codes, 2, len(lengths))
+            transposed = (both[:, :1] == 1) & (rows == cols)
+        digits = orders[0] + np.uint8(1)  # (M, n)
         self._digit_map = np.concatenate([np.zeros_like(digits[:, :1]), digits], axis=1)  # (M, n + 1), 0 stays 0
-        row_order = _line_order(ranks[1 : 2 + cols], cols, rows).astype(np.intp)  # (M, n), the old row of each new one
-        col_order = _line_order(ranks[2 + cols : 3 + cols + rows], rows, cols).astype(np.intp)
-        transposed = ranks[-1].astype(bool)[:, None]
+        row_order = _line_order(orders[1 : 2 + cols], rows).astype(np.intp)  # (M, n), the old row of each new one
+        col_order = _line_order(orders[2 + cols :], cols).astype(np.intp)
         row_step, col_step = np.where(transposed, 1, rows * cols), np.where(transposed, rows * cols, 1)
         sources = (row_order * row_step)[:, :, None] + (col_order * col_step)[:, None, :]
         self.sources = sources.reshape(len(self), -1)  # (M, S), the old cell of each new one
 
     @staticmethod
     def order(box_shape: tuple[int, int]) -> int:
-        """How many symmetries there are. Raises PuzzleError for more than 2^64."""
-        order = prod(_radices(check_box_shape(box_shape)))
-        if order > 1 << 64:
-            raise PuzzleError(f"boxes {box_shape} have {order} symmetries: more than the 2^64 that a code can number")
-        return order
+        """How many symmetries have a code: all, or 2^64 of them."""
+        return min(prod(_radices(check_box_shape(box_shape))), 1 << 64)
 
     @classmethod
     def draw(cls, box_shape: tuple[int, int], num: int, generator: np.random.Generator) -> "SudokuSymmetries":
@@ -228,14 +233,22 @@ def _radices(box_shape: tuple[int, int]) -> tuple[int, ...]:
     rows, cols = box_shape
     bands = (factorial(cols), *[factorial(rows)] * cols)
     stacks = (factorial(rows), *[factorial(cols)] * rows)
-    return (factorial(rows * cols), *bands, *stacks, 2 if rows == cols else 1)
+    # A digit above 20 adds nothing: there are more symmetries than codes long before.
+    return (factorial(min(rows * cols, 20)), *bands, *stacks, 2 if rows == cols else 1)
 
 
-def _line_order(ranks: list[np.ndarray], num_blocks: int, block: int) -> np.ndarray:
-    """(M, n) uint8: the order of lines from the rank of the blocks' permutation and one rank inside each block."""
-    blocks = _unrank(ranks[0], num_blocks) * np.uint8(block)  # (M, num_blocks): the first old line of each new block
-    inside = np.stack([_unrank(rank, block) for rank in ranks[1:]], axis=1)  # (M, num_blocks, block)
-    return (blocks[:, :, None] + inside).reshape(len(blocks), num_blocks * block)
+def _line_order(orders: list[np.ndarray], block: int) -> np.ndarray:
+    """(M, n) uint8: the order of lines from the blocks' permutation and one permutation inside each block."""
+    blocks = orders[0] * np.uint8(block)  # (M, num_blocks): the first old line of each new block
+    inside = np.stack(orders[1:], axis=1)  # (M, num_blocks, block)
+    return (blocks[:, :, None] + inside).reshape(len(blocks), -1)
+
+
+def _shuffled(codes: np.ndarray, length: int, number: int) -> np.ndarray:
+    """(M, length) uint8: permutation `number` of each code (M,), at random; code 0 gives the identity."""
+    lots = _mix(_mix(codes + np.uint64(number << 32))[:, None] + np.arange(length, dtype=np.uint64))
+    lots[codes == 0] = np.arange(length, dtype=np.uint64)
+    return np.argsort(lots, axis=1, kind="stable").astype(np.uint8)
 
 
 def _unrank(ranks: np.ndarray, length: int) -> np.ndarray:

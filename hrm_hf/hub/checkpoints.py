@@ -27,6 +27,7 @@ from .hub_errors import clear_hub_errors, is_hub_id
 
 # as save_pretrained names them
 WEIGHT_FILES = (SAFE_WEIGHTS_NAME, "model-*-of-*.safetensors", SAFE_WEIGHTS_INDEX_NAME)
+TRAINING_DATA = "training_data.json"  # which puzzles the weights were trained on, see hrm_hf/data/trained_rows.py
 _FLOATING = ("F64", "F32", "F16", "BF16")  # as safetensors files name them
 
 

@@ -20,13 +20,13 @@ from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from ..hrm.shown_value import one_line
-from .checkpoints import WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
+from .checkpoints import TRAINING_DATA, WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
 from .travelling_code import add_code
 
 # Files of an earlier push, which would be loaded with the new ones or tell of another run; code of version 0.1.0.
-REPLACED = (*WEIGHT_FILES, FILE_NAME, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
+REPLACED = (*WEIGHT_FILES, FILE_NAME, TRAINING_DATA, "metrics.jsonl", "training_arguments.json", VALUES_NAME)
 REPLACED += ("sudoku_generator.py", "sudoku_solver.py", "sudoku_symmetry.py", "sudoku_units.py")
 
 # Arguments of a run that do not say how it was trained.
@@ -148,6 +148,7 @@ def collect(
     else:
         for path in (*weights, *(folder / name for name in ("config.json", "processor_config.json", FILE_NAME))):
             place(path, made)
+    place(folder / TRAINING_DATA, made)
     if with_code := with_code or "auto_map" in read_json(folder / "config.json", CheckpointError):
         add_code(made)
     cut = f"The puzzle table was cut from {num_rows} rows to {len(rows)} after the numbers were measured."

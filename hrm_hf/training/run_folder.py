@@ -87,6 +87,7 @@ class RunFolder:
         mend_folders(self.path)
         self._log_file = self.path / "metrics.jsonl"
         self.last_export: Path | None = None  # the checkpoint that was saved last
+        self.with_exports: list[Path] = []  # files that go into every checkpoint
         self._unwritten = ""  # log lines for which there was no room yet
 
     def describe(self, **what: Any) -> None:
@@ -146,6 +147,8 @@ class RunFolder:
                 model.save_pretrained(partial / ADAPTER)
             if processor is not None:
                 processor.save_pretrained(partial)
+            for path in self.with_exports:
+                shutil.copy(path, partial)
             return self._put(name)
         except (SafetensorError, OSError) as error:
             remove(partial_folder(self.path / name))

@@ -1,5 +1,7 @@
 """hrm-build maze: its sources, what it prints, and one clear line for bad input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,19 +36,28 @@ def test_two_csv_files(tmp_path, capsys):
     assert (test_info.num_groups, test_info.num_rows) == (3, 3)
     printed = capsys.readouterr().out
     assert "train.h5: 2 puzzles, 16 variants, 16 rows of 5x5 cells" in printed and "peak memory" in printed
-    assert "labels of the 6 train mazes read: all are paths, 6 shortest ones, 6 follow the rule" in printed
+    assert "labels of the 2 train mazes read: all are paths, 2 shortest ones, 2 follow the rule" in printed
     assert "labels of the 3 test mazes read: all are paths, 3 shortest ones, 3 follow the rule" in printed
-    assert "0 of 3 test mazes equal a training maze" in printed and "left out" not in printed
+    assert "0 of 3 test puzzles equal a training puzzle" in printed and "left out" not in printed
+    assert "a.csv: question from column 'question', answer from column 'answer'" in printed
     assert main(arguments) == 2
     assert "already exists" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite", "--test-source", train]) == 0
-    assert "6 of 6 test mazes equal a training maze" in capsys.readouterr().out
+    both = write_csv(tmp_path / "c.csv", 3, seed=1, extra=Path(train).read_text().splitlines()[1:3])
+    arguments += ["--overwrite", "--test-source", both]
+    assert main(arguments) == 2
+    assert (
+        "2 of 5 test puzzles equal a training puzzle under a symmetry, the first is row 4" in capsys.readouterr().err
+    )
+    for choice, num_test in (("drop", 3), ("allow", 5)):
+        assert main([*arguments, "--leaks", choice]) == 0
+        assert "2 of 5 test puzzles equal a training puzzle" in capsys.readouterr().out
+        assert PuzzleFile(out / "test.h5").info.num_rows == num_test
 
 
 def test_rectangles_from_csv(tmp_path):
     source = write_csv(tmp_path / "a.csv", 4, shape=(4, 6))
     arguments = ["--output-dir", str(tmp_path), "--train-source", source, "--test-source", source]
-    assert main([*arguments, "--height", "4", "--width", "6"]) == 0
+    assert main([*arguments, "--height", "4", "--width", "6", "--leaks", "allow"]) == 0
     assert PuzzleFile(tmp_path / "train.h5").info.grid_shape == (4, 6)
 
 
@@ -56,7 +67,7 @@ def test_bad_rows_are_refused_or_skipped_and_listed(tmp_path, capsys):
     arguments = ["--output-dir", str(tmp_path / "out"), "--train-source", source, "--test-source", source]
     assert main(arguments) == 2
     assert "a.csv line 6: the answer does not solve the question: the maze has 25 S" in capsys.readouterr().err
-    assert main([*arguments, "--skip-bad"]) == 0
+    assert main([*arguments, "--skip-bad", "--leaks", "allow"]) == 0
     ending = capsys.readouterr().out.split("bad rows left out")
     assert ending[0].endswith("\n4 ")  # two in each split
     listed = ending[1].splitlines()[1:]
@@ -100,7 +111,7 @@ def test_a_missing_hub_file_is_told_with_the_ways_out(tmp_path, capsys):
         (["--train-source", "FILE", "--num-test", "1"], "--num-test needs --train-source generate"),
         (["--train-source", "FILE", "--min-steps", "1"], "--min-steps needs --train-source generate"),
         (["--train-source", "FILE", "--test-source", "FILE", "--seed", "-1"], "--seed is -1"),
-        (["--train-source", "FILE", "--test-source", "FILE", "--size", "4"], "25 characters, which do not form 4x4"),
+        (["--train-source", "FILE", "--test-source", "FILE", "--size", "4"], "this maze has 25 cells; expected 4 x 4"),
         (["--train-source", "FILE", "--test-source", "FILE", "--subsample-size", "9"], "allowed are 1 to 4"),
         (["--train-source", "generate", "--test-source", "FILE"], "--test-source does not go with"),
         (["--train-source", "generate", "--skip-bad"], "--skip-bad does not go with"),

@@ -52,6 +52,7 @@ def test_the_main_job_leaves_a_whole_checkpoint(trained):
         "config.json",
         "model.safetensors",
         "processor_config.json",
+        "training_data.json",
     }
     assert "on 10 unseen puzzles: count 10.0000, exact_accuracy" in said
     assert "loaded back, solves" in said and "segment(s), confidence" in said

@@ -11,7 +11,7 @@ from sudoku_grids import full_grid
 from hrm_hf.data import GroupSampler, PuzzleSetInfo, PuzzleWriter, Symmetries, training_batches
 from hrm_hf.games.sudoku_answers import are_solutions
 from hrm_hf.games.sudoku_symmetry import SudokuSymmetries
-from hrm_hf.hrm.errors import ArgumentError, PuzzleError
+from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.puzzle_codecs import CODECS
 from hrm_hf.hrm.symmetry import dihedral
 
@@ -162,9 +162,17 @@ def test_what_a_task_does_not_have_is_refused(tmp_path, path, prob):
         training_batches(path, BATCH, SEED, reveal_prob=prob)
     with pytest.raises(ArgumentError, match="the task 'maze' has no blanks"):
         training_batches(mazes(tmp_path / "maze.h5", (4, 4))[0], 4, SEED, reveal_prob=0.5)
-    large = write(tmp_path / "large.h5", "sudoku", np.ones((1, 2, 16, 16), np.uint8), box_shape=(4, 4))
-    with pytest.raises(PuzzleError, match="more than the 2\\^64"):
-        training_batches(large, 1, SEED, augment=True)
+
+
+def test_more_symmetries_than_codes_are_drawn_too(tmp_path):
+    answer = (4 * (np.arange(16) % 4) + np.arange(16) // 4)[:, None] + np.arange(16)
+    cells = np.stack([np.ones((16, 16), np.uint8), (answer % 16 + 2).astype(np.uint8)])[None]
+    large = write(tmp_path / "large.h5", "sudoku", cells, box_shape=(4, 4))
+    batches = training_batches(large, 1, SEED, augment=True)
+    labels = [np.asarray(batch["labels"]).reshape(1, 16, 16) - 1 for batch in islice(iter(batches), 3)]
+    assert len({grid.tobytes() for grid in labels}) == 3
+    for grid in labels:
+        assert are_solutions(np.zeros_like(grid), grid, (4, 4)).all()
 
 
 def test_a_codec_offers_its_symmetries(tmp_path, monkeypatch):

@@ -1,18 +1,21 @@
-"""Puzzle CSV files that are damaged, that lie, or that unpack to far more than they are: rows, or a reason."""
+"""Tables of puzzles that are damaged, that lie, or that unpack to far more than they are: rows, or a reason."""
 
 import gzip
 import io
+import zipfile
 import zlib
 
+import pyarrow
 import pytest
 from hostile_inputs import TOKENS, examples, mutated, mutated_text, nothing_written_outside, result_or_documented
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from hrm_hf.data import PuzzleFile
 from hrm_hf.data.build import maze_builder, sudoku_builder
 from hrm_hf.data.build.maze_builder import build_maze
-from hrm_hf.data.build.puzzle_csv import read_pieces
+from hrm_hf.data.build.puzzle_table import read_pieces
 from hrm_hf.data.build.sudoku_builder import build_sudoku
 from hrm_hf.hrm.errors import DataError
 
@@ -24,7 +27,10 @@ SUDOKU = HEADER + (
 )
 MAZE = HEADER + "toy,S G##   #,SoG##   #,2\ntoy,SG  #   #,SG  #   #,1\nother,S  ## ##G,Soo##o##G,4\n"
 CSV_TOKENS = [*TOKENS, ",", '"', '""', ";", "source", "question", "rating", "S", "G", "#", "o", ".", "0", "16", "\r"]
-KINDS = {"sudoku": (sudoku_builder.read_csv, build_sudoku, SUDOKU), "maze": (maze_builder.read_csv, build_maze, MAZE)}
+KINDS = {
+    "sudoku": (sudoku_builder.read_table, build_sudoku, SUDOKU),
+    "maze": (maze_builder.read_table, build_maze, MAZE),
+}
 
 
 def build(kind, path, out):
@@ -73,8 +79,39 @@ def test_mazes_of_a_given_shape_with_bad_ones_left_out(tmp_path, data):
     (tmp_path / "x.csv").write_bytes(data.draw(mutated_text(MAZE, CSV_TOKENS, 2)).encode("utf-8", "surrogatepass"))
     shape = data.draw(st.sampled_from([(2, 2), (1, 4), (4, 1), (0, 4), (-2, -2), (10**9, 10**9), (2.5, 2)]))
     skipped = []
-    rows = result_or_documented(lambda: maze_builder.read_csv(tmp_path / "x.csv", shape, skipped))
+    rows = result_or_documented(lambda: maze_builder.read_table(tmp_path / "x.csv", shape, skipped))
     assert rows is None or rows.grid_shape == shape
+
+
+def packed_forms():
+    """The Sudokus as JSON lines, Parquet, .zip, and a list without answers."""
+    rows = [line.split(",") for line in SUDOKU.splitlines()[1:]]
+    lines = "".join(f'{{"puzzle": "{row[1]}", "solution": "{row[2]}", "rating": {row[3]}}}\n' for row in rows)
+    table, archive = io.BytesIO(), io.BytesIO()
+    columns = {"question": [row[1] for row in rows], "answer": [row[2] for row in rows]}
+    parquet.write_table(pyarrow.table(columns), table)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("puzzles.csv", SUDOKU)
+    listed = "# two\n" + "\n".join(row[1] for row in rows[:2])
+    return [lines.encode(), table.getvalue(), archive.getvalue(), listed.encode(), SUDOKU.encode("utf-16")]
+
+
+@settings(max_examples=examples(60))
+@given(data=st.data())
+def test_damaged_bytes_of_other_forms(tmp_path, data):
+    content = data.draw(st.sampled_from(packed_forms()).flatmap(lambda seed: mutated(seed, 2)))
+    (tmp_path / "x.bin").write_bytes(content)
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build("sudoku", tmp_path / "x.bin", tmp_path / "out"))
+
+
+@settings(max_examples=examples(30))
+@given(data=st.data())
+def test_damaged_json_lines(tmp_path, data):
+    text = data.draw(mutated_text(packed_forms()[0].decode(), [*CSV_TOKENS, '{"puzzle": ', "[[1, 2], [3, 4]]"], 2))
+    (tmp_path / "x.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with nothing_written_outside(tmp_path, tmp_path / "out"):
+        result_or_documented(lambda: build("sudoku", tmp_path / "x.jsonl", tmp_path / "out"))
 
 
 def write_bomb(path, pieces, repeats):
@@ -93,7 +130,7 @@ def write_bomb(path, pieces, repeats):
     [
         ([HEADER.encode(), b"x" * 1_000_000], "a row has more than 1048576 characters"),
         ([HEADER.encode(), b"," * 1_000_000], "a row has more than 1048576 characters"),
-        ([HEADER.encode(), (b'a,"' + b"," * 1000 + b'\n",') * 1000], "a row has more than 1048576 characters"),
+        ([HEADER.encode(), (b'a,"' + b"," * 1000 + b'\n",') * 1000], "a row has more than 1048576|unpacks to more"),
         ([HEADER.encode(), b"t,1...3.1..1...3.1,1234341221434321,0\n" * 30_000], "unpacks to more than 100 times"),
         ([b"\n" * 1_000_000], "unpacks to more than 100 times|no column source"),
     ],
@@ -118,6 +155,6 @@ def test_large_mazes_come_in_small_pieces(tmp_path):
         buffer.write(f"toy,{question},{question},{number}\n")
     (tmp_path / "x.csv").write_text(buffer.getvalue())
     pieces = list(read_pieces(tmp_path / "x.csv"))
-    assert max(piece.questions.size for piece in pieces) < 1 << 23
+    assert max(sum(map(len, piece.questions)) for piece in pieces) < 1 << 23
     ratings = [rating for piece in pieces for rating in piece.ratings.tolist()]
-    assert ratings == list(range(250)) and [line for piece in pieces for line in piece.lines][-1] == 251
+    assert ratings == list(range(250)) and pieces[-1].places[-1] == "line 251"

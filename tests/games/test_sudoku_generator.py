@@ -16,7 +16,9 @@ def grids_4x4():
     return all_4x4()
 
 
-@pytest.mark.parametrize("box_shape, num", [((2, 2), 300), ((2, 3), 30), ((3, 2), 10), ((2, 4), 3), ((3, 3), 8)])
+@pytest.mark.parametrize(
+    "box_shape, num", [((2, 2), 300), ((2, 3), 30), ((3, 2), 10), ((2, 4), 3), ((3, 3), 8), ((3, 4), 3), ((4, 4), 2)]
+)
 def test_generated_puzzles_have_one_solution_and_differ(box_shape, num):
     questions, answers = generate(num, box_shape, np.random.default_rng(10))
     n = box_shape[0] * box_shape[1]

@@ -8,6 +8,7 @@ import pytest
 from sudoku_grids import QUESTION, SHAPES, all_4x4, full_grid
 
 from hrm_hf.games.sudoku_answers import are_solutions
+from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.games.sudoku_symmetry import SudokuSymmetries, class_keys
 from hrm_hf.hrm.errors import PuzzleError
 from hrm_hf.hrm.sudoku import parse
@@ -98,9 +99,22 @@ def test_all_codes_of_4x4_are_different_symmetries():
     assert len({grid.tobytes() for grid in symmetries.apply(marked)}) == 3072
 
 
-def test_codes_beyond_64_bits_are_refused():
-    with pytest.raises(PuzzleError, match="2\\^64"):
-        SudokuSymmetries((4, 4), [0])
+@pytest.mark.parametrize("box_shape", [(4, 4), (2, 7)])
+def test_of_more_symmetries_than_codes_each_code_is_one(box_shape):
+    assert SudokuSymmetries.order(box_shape) == 1 << 64
+    generator, n = np.random.default_rng(0), box_shape[0] * box_shape[1]
+    grids = np.stack(generate(1, box_shape, generator))[:, 0]
+    np.testing.assert_array_equal(SudokuSymmetries(box_shape, [0]).apply(grids)[0], grids)
+    symmetries = SudokuSymmetries.draw(box_shape, 50, generator)
+    turned = symmetries.apply(grids)
+    assert are_solutions(turned[:, 0], turned[:, 1], box_shape).all()
+    assert len({grid.tobytes() for grid in turned[:, 1]}) == 50
+    np.testing.assert_array_equal(symmetries.undo(turned), np.stack([grids] * 50))
+    again = SudokuSymmetries(box_shape, symmetries.codes).apply(grids)
+    np.testing.assert_array_equal(again, turned)
+    many = SudokuSymmetries.draw(box_shape, 2000, generator).apply(np.arange(n * n).reshape(1, n, n) % (n + 1))
+    first = many[:, 0, 0, 0]  # every digit and blank gets to every place, about equally often
+    assert (np.bincount(first, minlength=n + 1) > 2000 / (n + 1) / 2).all()
 
 
 def test_draw_is_uniform_over_the_group_and_repeatable():

@@ -25,7 +25,7 @@ from hrm_hf.commands.training_run import run_training
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from hrm_hf.hub import push
-from hrm_hf.hub.checkpoints import check_checkpoint
+from hrm_hf.hub.checkpoints import TRAINING_DATA, check_checkpoint
 from hrm_hf.hub.model_card import write_model_card
 from hrm_hf.hub.push import push_checkpoint
 from hrm_hf.hub.travelling_code import add_code, code_files
@@ -442,9 +442,9 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         said = subprocess.run(["bash", "-c", COMMAND], cwd=tmp_path, env=environment, capture_output=True, text=True)
         said = said.stdout.splitlines()
-        assert said[-1].startswith("7 files") and said[-1].endswith("are in you/hrm-sudoku-4x4")
+        assert said[-1].startswith("8 files") and said[-1].endswith("are in you/hrm-sudoku-4x4")
         repo = hub.repos["model", "you/hrm-sudoku-4x4"]
-        assert len(repo.files) == 7 and not repo.private and len(repo.commits) == 1
+        assert len(repo.files) == 8 and not repo.private and len(repo.commits) == 1
         assert repo.files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
 
         # by the function: over old weights, cut on a branch, broken off and repeated, on a public one, refused
@@ -476,7 +476,7 @@ def test_pushed_by_the_command_and_loaded_back_over_http(tmp_path, arc_checkpoin
         assert broken[0].startswith("CheckpointError: the model you/broken: asked for by the test; log in")
         assert {*json.loads(bare), "notes.txt"} == set(hub.repos["model", "you/alone"].files)
         assert "metrics.jsonl" not in bare and "card_values.json" not in bare  # nor those of the earlier run
-        assert json.loads(broken[1]) == json.loads(broken[2]) == sorted(repo.files)
+        assert json.loads(broken[1]) == json.loads(broken[2]) == sorted({*repo.files} - {TRAINING_DATA})
         assert len(hub.repos["model", "you/broken"].commits) == 1
         sent = [path for method, path in hub.requests if method == "PUT"]
         weights = (other / "model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""Builds maze puzzle files: rows from CSV files, the generator or grids, checked; subsampled; written with
+"""Builds maze puzzle files: rows from tables, the generator or grids, checked; subsampled; written with
 PuzzleWriter.
 
 Every label must be a path from S to G; whether it is a shortest one, and the one that the rule of the published labels
@@ -6,15 +6,14 @@ gives, is counted. Augmentation as in the published builder: the 8 dihedral view
 default. Flips and rotations do not keep the rule, so the labels of the views contradict one another.
 """
 
-import math
 import os
 
 import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError, DataError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, path_checks
+from ...hrm.errors import ArgumentError
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -22,33 +21,44 @@ from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers,
 NUM_VIEWS = 8
 
 
-def read_csv(
-    path: str | os.PathLike, grid_shape: tuple[int, int] | None = None, skipped: list[str] | None = None
+def read_table(
+    path: str | os.PathLike,
+    grid_shape: tuple[int, int] | None = None,
+    skipped: list[str] | None = None,
+    notes: list[str] | None = None,
 ) -> PuzzleRows:
-    """Read and check a CSV file (plain or .gz) with the columns source, question, answer, rating.
+    """Read and check a table of mazes, see `puzzle_table.read_pieces`; an answer that is missing follows the rule.
 
-    question, answer: rows * cols of the characters "# SGo" in row-major order; without a grid shape the mazes are
-    squares. Raises DataError that names file, line and cell: see `puzzle_csv.read_pieces`; another character; a
-    question without exactly one S and one G, with path cells, or with no way from S to G; an answer that is no path.
-    With a list for `skipped` such mazes are left out and what is wrong with each is appended there; all else raises.
+    question, answer: rows * cols of the characters "# SGo" in row-major order, or what else `maze.parse` reads;
+    without a grid shape mazes of one line are squares. Raises DataError that names file, line and cell: as
+    `read_pieces` does; another character; a question without exactly one S and one G, with path cells, or with no way
+    from S to G; an answer that is no path. With a list for `skipped` such mazes are left out and what is wrong with
+    each is appended there; all else raises. Which columns were taken is appended to `notes`.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
-
-    def layout(num_cells: int) -> tuple[tuple[int, int], dict[str, int]]:
-        side = math.isqrt(num_cells)
-        shape = check_grid_shape((side, side)) if grid_shape is None else grid_shape
-        if math.prod(shape) != num_cells:
-            form = "a square: give the height and the width" if grid_shape is None else f"{shape[0]}x{shape[1]} cells"
-            raise DataError(f"the question has {num_cells} characters, which do not form {form}")
-        return shape, {character: cell for cell, character in enumerate(CHARACTERS)}
 
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
 
-    rows = PuzzleRows(**read_rows(path, layout, are_right, check_answer, skipped))
-    if not len(rows):
-        raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
-    return rows
+    def solve(questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        solvable = are_questions(questions)
+        answers = questions.copy()
+        answers[solvable] = follow_rule(questions[solvable])
+        return answers, np.ones(len(questions), np.uint8)  # what is no question is found by `are_right`
+
+    columns = read_rows(
+        path,
+        lambda first: check_grid_shape(parse(first, grid_shape).shape),
+        lambda shape: {character: cell for cell, character in enumerate(CHARACTERS)},
+        lambda cell: parse(cell, grid_shape),
+        are_right,
+        check_answer,
+        solve,
+        skipped,
+        notes=notes,
+    )
+    del columns["num_solutions"]
+    return PuzzleRows(**columns)
 
 
 def generate_rows(

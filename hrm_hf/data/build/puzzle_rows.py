@@ -1,5 +1,5 @@
 """Puzzles of one grid each, with their answers and where each is from: what Sudokus and mazes share on their way from
-CSV files or a generator to puzzle files.
+tables or a generator to puzzle files.
 """
 
 import os
@@ -23,7 +23,7 @@ from ..schema import (
     originals_of_block,
 )
 from ..writer import PuzzleWriter
-from .puzzle_csv import read_pieces
+from .puzzle_table import read_pieces
 
 _NO_CELL = 255
 _ROW_ARRAYS = ("questions", "answers", "ratings", "source_codes", "lines")  # fields of PuzzleRows
@@ -36,8 +36,9 @@ GENERATE_MAZES = 1
 class PuzzleRows:
     """M puzzles with their answers, known to be right, and where each is from.
 
-    questions, answers: uint8 (M, rows, cols); ratings: int32 (M,); source_codes: int32 (M,), index into `sources`;
-    lines: int32 (M,), line in the file it was read from, 0 if from none.
+    questions, answers: uint8 (M, rows, cols); ratings: int32 (M,), float64 where not all are whole; source_codes:
+    int32 (M,), index into `sources`, which is ("",) for a table of one source; lines: int32 (M,), row of the table it
+    was read from, counted from 1, 0 if from none.
     """
 
     questions: np.ndarray
@@ -63,7 +64,8 @@ class PuzzleRows:
 
     def select(self, index: np.ndarray) -> Self:
         """The rows that an index array or boolean mask names."""
-        return replace(self, **{name: getattr(self, name)[index] for name in _ROW_ARRAYS})
+        arrays = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
     def split(self, num_first: int) -> tuple[Self, Self]:
         """The first rows, and the others."""
@@ -72,51 +74,135 @@ class PuzzleRows:
 
 def read_rows(
     path: str | os.PathLike,
-    layout: Callable[[int], tuple[tuple[int, int], Mapping[str, int]]],
+    shape_of: Callable[[Any], tuple[int, int]],
+    characters_of: Callable[[tuple[int, int]], Mapping[str, int]],
+    parse: Callable[[Any], np.ndarray],
     are_right: Callable[[np.ndarray, np.ndarray], np.ndarray],
     check: Callable[[np.ndarray, np.ndarray], None],
+    solve: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     skipped: list[str] | None = None,
+    **table: Any,
 ) -> dict[str, Any]:
-    """The rows of a CSV file as arguments of PuzzleRows.
+    """The rows of a table as arguments of PuzzleRows; and "num_solutions", uint8 (M,): 1 or 2 (or more) where the
+    table has no answer and `solve` found it, 0 where the answer is the table's own.
 
-    layout: number of characters of a text -> ((rows, cols), what a cell with each character is), DataError for one
-    that is not allowed; are_right: questions, answers (m, rows, cols) -> bool (m,); check: raises PuzzleError for a
-    question and an answer, (rows, cols) each, that are not. Raises DataError naming file and line for such a row, for
-    another character, and as `read_pieces` does. With a list for `skipped` such rows are left out and what is wrong
-    with each is appended there.
+    shape_of: the first question -> (rows, cols) of all; characters_of: what a cell with each character is in text of
+    one character per cell; parse: any other form -> (rows, cols); are_right: questions, answers (m, rows, cols) ->
+    bool (m,); check: raises PuzzleError for a question and an answer, (rows, cols) each, that are not; solve:
+    questions (m, rows, cols) -> (answers, numbers of solutions, at most 2). table: see `read_pieces`.
+    Raises DataError naming file and line for such a row, for what cannot be parsed (PuzzleError), and as `read_pieces`
+    does. With a list for `skipped` such rows are left out and what is wrong with each is appended there.
     """
     codes_of: dict[str, int] = {}
-    parts = []
-    for piece in read_pieces(path):
-        try:
-            shape, cells = layout(piece.questions.shape[1])
-        except (DataError, PuzzleError) as error:
-            raise DataError(f"{path} line {piece.lines[0]}: {error}") from None
-        table = np.full(256, _NO_CELL, dtype=np.uint8)  # character code -> cell
-        table[[ord(character) for character in cells]] = list(cells.values())
-        texts = np.stack([piece.questions, piece.answers]).reshape(2, -1, *shape)
-        grids = table[texts]
-        right = (grids != _NO_CELL).all(axis=(0, 2, 3))
+    parts, shape, characters = [], None, np.full(256, _NO_CELL, np.uint8)  # character code -> cell
+    for piece in read_pieces(path, **table):
+        if shape is None:
+            errors = []
+            for cell, place in zip(piece.questions, piece.places, strict=True):
+                try:
+                    shape = shape_of(cell)
+                    break
+                except PuzzleError as error:
+                    errors.append(f"{path} {place}: the question: {error}")
+                    if skipped is None:
+                        raise DataError(errors[0]) from None
+            if shape is None:
+                skipped.extend(errors)
+                continue
+            for character, cell in characters_of(shape).items():
+                characters[ord(character)] = cell
+        wrong: dict[int, str] = {}
+        sides = (("question", piece.questions), ("answer", piece.answers))
+        grids = np.stack([_read_cells(cells, shape, characters, parse, name, wrong) for name, cells in sides])
+        open_rows = [row for row, answer in enumerate(piece.answers) if answer is None and row not in wrong]
+        counts = np.zeros(len(piece.questions), np.uint8)
+        if open_rows:
+            grids[1, open_rows], counts[open_rows] = solve(grids[0, open_rows])
+            wrong |= {row: "the question has no solution" for row in open_rows if not counts[row]}
+        right = np.array([row not in wrong for row in range(len(counts))])
         right[right] = are_right(*grids[:, right])
         for row in np.flatnonzero(~right):
-            unknown = np.argwhere(grids[:, row] == _NO_CELL)
-            if len(unknown):
-                side, i, j = unknown[0]
-                reason = f"{chr(texts[side, row, i, j])!r} at row {i + 1}, column {j + 1} of the "
-                reason += f"{('question', 'answer')[side]}, allowed are the characters {''.join(cells)!r}"
-            else:
+            if row not in wrong:
                 try:
                     check(*grids[:, row])
                 except PuzzleError as error:
-                    reason = f"the answer does not solve the question: {error}"
+                    wrong[row] = f"the answer does not solve the question: {error}"
             if skipped is None:
-                raise DataError(f"{path} line {piece.lines[row]}: {reason}")
-            skipped.append(f"{path} line {piece.lines[row]}: {reason}")
+                raise DataError(f"{path} {piece.places[row]}: {wrong[row]}")
+            skipped.append(f"{path} {piece.places[row]}: {wrong[row]}")
         names = [source for source, is_right in zip(piece.sources, right, strict=True) if is_right]
         codes = np.array([codes_of.setdefault(name, len(codes_of)) for name in names], dtype=np.int32)
-        parts.append((*grids[:, right], piece.ratings[right], codes, piece.lines[right]))
+        parts.append((*grids[:, right], piece.ratings[right], codes, piece.numbers[right], counts[right]))
+    if not any(len(part[0]) for part in parts):
+        raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     arrays = map(np.concatenate, zip(*parts, strict=True))
-    return dict(zip(_ROW_ARRAYS, arrays, strict=True)) | {"sources": tuple(codes_of)}
+    rows = dict(zip((*_ROW_ARRAYS, "num_solutions"), arrays, strict=True))
+    whole = rows["ratings"].astype(np.int32) if np.abs(rows["ratings"]).max(initial=0) < 2**31 else None
+    if whole is not None and (whole == rows["ratings"]).all():
+        rows["ratings"] = whole
+    # one source says nothing of a row: the same puzzles give the same file under any header
+    return rows | {"sources": tuple(codes_of) if len(codes_of) > 1 else ("",)}
+
+
+def _read_cells(
+    cells: list[Any],
+    shape: tuple[int, int],
+    characters: np.ndarray,
+    parse: Callable[[Any], np.ndarray],
+    name: str,
+    wrong: dict[int, str],
+) -> np.ndarray:
+    """m cells of a table -> uint8 (m, rows, cols); None gives zeros. What cannot be read goes to `wrong`, by row."""
+    size = shape[0] * shape[1]
+    plain = [row for row, cell in enumerate(cells) if isinstance(cell, str) and len(cell) == size and cell.isascii()]
+    grids = np.zeros((len(cells), size), np.uint8)
+    codes = np.frombuffer("".join(cells[row] for row in plain).encode("ascii"), np.uint8).reshape(-1, size)
+    grids[plain] = characters[codes]
+    is_plain = np.zeros(len(cells), bool)
+    is_plain[plain] = (grids[plain] != _NO_CELL).all(axis=1)
+    for row in np.flatnonzero(~is_plain):
+        if cells[row] is None and name == "answer":
+            continue
+        try:
+            grid = parse(cells[row])
+            if grid.shape != shape:
+                sizes = f"{grid.shape[0]}x{grid.shape[1]} cells, the first question has {shape[0]}x{shape[1]}"
+                raise PuzzleError(f"it has {sizes}")
+            grids[row] = grid.reshape(-1)
+        except PuzzleError as error:
+            wrong.setdefault(int(row), f"the {name}: {error}")
+            grids[row] = 0
+    return grids.reshape(-1, *shape)
+
+
+def subsampled(rows: PuzzleRows, size: int | None, seed: int) -> PuzzleRows:
+    """`size` of the rows, in their order, drawn by the seed; None: all. ArgumentError for more than there are."""
+    if size is None:
+        return rows
+    if not 1 <= size <= len(rows):
+        raise ArgumentError(f"subsample_size is {size}, allowed are 1 to {len(rows)}, all puzzles")
+    generator = np.random.default_rng([seed, SUBSAMPLE])
+    return rows.select(np.sort(generator.choice(len(rows), size, replace=False)))
+
+
+def without_leaks(
+    train: PuzzleRows, test: PuzzleRows, keys: Callable[[PuzzleRows], list[bytes]], leaks: str
+) -> tuple[PuzzleRows, str]:
+    """(the test puzzles to keep, what was found in words). keys: one for each row, equal for puzzles that are equal
+    under a symmetry. leaks: "refuse" raises DataError where a test puzzle equals a training puzzle, "drop" leaves it
+    out, "allow" keeps it.
+    """
+    trained = set(keys(train))
+    shared = np.array([key in trained for key in keys(test)])
+    found = f"{shared.sum()} of {len(test)} test puzzles equal a training puzzle under a symmetry"
+    if not shared.any() or leaks == "allow":
+        return test, found
+    if leaks == "refuse":
+        ways = "--leaks drop leaves them out of the test; --leaks allow keeps them: the scores then mean little"
+        raise DataError(f"{found}, the first is row {test.lines[shared.argmax()]} of the test table: {ways}")
+    if shared.all():
+        raise DataError(f"{found}: without them no test puzzle is left")
+    return test.select(~shared), f"{found} and were left out"
 
 
 def check_numbers(num_train: int, num_test: int, seed: int) -> None:
@@ -150,11 +236,7 @@ def build_files(
     of the metadata (M * V,)). How many are given at once does not change what is drawn for each.
     """
     check_variants(info.num_aug, info.seed)
-    if subsample_size is not None:
-        if not 1 <= subsample_size <= len(train):
-            raise ArgumentError(f"subsample_size is {subsample_size}, allowed are 1 to {len(train)}, all puzzles")
-        generator = np.random.default_rng([info.seed, SUBSAMPLE])
-        train = train.select(np.sort(generator.choice(len(train), subsample_size, replace=False)))
+    train = subsampled(train, subsample_size, info.seed)
     infos = (replace(info, split="train"), replace(info, split="test", num_aug=0))
     writers = [PuzzleWriter(Path(output_dir) / f"{each.split}.h5", each, overwrite) for each in infos]
     draw_variants = partial(variants, generator=np.random.default_rng([info.seed, AUGMENT]))

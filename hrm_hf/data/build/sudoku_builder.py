@@ -1,4 +1,4 @@
-"""Builds Sudoku puzzle files: rows from CSV files or grids, checked; held out, filtered, augmented; written with
+"""Builds Sudoku puzzle files: rows from tables or grids, checked; held out, filtered, augmented; written with
 PuzzleWriter.
 
 Augmentation as in the published builder: only the train split; variant 0 is the original, the others are symmetries
@@ -10,49 +10,136 @@ be undone.
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...games.sudoku_answers import are_solutions, check_answer
 from ...games.sudoku_generator import generate
+from ...games.sudoku_solver import solve_many
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
-from ...hrm.errors import ArgumentError, DataError
-from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, encode
+from ...hrm.errors import ArgumentError, DataError, PuzzleError
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, encode, parse
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
+from .puzzle_table import Columns, read_pieces
+
+_BLANKS = ".*_-?Xx"  # signs of a blank beside 0
 
 _ROWS_AT_ONCE = 1000  # the symmetries of so many variants stay in a CPU's cache
 
 
 @dataclass(frozen=True)
 class SudokuRows(PuzzleRows):
-    """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box."""
-
-    box_shape: tuple[int, int]
-
-
-def read_csv(path: str | os.PathLike) -> SudokuRows:
-    """Read and check a CSV file (plain or .gz) with the columns source, question, answer, rating.
-
-    question: n * n characters, '.' or '0' = blank; answer: n * n digits; n is 4, 6 or 9. Memory: 2 n * n + 12 bytes a
-    row. Raises DataError that names file and line: see `puzzle_csv.read_pieces`; also a character that is no digit of
-    this size, or an answer that does not solve its question.
+    """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box; num_solutions: uint8 (M,), 1, 2 (or
+    more), 0 where they have not been counted; None: of no puzzle.
     """
 
-    def layout(num_cells: int) -> tuple[tuple[int, int], dict[str, int]]:
-        n = math.isqrt(num_cells)
-        if n * n != num_cells or n not in BOX_SHAPE_OF_SIZE:
-            sizes = ", ".join(str(n * n) for n in BOX_SHAPE_OF_SIZE)
-            raise DataError(f"the question has {num_cells} characters, allowed are {sizes}")
-        return (n, n), {".": 0} | {str(digit): digit for digit in range(n + 1)}
+    box_shape: tuple[int, int]
+    num_solutions: np.ndarray | None = None
 
-    columns = read_rows(
+
+def read_table(
+    path: str | os.PathLike,
+    box_shape: tuple[int, int] | None = None,
+    columns: Columns | None = None,
+    notes: list[str] | None = None,
+) -> SudokuRows:
+    """Read and check a table of Sudokus, see `puzzle_table.read_pieces`; an answer that is missing is found by search.
+
+    question, answer: whatever `sudoku.parse` reads, all of one size; without a box shape 4x4, 6x6 or 9x9. Which
+    columns were taken is appended to `notes`. Raises DataError that names file and line: as `read_pieces` does; also
+    for a cell that cannot be read, an answer that does not solve its question, a question without any solution.
+    """
+    box_shape = None if box_shape is None else check_box_shape(box_shape)
+
+    def is_puzzle(cell: object) -> bool | None:
+        try:
+            return bool((parse(cell, box_shape) == 0).any())
+        except PuzzleError:
+            return None
+
+    table = {"columns": columns, "is_puzzle": is_puzzle, "comment": "#"}
+
+    def boxes_of(n: int) -> tuple[int, int]:
+        return box_shape or BOX_SHAPE_OF_SIZE.get(n) or (math.isqrt(n), math.isqrt(n))
+
+    def characters_of(shape: tuple[int, int]) -> dict[str, int]:
+        n = shape[0]
+        digits = _digits_from_zero(path, n, table) if n > 9 else ""
+        cells = {digit: d for d, digit in enumerate(digits or SYMBOLS[1 : n + 1], 1)}
+        cells |= {digit.lower(): d for digit, d in cells.items()}
+        return dict.fromkeys(_BLANKS if digits else ".0", 0) | cells
+
+    def solve(questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts, answers = solve_many(questions, boxes_of(questions.shape[1]))
+        return answers, counts.astype(np.uint8)
+
+    columns_of_rows = read_rows(
         path,
-        layout,
-        lambda questions, answers: are_solutions(questions, answers, BOX_SHAPE_OF_SIZE[questions.shape[1]]),
-        lambda question, answer: check_answer(question, answer, BOX_SHAPE_OF_SIZE[len(question)]),
+        lambda first: (parse(first) if box_shape is None else np.empty((n := math.prod(box_shape), n))).shape,
+        characters_of,
+        lambda cell: parse(cell, box_shape),
+        lambda questions, answers: are_solutions(questions, answers, boxes_of(questions.shape[1])),
+        lambda question, answer: check_answer(question, answer, boxes_of(len(question))),
+        solve,
+        notes=notes,
+        **table,
     )
-    return SudokuRows(**columns, box_shape=BOX_SHAPE_OF_SIZE[columns["questions"].shape[1]])
+    return SudokuRows(**columns_of_rows, box_shape=boxes_of(columns_of_rows["questions"].shape[1]))
+
+
+def _digits_from_zero(path: str | os.PathLike, n: int, table: dict[str, Any]) -> str:
+    """The digits 0 to F of a table whose 16x16 puzzles (larger ones alike) are written so; "" where 0 is a blank.
+
+    One puzzle may hold neither the first nor the last digit; a table as a whole says which it is: an answer, which has
+    all digits, or a 0 beside another sign for a blank.
+    """
+    texts = {"question": set(), "answer": set()}
+    for piece in read_pieces(path, **table):
+        for role, cells in (("question", piece.questions), ("answer", piece.answers)):
+            texts[role].update(*(cell.upper() for cell in cells if isinstance(cell, str) and len(cell) == n * n))
+    last, both = SYMBOLS[n], texts["question"] | texts["answer"]
+    has_zero = "0" in texts["answer"] or ("0" in both and bool(both & set(_BLANKS)))
+    if has_zero and last in both:
+        raise DataError(
+            f"{path}: puzzles hold both 0 and {last}: the digits are 1 to {last}, or 0 to {SYMBOLS[n - 1]}"
+        )
+    return "0" + SYMBOLS[1:n] if has_zero else ""
+
+
+def with_one_solution(
+    rows: SudokuRows, several: str = "refuse", max_steps: int | None = None
+) -> tuple[SudokuRows, str]:
+    """(the puzzles to keep, what was found in words). Every puzzle is searched for a second solution, those with the
+    fewest givens first.
+
+    several: "refuse" raises DataError where a puzzle has several solutions, "drop" leaves it out; "keep" searches
+    nothing. max_steps: see `solve_many`; puzzles that it leaves open are counted in what was found.
+    """
+    counts = np.zeros(len(rows), np.int64) if rows.num_solutions is None else rows.num_solutions.astype(np.int64)
+    if several != "keep":
+        unknown = np.flatnonzero(counts == 0)
+        givens = np.count_nonzero(rows.questions[unknown], axis=(1, 2))
+        unknown = unknown[np.argsort(givens, kind="stable")]
+        counts[unknown] = solve_many(rows.questions[unknown], rows.box_shape, 2, max_steps)[0]
+    has_several, num_open = counts > 1, int((counts < 1).sum())
+    found = f"{has_several.sum()} of {len(rows)} puzzles have several solutions"
+    if num_open:
+        found += f"; {num_open} were not searched to the end for a second one"
+    if several == "keep" or not has_several.any():
+        return rows, found
+    if several == "refuse":
+        ways = "--several-solutions drop leaves them out; keep trains on one of their solutions each"
+        raise DataError(f"{found}, the first is row {rows.lines[has_several.argmax()]} of its table: {ways}")
+    if has_several.all():
+        raise DataError(f"{found}: without them no puzzle is left")
+    return rows.select(~has_several), f"{found} and were left out"
+
+
+def puzzle_keys(rows: SudokuRows) -> list[bytes]:
+    """One key per puzzle, equal for puzzles that are equal under a symmetry."""
+    return class_keys(rows.questions, rows.box_shape)
 
 
 def generate_rows(
@@ -63,7 +150,8 @@ def generate_rows(
     generator = np.random.default_rng([seed, GENERATE_SUDOKU])
     questions, answers = generate(num_train + num_test, box_shape, generator, max_givens)
     ratings = np.zeros(len(questions), dtype=np.int32)
-    return SudokuRows.generated(questions, answers, ratings, box_shape=tuple(box_shape)).split(num_train)
+    fields = {"box_shape": tuple(box_shape), "num_solutions": np.ones(len(questions), np.uint8)}
+    return SudokuRows.generated(questions, answers, ratings, **fields).split(num_train)
 
 
 def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, SudokuRows]:
@@ -86,13 +174,22 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
     return rows.select(~in_test), rows.select(in_test)
 
 
+def difficult(rows: SudokuRows, min_difficulty: float) -> SudokuRows:
+    """The rows that are rated at least so, 0: all. Raises ArgumentError where there are none."""
+    if min_difficulty <= 0:
+        return rows
+    if (highest := rows.ratings.max()) < min_difficulty:
+        raise ArgumentError(f"min_difficulty {min_difficulty} leaves no puzzle: the highest rating is {highest}")
+    return rows.select(rows.ratings >= min_difficulty)
+
+
 def build_sudoku(
     output_dir: str | os.PathLike,
     train: SudokuRows,
     test: SudokuRows,
     num_aug: int = 0,
     subsample_size: int | None = None,
-    min_difficulty: int = 0,
+    min_difficulty: float = 0,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[PuzzleSetInfo, PuzzleSetInfo]:
@@ -104,12 +201,7 @@ def build_sudoku(
     """
     if train.box_shape != test.box_shape:
         raise ArgumentError(f"training puzzles have boxes {train.box_shape}, test puzzles {test.box_shape}")
-    if min_difficulty > 0:
-        for split, rows in (("training", train), ("test", test)):
-            if (highest := rows.ratings.max()) < min_difficulty:
-                message = f"min_difficulty {min_difficulty} leaves no {split} puzzle: the highest rating is {highest}"
-                raise ArgumentError(message)
-        train, test = (rows.select(rows.ratings >= min_difficulty) for rows in (train, test))
+    train, test = (difficult(rows, min_difficulty) for rows in (train, test))
     facts = {"num_aug": num_aug, "seed": seed, "box_shape": train.box_shape}
     info = PuzzleSetInfo.of_task("sudoku", train.grid_shape, split="train", **facts)
 
