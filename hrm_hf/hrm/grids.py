@@ -56,7 +56,7 @@ def read_grid(
         found: dict[tuple, np.ndarray] = {}
         errors: list[tuple[bool, PuzzleError]] = []  # (whether the number of cells is wrong, what is wrong)
         seen: list[Rows] = []
-        for rows in _readings(puzzle, noun, readings):
+        for rows in _readings(puzzle, noun, readings, signs or {}):
             if rows in seen:
                 continue
             seen.append(rows)
@@ -113,7 +113,9 @@ def place(row: int, column: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
-def _readings(puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]]) -> Iterable[Rows]:
+def _readings(
+    puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]], signs: Mapping[Any, int]
+) -> Iterable[Rows]:
     """What the puzzle may mean."""
     is_text = isinstance(puzzle, str) and len(puzzle) <= MAX_TEXT
     if is_text and puzzle.lstrip("\ufeff \t\r\n").startswith("["):
@@ -134,7 +136,7 @@ def _readings(puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]])
         found = type(puzzle).__name__ + (f" of length {len(puzzle)}" if isinstance(puzzle, str | list | tuple) else "")
         raise PuzzleError(f"a {found} is no {noun}: expected text, a list or an array of at most {MAX_CELLS} cells")
     if puzzle and all(isinstance(row, str) for row in puzzle) and sum(map(len, puzzle)) <= MAX_TEXT:
-        return itertools.chain(readings("\n".join(puzzle)), [(list(puzzle),)])  # its lines, or its cells
+        return itertools.chain(readings("\n".join(puzzle)), [(list(puzzle),)] if "" in signs else [])  # lines or cells
     arrays = (isinstance(row, np.ndarray) and row.ndim == 1 and row.size <= MAX_CELLS for row in puzzle)
     rows = [row.tolist() if is_array else row for row, is_array in zip(puzzle, arrays, strict=True)]
     return [rows if any(isinstance(row, list | tuple | np.ndarray) for row in rows) else (rows,)]
@@ -171,7 +173,7 @@ def _codes(rows: Rows, shape: Shape, characters: str, signs: Mapping[Any, int] |
 def _sign(cell: Any) -> Any:
     """A cell as a key of `signs`: text without blanks around it, a whole number as int, NaN as None; else ()."""
     if isinstance(cell, str):
-        return re.sub(r"(?<=\d)\.0*$", "", cell.strip()) or cell[:1]  # 5.0 is 5
+        return re.sub(r"(?<=\d)\.0*$", "", cell.strip()) or cell  # 5.0 is 5
     if cell is None or isinstance(cell, float | np.floating) and cell != cell:
         return None
     is_number = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)

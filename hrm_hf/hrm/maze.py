@@ -54,12 +54,13 @@ def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, 
         return check_grid_shape(shape), CHARACTERS
 
     codes = read_grid(puzzle, "maze", fit, _readings, _CODES, " (spaces are cells, also at a line's end)")
-    used = np.unique(codes[codes < START])  # one for walls and one for free cells, both signs or both numbers
-    if len(used) > len(np.unique(used % 2)) or used.min(initial=0) < 0 <= used.max(initial=-1):
+    used = set(codes[codes < START].tolist())  # one for walls and one for free cells, both signs or both numbers
+    has_signs = min(used, default=-1) < 0
+    if len(used) > len({code % 2 for code in used}) or has_signs and max(used, default=-1) >= 0:
         found = ", ".join(repr(sign) for sign, code in _CODES.items() if code in used and isinstance(sign, str))
         raise PuzzleError(f"{found} stand for walls and free cells in this maze: use one sign for each")
     grid = np.where(codes < 0, codes % 2, codes).astype(np.uint8)
-    if used.min(initial=0) < 0 or [(grid == number).sum() for number in (START, GOAL, PATH)] != [1, 1, 0]:
+    if has_signs or [(grid == number).sum() for number in (START, GOAL, PATH)] != [1, 1, 0]:
         return grid, False
     swapped = _swap(grid)
     joined = [steps_from_start(one[None])[0] >= 0 for one in (grid, swapped)]
