@@ -1,6 +1,7 @@
 """Solve a puzzle and draw question and answer.
 
     hrm-solve --checkpoint DIR "142.23....32..1."
+    hrm-solve --checkpoint DIR puzzle.sdk
     hrm-solve --checkpoint DIR maze.txt --picture solved.png
     hrm-solve --checkpoint DIR 007bbfb7.json
 
@@ -10,6 +11,7 @@ takes it, an ARC task, or ARC tasks by name.
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,9 @@ from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
 from ..progress import progress
 from .command import Command
 from .load import load_model_and_processor
+
+# A name with a suffix that ends no puzzle: in small letters one beyond the digits of 25x25 and the blank x
+FILE_NAME = re.compile(r".{1,250}\.((?=[a-p]*[q-wyz])[a-z]{2,7}|(?i:json|txt|sdk|ss|sdm|csv))")
 
 
 class Solved(NamedTuple):
@@ -40,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
     add("--num-augmentations", type=int, help="most trained variants of an ARC task that vote (default: all)")
     add("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
-    text = "one character per cell (Sudoku: '.' or 0 for a blank, white space is ignored; maze: lines of '# SG')"
+    text = (
+        "text (Sudoku: '.' or another sign for a blank, rows, boxes and separators as you like; maze: lines of '# SG')"
+    )
     add("puzzle", metavar="PUZZLE", help=f"{text}, or a file")
 
 
@@ -67,7 +74,7 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
     Raises PuzzleError for a file that is missing, cannot be read, is neither text nor JSON, or holds no puzzle.
     """
     path, content = Path(argument.removeprefix("@")), argument
-    if argument.startswith("@") or os.path.isfile(argument) or argument.lower().endswith((".json", ".txt")):
+    if argument.startswith("@") or os.path.isfile(argument) or FILE_NAME.fullmatch(argument):
         data = read_within(path, PuzzleError, MAX_JSON_BYTES)
         try:
             is_json = path.suffix.lower() == ".json"
@@ -102,6 +109,9 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")
     read = solver.processor.read
+    if "task" not in item and "puzzle" in item:  # as text, which has one meaning, so that the answer has too
+        text = solver.processor.decode(solver.processor.encode(item["puzzle"]), like="?\n?")
+        item = item | {"puzzle": text}
     parameters, _, _ = solver._sanitize_parameters(num_augmentations=num_augmentations)
     question, answers = solver.preprocess(item, **parameters), []
     queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE)

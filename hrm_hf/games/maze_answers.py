@@ -5,7 +5,7 @@ import numpy as np
 from ..hrm import maze
 from ..hrm.errors import PuzzleError
 from ..hrm.grids import place
-from ..hrm.maze import FREE, GOAL, PATH, START, WALL, check_question, parse
+from ..hrm.maze import FREE, GOAL, PATH, START, WALL, check_question
 
 _NAMES = ("a wall", "free", "S", "G", "path")  # of the cell numbers
 
@@ -46,9 +46,9 @@ def follow_rule(questions: np.ndarray) -> np.ndarray:
 def check_answer(question: object, answer: object) -> None:
     """Raises PuzzleError, saying what is wrong and where, unless the answer is a valid path through the question.
 
-    question, answer: anything that `maze.parse` reads. What a valid path is: see `maze.path_checks`.
+    question, answer: grids as of `maze.to_text`. What a valid path is: see `maze.path_checks`.
     """
-    question, answer = parse(question), parse(answer)
+    question, answer = maze.own_grid(question), maze.own_grid(answer)
     check_question(question)
     if question.shape != answer.shape:
         raise PuzzleError(f"the answer is a grid of {answer.shape}, the question of {question.shape}")

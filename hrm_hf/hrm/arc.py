@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import ArgumentError, PuzzleError
 from .grids import PuzzleCodec, Shape, check_grids, no_box_shape, read_grid
+from .pasted_text import text_lines
 from .symmetry import dihedral, inverse_dihedral
 
 PAD_ID, EOS_ID, FIRST_COLOUR_ID = 0, 1, 2  # token ids; colour c is c + 2
@@ -30,7 +31,8 @@ def vocabulary() -> list[str]:
 def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
     """A grid in any form of `read_grid` that has rows -> (h, w) uint8, 1 x 1 up to `max_shape`.
 
-    White space within a line is ignored. Raises PuzzleError, and nothing else, for anything else.
+    In text a cell is a character, or what stands between commas, semicolons, tabs or bars. Raises PuzzleError, and
+    nothing else, for anything else.
     """
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
@@ -39,8 +41,14 @@ def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
             raise PuzzleError(f"the grid has {size} cells: allowed are grids from 1 x 1 to {most}, row by row")
         return written, "0123456789"
 
-    rows = grid.strip().split("\n") if isinstance(grid, str) else grid  # one line is a grid of one row
-    return read_grid(rows, "grid", fit, lambda line: "".join(line.split()))
+    return read_grid(_readings(grid)[0] if isinstance(grid, str) else grid, "grid", fit, _readings)
+
+
+def _readings(text: str) -> list[list[list[str]]]:
+    """Of a text one, with rows even where it has one line."""
+    lines = [line.strip().strip("|").strip().removesuffix(",") for line in text_lines(text.strip())]
+    delimiters = re.compile(r"[,;\t|]")
+    return [[delimiters.split(line) if delimiters.search(line) else list("".join(line.split())) for line in lines]]
 
 
 def parse_side(pair: object, side: str, where: str, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:

@@ -5,49 +5,75 @@ A cell number is an integer from 0 on. In text it has one character.
 B batch, S cells (rows * columns of the grid), V vocabulary.
 """
 
+import itertools
+import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import ArgumentError, HrmError, PuzzleError
+from .pasted_text import text_lines
 from .shown_value import is_integer, shown
 
 MAX_CELLS = 65_536  # a larger grid is no puzzle: it is refused before it is copied
+MAX_TEXT = 3 * MAX_CELLS  # characters
+UNKNOWN = -9  # below every code of a sign
 
 Shape = tuple[int, int]
 # From the shape as written, (cells,) or (rows, columns), to the shape of the grid and the characters of its cell
 # numbers. Raises PuzzleError for a shape that is not allowed.
 Fit = Callable[[tuple[int, ...]], tuple[Shape, str]]
+Rows = list | tuple  # of rows, each a str or a list of cells; a tuple of one row is cells without rows
 
 
-def read_grid(puzzle: object, noun: str, fit: Fit, clean: Callable[[str], str] = str, hint: str = "") -> np.ndarray:
+def read_grid(
+    puzzle: object,
+    noun: str,
+    fit: Fit,
+    readings: Callable[[str], Iterable[Rows]] = lambda text: [text_lines(text)],
+    signs: Mapping[Any, int] | None = None,
+    hint: str = "",
+) -> np.ndarray:
     """A grid as a person or a program writes it -> (rows, columns) of cell numbers, uint8 where that holds them.
 
     Args:
-        puzzle: text of one line or of one line per row; a list of such lines, of rows of cell numbers, or of all cell
-            numbers row by row; or an array (rows, columns) or (cells,). Floats with whole values are cell numbers too.
+        puzzle: text; a list of such lines, of rows of cells, or of all cells row by row; an array (rows, columns) or
+            (cells,); or any of these lists as JSON. Floats with whole values are cell numbers too.
         noun, hint: what messages call the grid, and add where rows have different lengths.
-        clean: what is done to each line of text before its characters are counted.
+        readings: text -> the rows of cells that it may mean. Those with the right number of cells count, and among
+            them those whose cells can all be read.
+        signs: cell number of every sign: of text, of an integer, and of None, which NaN is too. None: the characters
+            of `fit` and their places. The codes of `signs` need not be cell numbers: the caller makes them such.
     Raises:
-        PuzzleError: anything that cannot be read, and no other error, whatever `puzzle` is. The message names the row,
-            or the cell and its value.
+        PuzzleError: anything that cannot be read or can be read in two ways, and no other error, whatever `puzzle` is.
+            The message names the row, or the cell and its value, or the first character that stands for no cell.
     """
     try:
-        rows, written = _rows(puzzle, noun, clean, hint)
-        shape, characters = fit(written)
-        cells: list[int] = []
-        for row in rows:
-            for value in row:
-                number = characters.find(value) if isinstance(row, str) else _whole(value, len(characters))
-                if number < 0:
-                    where = place(*divmod(len(cells), shape[1]))
-                    allowed = f"one of {characters!r} in text, and 0 to {len(characters) - 1} as a number"
-                    raise PuzzleError(f"{shown(value, depth=0)} at {where} is not allowed: a cell is {allowed}")
-                cells.append(number)
-        return np.array(cells, np.min_scalar_type(len(characters))).reshape(shape)
+        found: dict[tuple, np.ndarray] = {}
+        errors: list[tuple[bool, PuzzleError]] = []  # (whether the number of cells is wrong, what is wrong)
+        seen: list[Rows] = []
+        for rows in _readings(puzzle, noun, readings, signs or {}):
+            if rows in seen:
+                continue
+            seen.append(rows)
+            shape = None
+            try:
+                shape, characters = fit(_written_shape(rows, noun, hint))
+                grid = _codes(rows, shape, characters, signs)
+                found[shape, grid.tobytes()] = grid
+            except PuzzleError as error:
+                errors.append((shape is None, error))
+        if len(found) == 1:
+            return found.popitem()[1]
+        if found:
+            raise PuzzleError(f"this {noun} can be read in two ways: {_differ(*list(found.values())[:2])}")
+        if errors[0][0] and isinstance(puzzle, str):
+            _check_characters(puzzle, seen[0], signs, noun)
+        raise min(errors, key=lambda item: item[0])[1]
     except PuzzleError:
         raise
     except Exception as error:  # the object is the caller's: its own methods may raise whatever they like
@@ -87,43 +113,90 @@ def place(row: int, column: int) -> str:
     return f"row {row + 1}, column {column + 1}"
 
 
-def _rows(puzzle: Any, noun: str, clean: Callable[[str], str], hint: str) -> tuple[list, tuple[int, ...]]:
-    """The rows, each a str or a list of cells, and the shape as written: (cells,) of one row for a flat puzzle."""
-    if isinstance(puzzle, str) and len(puzzle) <= 3 * MAX_CELLS:  # a cell takes a character and, at most, a line end
-        puzzle = puzzle.replace("\r\n", "\n").removesuffix("\n").split("\n")
-        if len(puzzle) == 1:
-            line = clean(puzzle[0])
-            return [line], (len(line),)
-    elif hasattr(puzzle, "__array__"):
+def _readings(
+    puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]], signs: Mapping[Any, int]
+) -> Iterable[Rows]:
+    """What the puzzle may mean."""
+    is_text = isinstance(puzzle, str) and len(puzzle) <= MAX_TEXT
+    if is_text and puzzle.lstrip("\ufeff \t\r\n").startswith("["):
+        try:  # a list as JSON or as Python prints it
+            puzzle = json.loads(re.sub("None|nan", "null", puzzle.lstrip("\ufeff").replace("'", '"')))
+            is_text = False
+        except ValueError:  # an array as NumPy prints it, or a file with sections
+            pass
+    if is_text:
+        return (rows if len(rows) > 1 else tuple(rows) for rows in readings(puzzle))
+    if hasattr(puzzle, "__array__"):
         array = np.asarray(puzzle)
-        if array.ndim not in (1, 2) or array.dtype.kind not in "iufbO" or array.size > MAX_CELLS:
+        if array.ndim not in (1, 2) or array.dtype.kind not in "iufbOU" or array.size > MAX_CELLS:
             allowed = f"integers, (rows, columns) or (cells,), at most {MAX_CELLS} cells"
             raise PuzzleError(f"an array of {array.dtype} and shape {array.shape} is no {noun}: expected {allowed}")
-        puzzle = array.tolist()
+        return [array.tolist() if array.ndim == 2 else (array.tolist(),)]
     if not isinstance(puzzle, list | tuple) or len(puzzle) > MAX_CELLS:
         found = type(puzzle).__name__ + (f" of length {len(puzzle)}" if isinstance(puzzle, str | list | tuple) else "")
         raise PuzzleError(f"a {found} is no {noun}: expected text, a list or an array of at most {MAX_CELLS} cells")
-    rows = []
-    for row in puzzle:
-        if isinstance(row, np.ndarray) and row.ndim == 1 and row.size <= MAX_CELLS:
-            row = row.tolist()
-        rows.append(clean(row) if isinstance(row, str) else row)
-    if not any(isinstance(row, str | list | tuple | np.ndarray) for row in rows):
-        return [rows], (len(rows),)
+    if puzzle and all(isinstance(row, str) for row in puzzle) and sum(map(len, puzzle)) <= MAX_TEXT:
+        return itertools.chain(readings("\n".join(puzzle)), [(list(puzzle),)] if "" in signs else [])  # lines or cells
+    arrays = (isinstance(row, np.ndarray) and row.ndim == 1 and row.size <= MAX_CELLS for row in puzzle)
+    rows = [row.tolist() if is_array else row for row, is_array in zip(puzzle, arrays, strict=True)]
+    return [rows if any(isinstance(row, list | tuple | np.ndarray) for row in rows) else (rows,)]
+
+
+def _written_shape(rows: Rows, noun: str, hint: str) -> tuple[int, ...]:
+    """(rows, columns) or (cells,) as written; PuzzleError if rows have different lengths or too many cells."""
     for i, row in enumerate(rows):
         if not isinstance(row, str | list | tuple):
             raise PuzzleError(f"row {i + 1} is a {type(row).__name__}, not a list of cells")
         if len(row) != len(rows[0]):
             raise PuzzleError(f"row {i + 1} has {len(row)} cells, but row 1 has {len(rows[0])}{hint}")
-    if len(rows) * len(rows[0]) > MAX_CELLS:
+    if rows and len(rows) * len(rows[0]) > MAX_CELLS:
         raise PuzzleError(f"{len(rows)} x {len(rows[0])} cells are no {noun}: at most {MAX_CELLS} cells are allowed")
-    return rows, (len(rows), len(rows[0]))
+    return (len(rows[0]),) if isinstance(rows, tuple) and rows else (len(rows), len(rows[0]) if rows else 0)
 
 
-def _whole(value: Any, limit: int) -> int:
-    """A whole number from 0 to limit - 1 as an int, -1 for anything else."""
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return int(value) if is_number and 0 <= value < limit and value == int(value) else -1
+def _codes(rows: Rows, shape: Shape, characters: str, signs: Mapping[Any, int] | None) -> np.ndarray:
+    """The codes of all cells in the shape of the grid."""
+    if signs is None:
+        signs = {c: i for i, c in enumerate(characters)} | {i: i for i in range(len(characters))}
+    codes = []
+    for cell in itertools.chain.from_iterable(rows):
+        code = signs.get(_sign(cell), UNKNOWN)
+        if not UNKNOWN < code < len(characters):
+            where = place(*divmod(len(codes), shape[1]))
+            allowed = f"one of {characters!r} in text, and 0 to {len(characters) - 1} as a number"
+            raise PuzzleError(f"{shown(cell, depth=0)} at {where} is not allowed: a cell is {allowed}")
+        codes.append(code)
+    dtype = np.int16 if min(codes, default=0) < 0 else np.min_scalar_type(len(characters))
+    return np.array(codes, dtype).reshape(shape)
+
+
+def _sign(cell: Any) -> Any:
+    """A cell as a key of `signs`: text without blanks around it, a whole number as int, NaN as None; else ()."""
+    if isinstance(cell, str):
+        return re.sub(r"(?<=\d)\.0*$", "", cell.strip()) or cell  # 5.0 is 5
+    if cell is None or isinstance(cell, float | np.floating) and cell != cell:
+        return None
+    is_number = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)
+    return int(cell) if is_number and abs(cell) < MAX_CELLS and cell == int(cell) else ()
+
+
+def _differ(first: np.ndarray, second: np.ndarray) -> str:
+    """Two readings in words, by the first row in which they differ."""
+    if first.shape != second.shape:
+        return " or ".join(f"as {' x '.join(map(str, grid.shape))} cells" for grid in (first, second))
+    row = (first != second).any(axis=1).argmax()
+    ways = (" ".join(str(max(code, 0) or ".") for code in grid[row].tolist()) for grid in (first, second))
+    return f"row {row + 1} as {' or as '.join(ways)}; write a sign for every blank and nothing else between the cells"
+
+
+def _check_characters(text: str, rows: Rows, signs: Mapping[Any, int] | None, noun: str) -> None:
+    """Raises PuzzleError for the first character in the cells that is none, by its place in the text."""
+    foreign = next((cell for row in rows for cell in row if signs and cell not in signs), None)
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line if signs and "#" in signs else line.split("#")[0]  # without a comment
+        if foreign and foreign in line:
+            where = f"line {number}, character {line.index(foreign) + 1}"
+            raise PuzzleError(f"{shown(foreign)} at {where} is no cell of a {noun} and no separator")
 
 
 def no_box_shape(grid_shape: Shape, box_shape: Shape | None) -> None:
@@ -147,6 +220,7 @@ class PuzzleCodec:
         decode: token ids (rows, columns), each below V -> grid; never raises: an id that is no answer becomes a blank.
         write: (grid, question as text) -> text in the form of the question. None: the vocabulary's names, one line per
             row if the question has lines, else one run.
+        renumber: (grid, puzzle of numbers) -> the grid in the puzzle's numbering, where that is not the game's own.
         draw: (grid, box_shape) -> text for people. None: lines as above.
         is_solution: (question grid, answer grid, box_shape) -> bool. None: the task has no rule to check.
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
@@ -161,6 +235,7 @@ class PuzzleCodec:
     encode: Callable[[np.ndarray, Shape], np.ndarray] = lambda grid, grid_shape: np.asarray(grid, np.int64) + 1
     decode: Callable[[np.ndarray], np.ndarray] = lambda ids: np.maximum(ids, 1) - 1
     write: Callable[[np.ndarray, str], str] | None = None
+    renumber: Callable[[np.ndarray, Any], np.ndarray] = lambda grid, puzzle: grid
     draw: Callable[[np.ndarray, Shape | None], str] | None = None
     is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool] | None = None
     fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape

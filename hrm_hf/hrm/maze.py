@@ -6,14 +6,20 @@ Steps go up, down, left and right. The rules work on whole arrays of M mazes, so
 """
 
 import math
+import re
 
 import numpy as np
 
 from .errors import ArgumentError, PuzzleError
 from .grids import MAX_CELLS, PuzzleCodec, Shape, check_grids, check_shape, no_box_shape, place, read_grid
+from .pasted_text import text_lines
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(5)
+SIGNS = ("#*", " ._", "S", "GE", "o")  # what text may have for them, one throughout a maze
+# Codes of `read_grid`: numbers below 2 have two meanings, and signs, even for walls and odd for free cells, have one.
+_CODES = {"#": -2, "*": -4, " ": -1, ".": -3, "_": -5, "S": START, "G": GOAL, "E": GOAL, "o": PATH}
+_CODES |= {sign: number for number in range(len(CHARACTERS)) for sign in (number, str(number))}
 PAD_ID = 0  # the token id of no cell; cell number i is token i + 1
 
 
@@ -25,9 +31,17 @@ def check_grid_shape(grid_shape: Shape) -> Shape:
 def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
     """A maze in any form of `read_grid` -> (rows, cols) uint8 of cell numbers.
 
-    Without a grid shape a flat one is a square. Spaces are cells, so nothing is stripped but one newline at the end.
-    Raises PuzzleError, and nothing else, for anything else.
+    Without a grid shape a flat one is a square. In text (see `SIGNS`) spaces are cells, so nothing is stripped but one
+    newline at the end and the frame of a drawing; with digits, '.' or '_' spaces and commas may stand between cells.
+    In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Without one S and one G, and
+    with path cells, which an answer has, 0 is a wall. Raises PuzzleError, and nothing else, for what cannot be read
+    or has two meanings.
     """
+    return _read(puzzle, grid_shape)[0]
+
+
+def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, bool]:
+    """(grid, whether it was written with 1 for walls)."""
     if grid_shape is not None:
         grid_shape = check_grid_shape(grid_shape)
 
@@ -39,7 +53,60 @@ def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
             raise PuzzleError(f"this maze has {' x '.join(map(str, written))} cells; expected {expected}")
         return check_grid_shape(shape), CHARACTERS
 
-    return read_grid(puzzle, "maze", fit, hint=" (spaces are cells, also at a line's end)")
+    codes = read_grid(puzzle, "maze", fit, _readings, _CODES, " (spaces are cells, also at a line's end)")
+    used = set(codes[codes < START].tolist())  # one for walls and one for free cells, both signs or both numbers
+    has_signs = min(used, default=-1) < 0
+    if len(used) > len({code % 2 for code in used}) or has_signs and max(used, default=-1) >= 0:
+        found = ", ".join(repr(sign) for sign, code in _CODES.items() if code in used and isinstance(sign, str))
+        raise PuzzleError(f"{found} stand for walls and free cells in this maze: use one sign for each")
+    grid = np.where(codes < 0, codes % 2, codes).astype(np.uint8)
+    if has_signs or [(grid == number).sum() for number in (START, GOAL, PATH)] != [1, 1, 0]:
+        return grid, False
+    swapped = _swap(grid)
+    joined = [steps_from_start(one[None])[0] >= 0 for one in (grid, swapped)]
+    if joined[0] == joined[1]:
+        found = "S and G are joined" if joined[0] else "no way leads from S to G"
+        raise PuzzleError(
+            f"{found} whether 0 or 1 is the wall: give this maze as text, '#' for walls and ' ' for free"
+        )
+    return (swapped, True) if joined[1] else (grid, False)
+
+
+def _readings(text: str) -> list[list[list[str]]]:
+    """Of a text one: the characters of its lines, without a frame or separators."""
+    lines = text_lines(text)
+    if len(lines) > 2 and all(re.fullmatch(r"\s*\+-+\+\s*", line) for line in (lines[0], lines[-1])):
+        lines = [re.sub(r"^\s*\|(.*)\|\s*$", r"\1", line) for line in lines[1:-1]]
+    parts = [re.split(r"[ ,;\t]+", line.strip().removesuffix(",")) for line in lines]
+    if re.search(r"[._0-9]", text) and all(len(part) == 1 for row in parts for part in row):
+        return [parts]
+    return [[list(line) for line in lines]]
+
+
+def _swap(grid: np.ndarray) -> np.ndarray:
+    """Walls and free cells exchanged."""
+    return np.where(grid <= FREE, FREE - np.minimum(grid, FREE), grid).astype(grid.dtype)
+
+
+def renumber(grid: np.ndarray, puzzle: object) -> np.ndarray:
+    """The grid with the numbers of a puzzle of numbers: where that has 1 for walls, 0 and 1 are exchanged."""
+    try:
+        return _swap(grid) if _read(puzzle, grid.shape)[1] else grid
+    except PuzzleError:
+        return grid
+
+
+def write(grid: np.ndarray, question: str) -> str:
+    """The grid as text with the lines and signs of a question that `parse` reads."""
+    used = [next((sign for sign in signs[1:] if sign in question), signs[0]) for signs in SIGNS]
+    return ("\n" if "\n" in question.strip("\n") else "").join("".join(used[cell] for cell in row) for row in grid)
+
+
+def own_grid(grid: object) -> np.ndarray:
+    """What `parse` gave, as it is; all else is parsed."""
+    if isinstance(grid, np.ndarray) and grid.ndim == 2 and grid.dtype.kind in "iu":
+        return check_grids(grid, PATH)
+    return parse(grid)
 
 
 def encode(grid: np.ndarray) -> np.ndarray:
@@ -62,8 +129,8 @@ def vocabulary() -> list[str]:
 
 
 def to_text(grid: object) -> str:
-    """The maze as lines joined by newlines; grid: anything that `parse` reads."""
-    return "\n".join("".join(CHARACTERS[cell] for cell in row) for row in parse(grid).tolist())
+    """The maze as lines joined by newlines; grid: an array of cell numbers, or anything else that `parse` reads."""
+    return "\n".join("".join(CHARACTERS[cell] for cell in row) for row in own_grid(grid).tolist())
 
 
 def draw(grid: object) -> str:
@@ -74,8 +141,8 @@ def draw(grid: object) -> str:
 
 
 def check_question(grid: object) -> None:
-    """Raises PuzzleError, naming cells, unless what `parse` reads has one S, one G, no path, and a way from S to G."""
-    grid = parse(grid)
+    """Raises PuzzleError, naming cells, unless a grid, as of `to_text`, has one S, one G, no path and a way."""
+    grid = own_grid(grid)
     for number in (START, GOAL):
         cells = np.argwhere(grid == number)
         if len(cells) != 1:
@@ -92,7 +159,7 @@ def check_question(grid: object) -> None:
 def is_solution(question: object, answer: object) -> bool:
     """Whether the answer is a valid path through the question; False too where either cannot be read."""
     try:
-        valid, _ = path_checks(parse(question)[None], parse(answer)[None])
+        valid, _ = path_checks(own_grid(question)[None], own_grid(answer)[None])
     except PuzzleError:
         return False
     return bool(valid[0])
@@ -193,6 +260,8 @@ CODEC = PuzzleCodec(
     check=lambda grid, box_shape: check_question(grid),
     encode=lambda grid, grid_shape: encode(grid),
     decode=decode,
+    write=write,
+    renumber=renumber,
     draw=lambda grid, box_shape: draw(grid),
     is_solution=lambda question, answer, box_shape: is_solution(question, answer),
     fit=_fit,

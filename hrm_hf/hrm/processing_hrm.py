@@ -32,8 +32,8 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
 
-    A puzzle is text with one character per cell, a list of lines, a nested or a flat list of cell numbers, an array or
-    a tensor; an ARC grid needs its rows. In a call a list is always a batch of puzzles. The names of the puzzle
+    A puzzle is text, drawn or pasted too, a list of lines, a nested or a flat list of cells, an array or a tensor; an
+    ARC grid needs its rows. In a call a list is always a batch of puzzles. The names of the puzzle
     identifiers are saved and loaded with the processor, like a vocabulary, in a file of their own.
 
     Args:
@@ -228,17 +228,20 @@ class HrmProcessor(ProcessorMixin):
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
             return self._write(grid, like)
+        grid = CODECS[self.task].renumber(grid, like)
         if isinstance(like, torch.Tensor | np.ndarray):
             answer = (grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)
-            if isinstance(like, np.ndarray) and like.dtype.kind in "iufO":
-                return answer.astype(like.dtype) if np.array_equal(answer.astype(like.dtype), answer) else answer
+            if isinstance(like, np.ndarray) and like.dtype.kind in "iufOU":
+                fits = like.dtype.kind != "U" and np.array_equal(answer.astype(like.dtype), answer)
+                return answer.astype(like.dtype) if fits else answer
             if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
                 answer = torch.from_numpy(answer)
                 return answer.to(like.dtype) if torch.equal(answer.to(like.dtype).long(), answer) else answer
         if not isinstance(like, list | tuple) or not like:
             raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):
-            return self._write(grid, "\n".join(like)).split("\n") if grid.size else []
+            lines = self._write(grid, "\n".join(like)).split("\n") if grid.size else []
+            return list("".join(lines)) if len(like) == self.num_cells else lines
         nested = any(isinstance(row, (str, list, tuple, np.ndarray)) for row in like)
         return (grid if nested else grid.reshape(-1)).tolist()
 
@@ -262,7 +265,9 @@ class HrmProcessor(ProcessorMixin):
         if is_solution is None:
             return None
         try:
-            return bool(is_solution(question, self.read(solution), self.box_shape))
+            answer = self.read(solution)
+            grids = answer, CODECS[self.task].renumber(answer, puzzle)  # as written, or in the puzzle's numbering
+            return any(bool(is_solution(question, grid, self.box_shape)) for grid in grids)
         except PuzzleError:
             return False
 

@@ -6,20 +6,25 @@ in row-major order.
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
 from .errors import ArgumentError, PuzzleError
-from .grids import PuzzleCodec, Shape, check_grids, check_shape, place, read_grid
+from .grids import PuzzleCodec, Rows, Shape, check_grids, check_shape, place, read_grid
+from .pasted_text import cell_readings
 
-SYMBOLS = ".123456789ABCDEFG"  # the character of blank and of each digit, for grids up to 16x16
+SYMBOLS = ".123456789ABCDEFGHIJKLMNOP"  # the character of blank and of each digit, for grids up to 25x25
 BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # what a bare n x n grid means
+SIGNS_OF_BLANK = (".", "*", "_", "-", "x", "X", "?", " ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
+COLUMNS_OF_SIZE = {size: columns for size, (_, columns) in BOX_SHAPE_OF_SIZE.items()} | {16: 4, 25: 5}  # of a box
 BLANK_ID = 1  # token id; 0 is PAD, digit d is d + 1
 
 
 def check_box_shape(box_shape: Shape) -> Shape:
-    """The box shape as two plain ints; PuzzleError if it is not two integers from 1 whose product is 2 to 16."""
+    """The box shape as two plain ints; PuzzleError if it is not two integers from 1 whose product is 2 to 25."""
     return check_shape("box shape", box_shape, range(2, len(SYMBOLS)))
 
 
@@ -47,25 +52,62 @@ def units(box_shape: Shape) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def parse(puzzle: object, box_shape: Shape | None = None) -> np.ndarray:
-    """A Sudoku in any form of `read_grid` -> (n, n) uint8, 0 = blank; in text '.' and '0', and white space is ignored.
+    """A Sudoku in any form of `read_grid` -> (n, n) uint8, 0 = blank.
 
-    Without a box shape the size gives it, see `BOX_SHAPE_OF_SIZE`. Raises PuzzleError, and nothing else, for anything
-    else.
+    Text may be drawn, delimited, a .sdk, .ss or .sdm file, see `cell_readings`; blanks are `SIGNS_OF_BLANK` and 0,
+    digits above 9 letters or numbers between blanks. Without a box shape the size gives it: 4, 6, 9, 16 or 25. Above
+    9x9 digits may count from 0 to n - 1 (0-F): they do where 0 stands beside another sign for blanks and there is no
+    digit n, and in a full grid; in an array of unsigned integers 0 is always a blank. Raises PuzzleError, and nothing
+    else, for what cannot be read or has two meanings.
     """
-    sizes = list(BOX_SHAPE_OF_SIZE) if box_shape is None else [math.prod(check_box_shape(box_shape))]
+    return _read(puzzle, box_shape)[0]
+
+
+def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
+    """(grid, whether its digits were written as 0 to n - 1)."""
+    columns = COLUMNS_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape[1]}
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
         n = math.isqrt(math.prod(written))
-        if n not in sizes or written not in ((n, n), (n * n,)):
-            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in sizes)
-            raise PuzzleError(f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed}")
+        if n not in columns or written not in ((n, n), (n * n,)):
+            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in columns)
+            found = f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed}"
+            several = (
+                len(columns) == 1
+                and math.prod(written) > (cells := max(columns) ** 2)
+                and not math.prod(written) % cells
+            )
+            raise PuzzleError(f"{found}{' (of several puzzles give one)' if several else ''}")
         return (n, n), SYMBOLS[: n + 1]
 
-    return read_grid(_clean(puzzle) if isinstance(puzzle, str) else puzzle, "Sudoku", fit, _clean)
+    def readings(text: str) -> Iterator[Rows]:
+        for rows in cell_readings(text, columns):
+            rows = [row for row in rows if row]
+            yield rows if len(rows) in columns else (list(chain.from_iterable(rows)),)
+
+    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(columns)))
+    is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
+    from_zero = not is_own and _counts_from_zero(grid)
+    return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero
 
 
-def _clean(text: str) -> str:
-    return "".join(text.split()).replace("0", ".")
+@lru_cache(maxsize=32)
+def _signs(n: int) -> dict:
+    """The codes of `read_grid`: digits, 0 for a written 0, -1 for the other blanks."""
+    digits = {sign: d for d in range(n + 1) for sign in (d, str(d), SYMBOLS[d], SYMBOLS[d].lower())}
+    return digits | dict.fromkeys(SIGNS_OF_BLANK, -1)
+
+
+def _counts_from_zero(codes: np.ndarray) -> bool:
+    """Whether 0 is the first digit and no blank; PuzzleError where it may be either."""
+    n, zeros = len(codes), codes == 0
+    has_others = (codes < 0).any()
+    if not zeros.any() or (codes == n).any() or (zeros.sum() > n and not has_others):
+        return False
+    is_digit = max(*zeros.sum(axis=0), *zeros.sum(axis=1)) == 1 if has_others else (np.bincount(codes.flat) == n).all()
+    if bool(is_digit) == (n > 9):  # grids up to 9x9 count from 1
+        return n > 9
+    raise PuzzleError(f"0 may be a blank here, or the first of the digits 0-{SYMBOLS[n - 1]}: write '.' for blanks")
 
 
 def check_givens(grid: object, box_shape: Shape) -> None:
@@ -125,6 +167,26 @@ def draw(grid: object, box_shape: Shape) -> str:
     return "\n".join(lines)
 
 
+def write(grid: np.ndarray, question: str) -> str:
+    """The grid as text with the lines and the digits, from 1 or from 0, of a question that `parse` reads."""
+    n = len(grid)
+    symbols = f".0{SYMBOLS[1:n]}" if _from_zero(question, n) else SYMBOLS
+    lines = ["".join(symbols[digit] for digit in row) for row in grid.tolist()]
+    return ("\n" if "\n" in question.strip() else "").join(lines)
+
+
+def renumber(grid: np.ndarray, puzzle: object) -> np.ndarray:
+    """The grid with the numbers of a puzzle of numbers: where that counts from 0, digits from 0 and -1 for blanks."""
+    return grid.astype(np.int64) - 1 if _from_zero(puzzle, len(grid)) else grid
+
+
+def _from_zero(puzzle: object, n: int) -> bool:
+    try:
+        return _read(puzzle, (1, n))[1]
+    except PuzzleError:
+        return False
+
+
 def _fit(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     size = grid_shape[0]
     if grid_shape[1] != size or not 2 <= size < len(SYMBOLS):
@@ -144,6 +206,8 @@ CODEC = PuzzleCodec(
     check=check_givens,
     encode=lambda grid, grid_shape: encode(grid),
     decode=decode,
+    write=write,
+    renumber=renumber,
     draw=draw,
     is_solution=is_solution,
     fit=_fit,

@@ -66,6 +66,30 @@ def test_sudoku_as_text_and_as_file(checkpoints, said, tmp_path):
     assert said("--checkpoint", checkpoints["sudoku"], file) == text
 
 
+def test_a_pasted_puzzle_and_its_file(checkpoints, said, tmp_path):
+    text = said("--checkpoint", checkpoints["sudoku"], "1... .... .... ...2")
+    (tmp_path / "puzzle.sdk").write_bytes(b"\xef\xbb\xbf#A somebody\r\n[Puzzle]\r\n1XXX\r\nXXXX\r\nXXXX\r\nXXX2\r\n")
+    assert said("--checkpoint", checkpoints["sudoku"], tmp_path / "puzzle.sdk") == text
+    (tmp_path / "puzzle.json").write_text(json.dumps([["1", "", "", ""], [""] * 4, [""] * 4, ["", "", "", "2"]]))
+    assert said("--checkpoint", checkpoints["sudoku"], tmp_path / "puzzle.json") == text
+    assert said("--checkpoint", checkpoints["sudoku"], "1 - | - -\n- - | - -\n----+----\n- - | - -\n- - | - 2") == text
+
+
+@pytest.mark.parametrize("name", ["nosuch.sdk", "no/such/folder.ss", "my puzzle.sud", "NOSUCH.TXT", "puzzles.csv"])
+def test_a_file_that_is_not_there_is_called_so(checkpoints, said, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    line = said("--checkpoint", checkpoints["sudoku"], name, expect=2)
+    assert line == f"error: {name}: there is no such file\n"
+
+
+def test_a_maze_of_numbers_as_file(checkpoints, said, tmp_path):
+    (tmp_path / "maze.txt").write_text(MAZE)
+    text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")
+    for numbers in ([[2, 0, 1], [1, 1, 1], [0, 1, 3]], [[2, 1, 0], [0, 0, 0], [1, 0, 3]]):
+        (tmp_path / "maze.json").write_text(json.dumps(numbers))
+        assert said("--checkpoint", checkpoints["maze"], tmp_path / "maze.json") == text
+
+
 def test_maze_as_file(checkpoints, said, tmp_path):
     (tmp_path / "maze.txt").write_text(MAZE)
     text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")

@@ -34,10 +34,13 @@ augmentations = st.builds(ArcAugmentation, st.integers(0, 7), st.permutations(ra
         np.array([[0, 1, 2], [3, 4, 9]], np.float32),
         "012\n349",
         "\n 0 1 2 \n 3 4 9\n",
-        "012\r\n349\r\n",
+        "\ufeff012\r\n349\r\n",
+        "0, 1, 2\n3, 4, 9,",
+        "[[0, 1, 2], [3, 4, 9]]",
+        "[[0 1 2]\n [3 4 9]]",
+        [["0", "1", "2"], ["3", "4", "9"]],
         ["012", "3 4 9"],
     ],
-    ids=["nested", "tuples", "rows", "array", "floats", "text", "spaced", "windows", "lines"],
 )
 def test_parse_grid_reads_every_form(grid):
     parsed = arc.parse_grid(grid)
@@ -54,7 +57,8 @@ def test_parse_grid_reads_every_form(grid):
         ([[0, 1.5]], "1.5 at row 1, column 2"),
         ([[float("nan")]], "nan at row 1, column 1"),
         ([[True]], "True at row 1, column 1"),
-        ([["1"]], "'1' at row 1, column 1"),
+        ([["a"]], "'a' at row 1, column 1"),
+        ("1,,2", "'' at row 1, column 2"),
         ([[None]], "None at row 1, column 1"),
         ([[[1]]], "a list at row 1, column 1"),
         ("0a", "'a' at row 1, column 2"),

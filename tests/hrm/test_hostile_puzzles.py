@@ -38,7 +38,7 @@ LISTS = {
     "arc": [[1, 2], [3, 4]],
 }
 ARC_TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1, 2]]}, {"input": [[3]]}]}
-CHARACTERS = "0123456789.# SGo\n\r\t\0\x1b\x7f\u2028\u200b\ufeff٠١٢٣१௧１２３²½Ⅳ一🟦😀é\ud800xX-+eE_"
+CHARACTERS = "0123456789.# SGo\n\r\t\0\x1b\x7f\u2028\u200b\ufeff٠١٢٣१௧１２３²½Ⅳ一🟦😀é\ud800xX-+eE_|*?,;:/[]\"'─│"
 SIZES = dict(
     hidden_size=16,
     num_attention_heads=2,

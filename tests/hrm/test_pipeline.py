@@ -220,7 +220,7 @@ def test_parameters_of_the_call_come_before_those_of_the_pipeline():
     ("puzzles", "named"),
     [
         ([PUZZLE, PUZZLE, PUZZLE[1:]], "item 2: .*15"),
-        ([PUZZLE, "x" + PUZZLE[1:]], "item 1: .*'x'"),
+        ([PUZZLE, "y" + PUZZLE[1:]], "item 1: .*'y'"),
         ([PUZZLE, "11" + PUZZLE[2:]], "item 1: .*row 1"),
         ([PUZZLE, {"puzzle": PUZZLE, "puzzle_identifier": 4}], "item 1: puzzle_identifier is 4; .*0 to 3"),
         ({"puzzle": PUZZLE, "puzzle_identifier": -1}, "puzzle_identifiers hold -1"),

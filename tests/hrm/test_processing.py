@@ -286,7 +286,7 @@ def test_usual_sizes(size, box_shape, vocab_size):
         ({"task": "chess"}, "'chess'.*'sudoku'"),
         ({"grid_shape": (9, 8)}, r"\(9, 8\).*square"),
         ({"grid_shape": (5, 5)}, r"\(5, 5\).*\(9, 9\)"),
-        ({"grid_shape": (36, 36), "box_shape": (6, 6)}, r"\(36, 36\).*2 to 16"),
+        ({"grid_shape": (36, 36), "box_shape": (6, 6)}, r"\(36, 36\).*2 to 25"),
         ({"grid_shape": 9}, "grid_shape is 9"),
         ({"grid_shape": (9, "9")}, "grid_shape is"),
         ({"box_shape": (2, 3)}, r"\(2, 3\).*9 cells"),
@@ -304,7 +304,7 @@ def test_settings_that_do_not_fit_are_named(settings, named):
     ("puzzles", "named"),
     [
         ([PUZZLE, PUZZLE[1:]], "puzzle 1: .*15"),
-        ([PUZZLE, PUZZLE, "x" + PUZZLE[1:]], "puzzle 2: .*'x'"),
+        ([PUZZLE, PUZZLE, "y" + PUZZLE[1:]], "puzzle 2: .*'y'"),
         ("11" + PUZZLE[2:], "digit 1 stands twice in row 1"),
         ([None], "puzzle 0: .*NoneType"),
         (GRID.tolist(), "wrap one grid in a list"),

@@ -1,0 +1,67 @@
+"""What a text that shows a grid may mean: separators, rules between boxes, empty places, comments.
+
+A reading is a list of rows of signs, one for each cell. Which of them is right, the number of cells tells.
+"""
+
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+
+_BARS = "|" + "".join(map(chr, range(0x2500, 0x2580)))  # and all that boxes are drawn with
+_SURE_RULE = "[+=─━═]"  # a line of separators with one of these is hardly a row,
+_RULE = f"--|__|{_SURE_RULE}"  # and one with one of these may be a row of blanks
+_MINUS_ONE = re.compile(r"(?<![^\s,;|\[])-1(?![^\s,;|\]])")
+
+
+def text_lines(text: str) -> list[str]:
+    """The lines of a text without byte order mark, quotes around a line, and the brackets of a printed array."""
+    text = re.sub(r"\][\s,;]*\[", "\n", text.removeprefix("\ufeff").replace("\r\n", "\n")).removesuffix("\n")
+    edges = r"^[\s\[]*([\"'])(.*)\1[\s,\]]*$|^[\s\[]*\[|\][\s\]]*$"
+    return [re.sub(edges, r"\2", line) for line in text.split("\n")]
+
+
+def cell_readings(text: str, sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
+    """The readings of a text: a sign is a character, or what stands between separators.
+
+    Comments, from '#' on, and what surrounds a [Puzzle] section are left out. '-' and '_' are tried as blanks and as
+    lines. Only where no other sign stands for a blank an empty sign does: between delimiters, or at its place in a
+    drawing; drawings are looked for in `sizes`, rows of the grid -> columns of a box.
+    """
+    section = re.search(r"\[puzzle\]([^\[]*)", text, re.IGNORECASE)
+    lines = text_lines(re.sub("#.*", "", section[1] if section else text))
+    has_minus_one = any(map(_MINUS_ONE.search, lines))
+    for mark in (_RULE, _SURE_RULE, "(?!)"):  # of a line that is no row; the last never
+        is_rule = re.compile(rf"(?=.*(?:{mark}))[-\s{_BARS}+=:.'*_]*").fullmatch
+        kept = [line for line in lines if not is_rule(line)]
+        filled = [line for line in kept if line.strip()]
+        for minus in ("", "-"):  # what separates besides the usual
+            rows = [_MINUS_ONE.sub(".", line) for line in filled] if has_minus_one and minus else filled
+            separators = re.compile(rf"[\s,;:/+={_BARS}\"'()\[\]{minus}]+")
+            yield [list(separators.sub("", line)) for line in rows]
+            yield [separators.sub(" ", line).split() for line in rows]
+        if re.search(r"(?<![\d.])0|(?<!\d)\.|[*_?xX-]", "".join(kept)):
+            continue
+        yield [list(line) for line in filled]
+        for bar in (rf"[,;\t{_BARS}]", rf"[,;\t]|[{_BARS}]+"):
+            unframed = (re.sub(rf"^\s*[{_BARS}](.*)[{_BARS}]\s*$", r"\1", line) for line in filled)
+            yield [[sign.strip() for sign in re.split(bar, line)] for line in unframed]
+        for rows in (filled, kept):
+            if len(rows) in sizes:
+                yield from _drawn(rows, sizes[len(rows)])
+
+
+def _drawn(lines: list[str], columns: int) -> Iterator[list[list[str]]]:
+    """The n x n signs of n lines in which each has its place: all pitches, gaps between boxes and starts that fit."""
+    framed = all(line.lstrip()[:1] in _BARS for line in lines if line.strip())
+    lines = textwrap.dedent("\n".join(lines)).split("\n") if framed else lines
+    for pitch, gap in itertools.product(range(1, 5), range(4)):
+        for start in range(framed, pitch + 2 * framed):
+            places = [start + pitch * i + gap * (i // columns) for i in range(len(lines))]
+            signs = [[line[i : i + 1] for i in places] for line in lines]
+            if any(len(line) <= places[-1] for line in lines) and (  # blanks at ends are cut: of all lines or none
+                any(line.endswith(" ") for line in lines) or not any(" " in row for row in signs)
+            ):
+                continue
+            if all((i in places) != (c in _BARS) for line in lines for i, c in enumerate(line) if c != " "):
+                yield signs
