@@ -153,6 +153,7 @@ def _without_tests(name: str, value: dict, frame_shape: tuple[int, int], kind: s
     try:
         return parse_task(name, value | {"test": [one]}, max_shape=frame_shape, may_be_hidden=True)._replace(test=[])
     except PuzzleError as error:
+        kind = kind if kind.isprintable() and len(kind) <= 50 else shown(kind)  # a key of the file
         raise PuzzleError(str(error).replace(", train pair", f", {kind} pair")) from None
 
 
@@ -169,13 +170,18 @@ def _in_words(name: str, tasks: Sequence[CollectedTask], num_others: int) -> str
         # of a member of Kaggle's, "FILE: TASK", the file; of others the folder
         member_of = (task.member.partition(".json: ") for task in of_split)
         places = {m[0] + ".json" if m[1] else PurePosixPath(m[0]).parent.as_posix() for m in member_of}
-        where = ", ".join(sorted(places)) if len(places) <= 3 else f"{len(places)} folders"
+        where = (
+            ", ".join(place if place.isprintable() else shown(place) for place in sorted(places))
+            if len(places) <= 3
+            else f"{len(places)} folders"
+        )
         if of_split:
             where = "" if where == "." else f" in {where}"
             hidden = sum(task.task.is_hidden for task in of_split)
             without = f", {hidden} of them without answers" if hidden else ""
             parts.append(f"{len(of_split)} {split} tasks{where}{without}")
     others = f"; {num_others} other JSON files are left alone" if num_others else ""
+    name = name if name.isprintable() else shown(name)
     return f"{name}: {' and '.join(parts) or 'no task'}{others}"
 
 
