@@ -12,9 +12,10 @@ from processes import run as run_processes
 from safetensors.torch import load_file
 from scripts import run_here
 from tiny_models import perturbed, tiny_model
+from training_command import hrm_train
 
 from hrm_hf import HrmProcessor
-from hrm_hf.commands import adapt
+from hrm_hf.commands import adapt, build, evaluate
 from hrm_hf.data import PuzzleFile
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 from hrm_hf.hrm.voting import RankedAnswer
@@ -178,6 +179,23 @@ def test_a_valid_submission_is_there_before_the_first_answer(checkpoint, challen
     monkeypatch.undo()
     assert hrm_adapt(checkpoint, challenges, output) == 0  # the same command goes on
     assert check_form(output)["a"][1] != {"attempt_1": [[0]], "attempt_2": [[0]]}
+
+
+def test_hidden_tasks_are_built_trained_on_and_submitted_by_the_other_commands(challenges, tmp_path, capsys):
+    data, run, output = tmp_path / "data", tmp_path / "run", tmp_path / "submission.json"
+    how = ["--num-aug", "1", "--workers", "1", "--frame-size", "4"]
+    assert build.main(["arc", "--output-dir", str(data), *how, str(challenges)]) == 0
+    sizes = "--hidden-size 32 --num-attention-heads 2 --H-layers 1 --L-layers 1 --halt-max-steps 2 --cpu-threads 1"
+    words = ["--data-dir", data, "--output-dir", run, "--max-steps", 2, "--global-batch-size", 4, "--eval-steps", 1]
+    assert hrm_train("arc", *sizes.split(), *words) == 0  # there is nothing to score
+    assert "eval/" not in (run / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    words = ["--checkpoint", run / "checkpoint-final", "--data", data / "test.h5", "--submission", output]
+    assert evaluate.main([str(word) for word in words]) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 4 test inputs are of tasks with hidden answers, which pass@k leaves out" in printed
+    assert "pass@" not in printed.replace("which pass@k", "") and "exact_accuracy" not in printed
+    check_form(output)
 
 
 def test_two_processes_give_the_same_submission(checkpoint, challenges, tmp_path):
