@@ -137,7 +137,9 @@ def report(
     guessed = baseline(dataset, file.info.box_shape, args.seed) if processor.task == "sudoku" else {}
     if processor.task == "arc":
         ranked, answers = arc_votes(file, predictions)
-        scores |= pass_at_k(ranked, answers)
+        if hidden := len(ranked) - len(answers):
+            print(f"{hidden} of {len(ranked)} test inputs are of tasks with hidden answers, which pass@k leaves out")
+        scores = scores | pass_at_k(ranked, answers) if answers else {}
         if args.submission:
             write_whole(args.submission, json.dumps(submission(ranked)))
     print(f"{'':18}{'model':>10}{'guessing' if guessed else '':>10}".rstrip())

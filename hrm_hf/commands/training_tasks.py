@@ -61,8 +61,8 @@ class DataArguments:
         """What the generated puzzles are, in words."""
         raise NotImplementedError
 
-    def scored_rows(self, file: PuzzleFile) -> FileRows:
-        """The rows of the test file that training scores."""
+    def scored_rows(self, file: PuzzleFile) -> FileRows | None:
+        """The rows of the test file that training scores; None: it has none with an answer."""
         return FileRows(file)
 
 
@@ -147,9 +147,11 @@ class ArcArguments(DataArguments):
     def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
         return "arc_1"
 
-    def scored_rows(self, file: PuzzleFile) -> FileRows:
-        """The test pairs without augmentation; hrm-evaluate lets all augmentations vote."""
-        return FileRows(file, np.flatnonzero(file.groups_and_variants(np.arange(file.info.num_rows))[1] == 0))
+    def scored_rows(self, file: PuzzleFile) -> FileRows | None:
+        """The test pairs with an answer, without augmentation; hrm-evaluate lets all augmentations vote."""
+        rows = np.arange(file.info.num_rows)
+        rows = rows[(file.groups_and_variants(rows)[1] == 0) & file.has_answer(rows)]
+        return FileRows(file, rows) if len(rows) else None
 
 
 TASKS: dict[str, type[DataArguments]] = {kind.task: kind for kind in (SudokuArguments, MazeArguments, ArcArguments)}

@@ -96,6 +96,12 @@ class FileRows:
         file.check_cells()
         self.file, self.numbers = file, np.arange(file.info.num_rows) if numbers is None else numbers
 
+    def at(self, numbers: np.ndarray) -> "FileRows":
+        """Other rows of the same file, whose cells are checked already."""
+        other = copy(self)
+        other.numbers = numbers
+        return other
+
     def __len__(self) -> int:
         return len(self.numbers)
 

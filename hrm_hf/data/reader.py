@@ -212,6 +212,10 @@ class PuzzleFile:
         rows, examples = np.divmod(numbers - first_row[puzzle], self.puzzles["examples"][puzzle])
         return puzzle, rows, examples
 
+    def has_answer(self, numbers: np.ndarray) -> np.ndarray:
+        """(B,) bool: whether the answer of a row (row numbers in stored order, (B,)) is in the file, not hidden."""
+        return self.stores["shapes"][self.locate_rows(numbers)[0], 1].all(axis=1)
+
     def read(self, stores: np.ndarray, rows: np.ndarray, shifts: np.ndarray | None = None) -> np.ndarray:
         """Rows as `locate` and `locate_rows` name them -> uint8 (B, 2, S), a fresh array.
 

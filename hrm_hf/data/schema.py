@@ -9,7 +9,8 @@ If the root has the attribute `eos_id`, examples hold native grids instead, and 
 
     puzzles/{puzzle_id}/examples/{idx}       uint8 (rows, n_in + n_out), contiguous: the cells of the input grid and of
                                              the label grid, each row by row; attributes input_shape, label_shape: the
-                                             two grids' (height, width) under transform 0, which row 0 has
+                                             two grids' (height, width) under transform 0, which row 0 has; a
+                                             label_shape of (0, 0) in a test file: the answer is hidden
     puzzles/{puzzle_id}/metadata/transform   uint8 (rows,): the dihedral transform of each row (hrm/symmetry.py)
 
 Transforms that swap the sides swap the shapes of their rows, but all rows of an array have one length. In either
@@ -165,7 +166,8 @@ class GridExample(NamedTuple):
     """One example of a puzzle_id in a file of native grids: what PuzzleWriter takes where eos_id is set.
 
     cells: uint8 (rows, n_in + n_out), token ids of the input and of the label grid, each row by row; input_shape,
-    label_shape: (height, width) of the two grids under transform 0, which row 0 has.
+    label_shape: (height, width) of the two grids under transform 0, which row 0 has. In a test file label_shape may be
+    (0, 0): the answer is hidden, its frame is all padding, and no cell of it is scored.
     """
 
     cells: np.ndarray
@@ -217,6 +219,8 @@ def check_example(
         return
     for swapped in np.unique(SWAPS_SIDES[transforms]):
         for side, shape in zip(("input", "label"), shapes[:, ::-1] if swapped else shapes, strict=True):
+            if side == "label" and info.split == "test" and not shape.any():
+                continue  # the answer is hidden
             if (shape < 1).any() or (shape > info.grid_shape).any():
                 size, largest = (f"{height} x {width}" for height, width in (shape, info.grid_shape))
                 turned = " once turned" if swapped else ""

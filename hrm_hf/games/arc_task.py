@@ -12,19 +12,26 @@ _MAX_NAME = 200  # characters of a task's name
 
 
 class ArcTask(NamedTuple):
-    """One task: (input, output) pairs of grids (h, w) uint8."""
+    """One task: (input, output) pairs of grids (h, w) uint8; the output of a test pair is None where it is hidden."""
 
     name: str
     train: list[tuple[np.ndarray, np.ndarray]]
-    test: list[tuple[np.ndarray, np.ndarray]]
+    test: list[tuple[np.ndarray, np.ndarray | None]]
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the answer to any test input is missing."""
+        return any(answer is None for _, answer in self.test)
 
 
-def parse_task(name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE) -> ArcTask:
+def parse_task(
+    name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE, may_be_hidden: bool = False
+) -> ArcTask:
     """A task's JSON object {"train": [{"input": rows, "output": rows}, ...], "test": [...]} -> ArcTask.
 
-    Other keys are ignored. Raises PuzzleError naming the task, the pair (counted from 1) and the cell: for a grid that
-    `parse_grid` refuses, a missing part, a task without test pairs, a name that is not printable ASCII or that reads
-    as the name of an augmented task.
+    Other keys are ignored. may_be_hidden: test pairs without "output", or with null, are taken. Raises PuzzleError
+    naming the task, the pair (counted from 1) and the cell: for a grid that `parse_grid` refuses, a missing part, a
+    task without test pairs, a name that is not printable ASCII or that reads as the name of an augmented task.
     """
     is_text = isinstance(name, str) and name.isascii() and name.isprintable() and name == name.strip()
     if not is_text or not 1 <= len(name) <= _MAX_NAME:  # it becomes a line of a file
@@ -40,7 +47,9 @@ def parse_task(name: str, task: object, max_shape: tuple[int, int] = FRAME_SHAPE
             raise PuzzleError(f"task {name}: {part!r} must be a list of pairs, got a {type(task.get(part)).__name__}")
         for number, pair in enumerate(task[part], start=1):
             place = f"task {name}, {part} pair {number}"
-            pairs.append(tuple(parse_side(pair, side, place, max_shape) for side in ("input", "output")))
+            is_hidden = part == "test" and may_be_hidden and isinstance(pair, dict) and pair.get("output") is None
+            question = parse_side(pair, "input", place, max_shape)
+            pairs.append((question, None if is_hidden else parse_side(pair, "output", place, max_shape)))
     if not parsed.test:
         raise PuzzleError(f"task {name} has no test pairs: a task has at least one")
     return parsed

@@ -160,19 +160,22 @@ def score_predictions(
 
 
 def arc_votes(
-    file: "PuzzleFile", predictions: PuzzlePredictions
+    file: "PuzzleFile", predictions: PuzzlePredictions, numbers: np.ndarray | None = None
 ) -> tuple[dict[AnswerKey, list[RankedAnswer]], dict[AnswerKey, np.ndarray]]:
-    """(ranked answers, right answers) of every test input among the first len(predictions) rows of an ARC file.
+    """(ranked answers, right answers) of every test input among rows of an ARC file.
 
     Every augmented variant of a test input is a row; the votes of all of them decide (HRM's published evaluation).
-    `formulas.pass_at_k` scores them, `formulas.submission` writes them for Kaggle.
+    `formulas.pass_at_k` scores them, `formulas.submission` writes them for Kaggle. Of a task with a hidden answer
+    there are no right answers.
 
+    Args:
+        numbers: (N,) int64, the rows that were predicted; None = the first ones.
     Raises:
         DataError: a file of another task, or one whose rows have no names, which say how they were augmented.
     """
     if file.info.task != "arc":
         raise DataError(f"{file.path}: it holds the task {file.info.task!r}, votes are counted for 'arc'")
-    numbers = np.arange(len(predictions))
+    numbers = np.arange(len(predictions)) if numbers is None else numbers
     puzzles, rows, examples = file.row_places(numbers)
     names = file.row_names(numbers)
     if BLANK_NAME in names:
@@ -180,12 +183,13 @@ def arc_votes(
     confidences = 0.5 + 0.5 * np.tanh(0.5 * predictions.q_halt_logits.astype(np.float64))  # sigmoid, never overflowing
     ranked = vote(predictions.sequences, confidences, names, examples, file.info.grid_shape)
     originals = np.flatnonzero(rows == 0)
-    frames = file.read(*file.locate_rows(originals))[:, 1]  # (originals, S), the labels
+    frames = file.read(*file.locate_rows(numbers[originals]))[:, 1]  # (originals, S), the labels
     answers = {
-        (file.puzzle_ids[puzzles[number]], int(examples[number])): cut(frame.reshape(file.info.grid_shape))
-        for number, frame in zip(originals, frames, strict=True)
+        (file.puzzle_ids[puzzles[place]], int(examples[place])): cut(frame.reshape(file.info.grid_shape))
+        for place, frame in zip(originals, frames, strict=True)
     }
-    return ranked, answers
+    hidden = {task for (task, _), answer in answers.items() if not answer.size}
+    return ranked, {key: answer for key, answer in answers.items() if key[0] not in hidden}
 
 
 def _read_rows(dataset: PuzzleRows, first: int, step: int) -> Iterator[tuple[np.ndarray, int]]:

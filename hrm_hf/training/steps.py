@@ -103,10 +103,12 @@ class TrainingSteps:
 
     def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
         model.train()
-        if self.accelerator.num_processes > 1:
+        dense = [p for name, p in model.named_parameters() if p.requires_grad and name != PUZZLE_TABLE]
+        if self.accelerator.num_processes > 1 and dense:
             # The table's sparse gradient is gathered by its own optimiser.
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, [PUZZLE_TABLE])
-        prepared = self.accelerator.prepare_model(model)
+        # DistributedDataParallel refuses a model of which it would have no gradient to join.
+        prepared = self.accelerator.prepare_model(model) if dense else model.to(self.accelerator.device)
         plain = self.accelerator.unwrap_model(prepared, keep_torch_compile=False)
         if isinstance(prepared, DistributedDataParallel):
             prepared.forward_sync_buffers = False  # the init vectors never change after the start

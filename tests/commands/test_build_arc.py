@@ -109,7 +109,10 @@ def test_bad_arguments_end_with_one_line_and_code_2(tmp_path, capsys, more, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_test_challenges_alone_are_no_task(tmp_path, capsys):
-    write_folder(tmp_path / "a", {"arc-agi_test_challenges.json": json.dumps(TASKS)})
-    assert main(arguments(tmp_path / "out", tmp_path / "a")) == 2
-    assert "no task to build from" in capsys.readouterr().err
+def test_test_challenges_are_built_and_what_was_found_is_said(tmp_path, capsys):
+    challenges = kaggle_layout(pick("ab"), "arc-agi_test")["arc-agi_test_challenges.json"]
+    source = write_folder(tmp_path / "a", {"arc-agi_test_challenges.json": challenges})
+    assert main(arguments(tmp_path / "out", source, "--extra-pairs", "use")) == 0
+    said = "a: 2 evaluation tasks in arc-agi_test_challenges.json, 2 of them without answers\n"
+    assert capsys.readouterr().out.startswith(said)
+    assert PuzzleFile(tmp_path / "out" / "test.h5").puzzle_ids == ["a", "b"]

@@ -32,7 +32,9 @@ def help_of(main, capsys, *words: str) -> str:
 
 def test_every_console_script_can_be_imported_and_helps(capsys):
     scripts = console_scripts()
-    assert sorted(scripts) == [f"hrm-{name}" for name in ("build", "convert", "evaluate", "push", "solve", "train")]
+    assert sorted(scripts) == [
+        f"hrm-{name}" for name in ("adapt", "build", "convert", "evaluate", "push", "solve", "train")
+    ]
     for name, place in scripts.items():
         module, function = place.split(":")
         assert module == f"hrm_hf.commands.{name.removeprefix('hrm-')}"

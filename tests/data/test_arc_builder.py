@@ -285,6 +285,6 @@ def test_grids_that_do_not_fit_and_pairs_without_answer(tmp_path):
     with pytest.raises(DataError, match="example 0 of puzzle 'wide': the input grid has 7 x 1 cells once turned"):
         build(tmp_path, [*some_tasks(), wide], frame_shape=(6, 30))
     open_task = ArcTask("open", wide.task.train, [(np.ones((1, 1), np.uint8), None)])
-    with pytest.raises(PuzzleError, match="task open has a pair without output"):
+    with pytest.raises(PuzzleError, match="task open has a pair without output, which cannot train"):
         build(tmp_path, [replace(wide, task=open_task)])
     assert list(tmp_path.iterdir()) == []

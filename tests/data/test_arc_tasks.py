@@ -78,8 +78,10 @@ def test_the_kaggle_layout(kind, tmp_path):
     ]
     assert all(as_json(task.task) == TASKS[task.name] for task in collection.tasks)
     assert collection.tasks[0].source == "some: in/arc-agi_evaluation_challenges.json: a"
-    (note,) = collection.notes
-    assert "arc-agi_test_challenges.json" in note and "no solutions" in note
+    where = "in/arc-agi_{}_challenges.json"
+    split = " and ".join(f"2 {split} tasks in {where.format(split)}" for split in ("training", "evaluation"))
+    assert collection.found == f"some: {split}; 1 other JSON files are left alone"
+    assert collection.notes == ()
 
 
 @pytest.mark.parametrize("missing", ["challenges", "solutions"])
@@ -117,7 +119,7 @@ BAD_TASKS = {
     "a list": "[]",
     "no test pairs": json.dumps(TASKS["a"] | {"test": []}),
     "no train pairs": json.dumps(TASKS["a"] | {"train": []}),
-    "no output": json.dumps(TASKS["a"] | {"test": [{"input": [[1]]}]}),
+    "no output": json.dumps(TASKS["a"] | {"train": [{"input": [[1]]}]}),
     "ragged": json.dumps(TASKS["a"] | {"train": [{"input": [[1, 2], [3]], "output": [[1]]}]}),
     "colour": json.dumps(TASKS["a"] | {"train": [{"input": [[1, 2], [3, 10]], "output": [[1]]}]}),
     "empty": json.dumps(TASKS["a"] | {"train": [{"input": [[]], "output": [[1]]}]}),
@@ -132,7 +134,7 @@ WHAT_IT_SAYS = {
     "a list": "task bad: a list",
     "no test pairs": "task bad has no test pairs",
     "no train pairs": "task bad has no train pairs",
-    "no output": "task bad, test pair 1",
+    "no output": "task bad, train pair 1",
     "ragged": "task bad, train pair 1, input: row 2",
     "colour": "10 at row 2, column 2",
     "empty": "task bad, train pair 1, input",
@@ -210,9 +212,10 @@ def test_zips_that_are_encrypted_oddly_packed_or_damaged(tmp_path):
 def test_a_path_without_tasks(tmp_path):
     with pytest.raises(DataError, match="there is no such file or folder"):
         read_collection(tmp_path / "none")
-    (tmp_path / "a.json").write_text(GOOD)
-    with pytest.raises(DataError, match=r"holds no ARC task; looked for data/training/\*.json"):
-        read_collection(tmp_path)
+    for content in ("{}", "[]", '{"train": []}', '[{"input": [[1]]}]', "not json"):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=r"holds no ARC task; looked for \*_challenges.json"):
+            read_collection(tmp_path)
 
 
 def test_grids_are_uint8(tmp_path):

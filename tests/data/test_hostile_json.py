@@ -22,7 +22,13 @@ from hrm_hf.hrm.errors import DataError, HrmError
 TASKS = {f"task{number}": made_up_task(number, side=3) for number in range(3)}
 ORIGINAL = original_layout({"task0": TASKS["task0"]}, {"task1": TASKS["task1"]})
 KAGGLE = kaggle_layout(TASKS, "arc-agi_evaluation")
-LAYOUTS = {"original": ORIGINAL, "kaggle": KAGGLE}
+HIDDEN = {name: text for name, text in kaggle_layout(TASKS, "arc-agi_test").items() if "challenges" in name}
+FREE = {f"{name}.json": json.dumps(task | {"arc-gen": task["train"]}) for name, task in TASKS.items()}
+FREE |= {
+    "re_arc/task0.json": json.dumps(TASKS["task0"]["train"]),
+    "evaluation/all.json": json.dumps({"one": TASKS["task1"]}),
+}
+LAYOUTS = {"original": ORIGINAL, "kaggle": KAGGLE, "hidden": HIDDEN, "free": FREE}
 JSON_TOKENS = [*TOKENS, "[[1]]", "[[]]", "[[[1]]]", '"input"', '"output"', '"train"', '"test"', "10", "1.0", "[" * 50]
 JSON_TOKENS += ["[[" + "1," * 40 + "1]]", '"task0"', '"task0_t1_0123456789"', '"\\ud800"', '"a/b"', "1e400", "-0.0"]
 LEAF = st.one_of(
@@ -63,10 +69,10 @@ def build(source, out):
 
 
 def build_with(source, out, skip_bad):
-    collection = read_collection(source, skip_bad=skip_bad)
-    for line in (*collection.left_out, *collection.notes):
+    collection = read_collection(source, skip_bad=skip_bad, extra_pairs="use")
+    for line in (*collection.left_out, *collection.notes, collection.found):
         assert line.isprintable()  # nothing that steers a terminal, or that it cannot show
-    mixture = mix_collections([collection], leaks="allow", skip_bad=skip_bad)
+    mixture = mix_collections([collection], leaks="allow", skip_bad=skip_bad, extra_pairs="use")
     infos = build_arc(out, mixture.tasks, num_aug=2, seed=1, num_workers=1, overwrite=True)
     for info in infos:
         if info is not None:

@@ -19,7 +19,7 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, GradientState
 from doc_blocks import PAGES, call, commands, console_scripts, in_folder, launched, parsed
 from doc_blocks import blocks as blocks_of
-from made_up_arc import made_up_task, original_layout, write_folder, write_zip
+from made_up_arc import kaggle_layout, made_up_task, original_layout, write_folder, write_zip
 from paths import ROOT
 from tiny_models import tiny_model
 
@@ -49,6 +49,7 @@ TINY = {
     "--H-layers 1 --L-layers 1 --halt-max-steps 2 --cpu-threads 1",
     "hrm-build sudoku": "--num-puzzles 6 --num-test 3",
     "hrm-build arc": "--num-aug 2 --workers 1",
+    "hrm-adapt": "--num-aug 1 --workers 1 --steps 2 --global-batch-size 4 --cpu-threads 1",
 }
 TINY_PYTHON = {r"max_steps=\d+": "max_steps=2", r"hidden_size=\d+": "hidden_size=32"}
 
@@ -146,6 +147,8 @@ def materials(tmp_path_factory) -> Path:
     write_zip(folder / "ARC-AGI.zip", tasks)
     write_zip(folder / "ConceptARC.zip", {"corpus/Above/Above1.json": next(iter(tasks.values()))})
     write_folder(folder, {"007bbfb7.json": tasks["data/evaluation/007bbfb7.json"]})
+    hidden = kaggle_layout({"22222222": made_up_task(3)}, "arc-agi_test")
+    write_folder(folder, {name: text for name, text in hidden.items() if "challenges" in name})
     (folder / "docs/images").mkdir(parents=True)
     return folder
 

@@ -5,11 +5,11 @@ import pytest
 from made_up_arc import made_up_task
 
 from hrm_hf import DataError
-from hrm_hf.data import PuzzleFile, PuzzleSetInfo, PuzzleWriter
+from hrm_hf.data import FileRows, PuzzleFile, PuzzleSetInfo, PuzzleWriter
 from hrm_hf.data.build.arc_builder import build_arc
 from hrm_hf.data.build.arc_tasks import EVALUATION, CollectedTask
 from hrm_hf.games.arc_task import parse_task
-from hrm_hf.scores.evaluation import PuzzlePredictions, arc_votes
+from hrm_hf.scores.evaluation import PuzzlePredictions, arc_votes, score_predictions
 from hrm_hf.scores.formulas import pass_at_k
 
 
@@ -52,6 +52,29 @@ def test_an_answer_that_is_right_once_has_the_rank_it_deserves(file):
 def test_rows_that_are_left_out_have_no_answer(file):
     ranked, answers = arc_votes(file, predictions(labels_of(file)[:9]))  # "one" is the first task by name
     assert set(ranked) == set(answers) == {("one", 0)}
+
+
+def test_tasks_with_a_hidden_answer_have_votes_and_no_score(tmp_path):
+    half = made_up_task(2, num_test=2)
+    del half["test"][1]["output"]
+    tasks = [
+        CollectedTask(parse_task(name, json, may_be_hidden=True), EVALUATION, "made up", name)
+        for name, json in (("one", made_up_task(1)), ("half", half))
+    ]
+    build_arc(tmp_path, tasks, num_aug=3, num_workers=1, frame_shape=(6, 6))
+    hidden = PuzzleFile(tmp_path / "test.h5")
+    found = predictions(hidden.read(*hidden.locate_rows(np.arange(hidden.info.num_rows)))[:, 0])
+    ranked, answers = arc_votes(hidden, found)
+    assert set(ranked) == {("one", 0), ("half", 0), ("half", 1)} and set(answers) == {("one", 0)}
+    scores = score_predictions(found, FileRows(hidden))
+    assert scores["count"] == 4 + 4  # no row without an answer
+
+
+def test_rows_may_be_chosen(file):
+    labels = labels_of(file)
+    numbers = np.flatnonzero(file.row_places(np.arange(len(labels)))[1] == 0)
+    ranked, answers = arc_votes(file, predictions(labels[numbers]), numbers)
+    assert len(answers) == 1 + 2 + 3 and pass_at_k(ranked, answers, ks=(1,)) == {"pass@1": 1.0}
 
 
 def test_what_cannot_be_voted_on_is_refused(tmp_path):

@@ -2,9 +2,10 @@
 
 As in the published builder: a variant is a dihedral transform and a permutation of the colours 1 to 9 of a whole task;
 variant 0 is the original; a variant equal to an earlier one is rejected. The train pairs of all tasks train, and the
-test pairs of training tasks; the test pairs of evaluation tasks are the test split, in every variant. Unlike there the
-draws depend on the seed and the task's name alone, so that neither other tasks, nor the number of workers, nor any
-order change them; and frames are made when a batch is read, since most of a frame is padding.
+test pairs of training tasks; the test pairs of evaluation tasks are the test split, in every variant, also where the
+answer is hidden. Unlike there the draws depend on the seed and the task's name alone, so that neither other tasks, nor
+the number of workers, nor any order change them; and frames are made when a batch is read, since most of a frame is
+padding.
 
 Workers draw and compare variants; this process makes the rows again from the few bytes of each draw, and writes them.
 """
@@ -35,7 +36,7 @@ from .arc_tasks import EVALUATION, TRAINING, CollectedTask
 from .puzzle_rows import check_variants
 
 TRIES_PER_VARIANT = 5  # draws at most, for each variant asked for: small tasks have fewer variants than that
-_Pair = tuple[np.ndarray, np.ndarray]
+_Pair = tuple[np.ndarray, np.ndarray | None]
 _Variants = tuple[np.ndarray, np.ndarray]  # transforms (rows,) uint8, colours (rows, 10) uint8
 
 
@@ -56,7 +57,7 @@ def build_arc(
     frame_shape: (height, width) that every grid must fit, turned or not. The same tasks, num_aug, seed and frame give
     the same bytes. Identifiers: 0 is blank, then the tasks in the order of their names with their variants in order.
     Raises ArgumentError for other values, two tasks of one name, and a file that exists without `overwrite`;
-    PuzzleError for a pair without output, DataError for a grid that does not fit its frame, naming the task.
+    PuzzleError for a train pair without output, DataError for a grid that does not fit its frame, naming the task.
     """
     tasks = sorted(tasks, key=lambda task: task.name)
     if num_workers is None:
@@ -70,8 +71,8 @@ def build_arc(
         if first.name == second.name:
             raise ArgumentError(f"task {first.name} is given twice: {first.source}, {second.source}")
     for task in tasks:
-        if any(answer is None for _, answer in task.task.train + task.task.test):
-            raise PuzzleError(f"{task.source}: task {task.name} has a pair without output")
+        if any(answer is None for _, answer in _pairs_of(task, "train")):
+            raise PuzzleError(f"{task.source}: task {task.name} has a pair without output, which cannot train")
     files = {}
     for split in ("train", "test"):
         info = PuzzleSetInfo.of_task("arc", frame_shape, split=split, num_aug=num_aug, seed=seed)
@@ -95,7 +96,7 @@ def build_arc(
             num_identifiers += len(transforms)
             for split, writer in writers.items():
                 examples = [
-                    GridExample(pair_cells(pair, transforms, colours), *(grid.shape for grid in pair))
+                    GridExample(pair_cells(pair, transforms, colours), *map(_shape_of, pair))
                     for pair in _pairs_of(task, split)
                 ]
                 if examples:
@@ -105,6 +106,10 @@ def build_arc(
     if "test" not in writers:
         files["test"].path.unlink(missing_ok=True)  # of an earlier build: it does not belong to this train.h5
     return writers["train"].info, writers["test"].info if "test" in writers else None
+
+
+def _shape_of(grid: np.ndarray | None) -> tuple[int, int]:
+    return (0, 0) if grid is None else grid.shape
 
 
 def _pairs_of(task: CollectedTask, split: str) -> Sequence[_Pair]:
@@ -137,8 +142,9 @@ def draw_variants(task: ArcTask, num_aug: int, seed: int) -> tuple[np.ndarray, n
 
 def pair_cells(pair: _Pair, transforms: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """(rows, n_in + n_out) uint8 token ids: the two grids of a pair under each row's transform (rows,) and colour map
-    (rows, 10), each grid flattened row by row.
+    (rows, 10), each grid flattened row by row; of a hidden answer nothing.
     """
+    pair = [grid for grid in pair if grid is not None]
     cells = np.empty((len(transforms), sum(grid.size for grid in pair)), np.uint8)
     tokens = colours + np.uint8(FIRST_COLOUR_ID)  # (rows, 10)
     for transform in np.unique(transforms):
@@ -167,7 +173,7 @@ def _variant_keys(task: ArcTask, transforms: np.ndarray, colours: np.ndarray) ->
     for pair in task.train + task.test:
         content = pair_cells(pair, transforms, colours).tobytes()
         length = len(content) // len(turned)
-        shapes = [b"".join(np.array(grid.shape[::step], "<u2").tobytes() for grid in pair) for step in (1, -1)]
+        shapes = [b"".join(np.array(_shape_of(grid)[::step], "<u2").tobytes() for grid in pair) for step in (1, -1)]
         starts = range(0, len(content), length)
         columns.append([shapes[turn] + content[start : start + length] for start, turn in zip(starts, turned)])
     return [tuple(sorted(pairs)) for pairs in zip(*columns, strict=True)]

@@ -5,7 +5,7 @@ train on them is to have seen the answers that the score asks for.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ...games.arc_task import ArcTask
 from ...hrm.errors import ArgumentError, DataError
-from .arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask
+from .arc_tasks import EVALUATION, TRAINING, ArcCollection, CollectedTask, new_pairs
 
 BOTH = "both"  # the split of a task whose test pairs train and test, which only `leaks="allow"` gives
 LEAK_CHOICES = ("refuse", "drop", "allow")
@@ -32,11 +32,13 @@ class Leak:
 
 
 def mix_collections(
-    collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False
+    collections: Sequence[ArcCollection], leaks: str = "refuse", skip_bad: bool = False, extra_pairs: str = "ignore"
 ) -> ArcCollection:
     """All tasks of the collections as one, each name once.
 
-    Equal copies of a task (the same train pairs and the same test pairs, in any order) count once, the first given.
+    Equal copies of a task (the same train pairs and the same test pairs, in any order) count once, the first given. A
+    task with hidden answers gives way to a copy of its name that has them. With extra_pairs "use" the pairs of a task
+    that has nothing else (re-arc) become train pairs of the task of its name, but for copies of its own pairs.
     Different tasks of one name: DataError naming both; with `skip_bad` the first given stays and the others are left
     out and listed. leaks, see `find_leaks`: "refuse" raises DataError with the names; "drop" leaves the copies that
     train out and lists them; "allow" keeps them and notes it, a task that then trains and tests gets the split BOTH.
@@ -44,9 +46,13 @@ def mix_collections(
     """
     if leaks not in LEAK_CHOICES:
         raise ArgumentError(f"leaks is {leaks!r}, allowed are {', '.join(LEAK_CHOICES)}")
-    found = find_leaks(collections)
     left_out = [line for collection in collections for line in collection.left_out]
-    notes = [line for collection in collections for line in collection.notes] + _leaks_as_published(collections)
+    notes = [line for collection in collections for line in collection.notes]
+    collections = _without_answered(collections, notes)
+    if extra_pairs == "use":
+        collections = _with_extra_pairs(collections, notes)
+    found = find_leaks(collections)
+    notes += _leaks_as_published(collections)
     if found:
         names = sorted({leak.evaluation.name for leak in found})
         trained = f"the test pairs of {len(names)} evaluation tasks would be trained on: {', '.join(names)}"
@@ -73,6 +79,9 @@ def mix_collections(
                     by_name[task.name] = replace(first, split=BOTH)
                 continue
             message = f"task {task.name} of {task.source} differs from that of {first.source}"
+            if not skip_bad and not (first.task.test and task.task.test):
+                hint = "has pairs alone, which can be used beside those of the other (extra pairs: use)"
+                raise DataError(f"{message}: one of them {hint}")
             if not skip_bad:
                 raise DataError(f"{message}: leave one of them out, or ask for bad tasks to be skipped")
             left_out.append(message)
@@ -80,6 +89,50 @@ def mix_collections(
         notes.append(f"{num_equal} tasks occur again with equal content and count once")
     tasks = tuple(by_name[name] for name in sorted(by_name))
     return ArcCollection(" + ".join(each.name for each in collections), tasks, tuple(left_out), tuple(notes))
+
+
+def _without_answered(collections: Sequence[ArcCollection], notes: list[str]) -> list[ArcCollection]:
+    """The collections without the tasks with hidden answers of which another one of the same name has the answers."""
+
+    def asked(task: CollectedTask) -> tuple:
+        hidden = [(question, None) for question, _ in task.task.test]
+        return task.name, *map(tuple, _content(task.task._replace(test=hidden)))
+
+    hidden = [task for collection in collections for task in collection.tasks if task.task.is_hidden]
+    names = {task.name for task in hidden}
+    known = {
+        asked(task)
+        for collection in collections
+        for task in collection.tasks
+        if task.name in names and not task.task.is_hidden
+    }
+    given_up = {id(task) for task in hidden if asked(task) in known}
+    if given_up:
+        notes.append(f"{len(given_up)} tasks without answers occur again with answers: these count")
+    return [_keeping(collection, lambda task: id(task) not in given_up) for collection in collections]
+
+
+def _with_extra_pairs(collections: Sequence[ArcCollection], notes: list[str]) -> list[ArcCollection]:
+    """The collections with the pairs of tasks that are nothing but pairs put into the tasks of their names."""
+    whole = {task.name for collection in collections for task in collection.tasks if task.task.test}
+    extra: dict[str, list] = defaultdict(list)
+    for collection in collections:
+        for task in collection.tasks:
+            if not task.task.test and task.name in whole:
+                extra[task.name] += task.task.train
+    if extra:
+        notes.append(f"{sum(map(len, extra.values()))} pairs train as extra pairs of {len(extra)} tasks")
+
+    def extended(task: CollectedTask) -> CollectedTask:
+        more = new_pairs(extra[task.name], task.task) if task.name in extra else []
+        return replace(task, task=task.task._replace(train=task.task.train + more)) if more else task
+
+    kept = [_keeping(collection, lambda task: task.task.test or task.name not in extra) for collection in collections]
+    return [replace(collection, tasks=tuple(map(extended, collection.tasks))) for collection in kept]
+
+
+def _keeping(collection: ArcCollection, keep: Callable[[CollectedTask], object]) -> ArcCollection:
+    return replace(collection, tasks=tuple(task for task in collection.tasks if keep(task)))
 
 
 def find_leaks(collections: Sequence[ArcCollection]) -> list[Leak]:
@@ -133,10 +186,14 @@ def _training_keys(task: CollectedTask) -> list[bytes]:
     return _pair_keys(task.task.train + (task.task.test if task.split == TRAINING else []))
 
 
-def _pair_keys(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[bytes]:
-    """One key per pair, equal for equal grids alone."""
-    contents = (b"".join(np.array(grid.shape, "<u4").tobytes() + grid.tobytes() for grid in pair) for pair in pairs)
+def _pair_keys(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[bytes]:
+    """One key per pair, equal for equal grids alone; a hidden answer equals none but another one."""
+    contents = (b"".join(_grid_key(grid) for grid in pair) for pair in pairs)
     return [blake2b(content, digest_size=16).digest() for content in contents]
+
+
+def _grid_key(grid: np.ndarray | None) -> bytes:
+    return b"" if grid is None else np.array(grid.shape, "<u4").tobytes() + grid.tobytes()
 
 
 def _content(task: ArcTask) -> tuple[list[bytes], list[bytes]]:
