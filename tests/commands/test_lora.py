@@ -79,7 +79,7 @@ def test_muon_trains_an_adapter(tmp_path):
         ),
         (["--lora-rank", 8, "--init-from", BASE, "--depth-schedule", "0:1x1,0.5:2x4"], "would be 2x4"),
         (["--box-shape", "2x3"], "box_shape is '2x3'; allowed for size 4: 1x4, 2x2, 4x1"),
-        (["--box-shape", "round"], "box_shape is 'round'; allowed for size 4"),
+        (["--box-shape", "round"], "box_shape is 'round'; allowed are rows x columns of a box"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(words, message, tmp_path, capsys):

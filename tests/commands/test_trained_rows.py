@@ -69,7 +69,20 @@ def test_of_many_puzzles_a_sample_is_compared(tmp_path, monkeypatch):
 
 
 def test_16x16_puzzles_of_the_generator_are_trained_on_and_solved(tmp_path):
-    words = ["--size", 16, "--box_shape", "4x4", "--num-train", 2, "--num-test", 1, "--num-aug", 2]
+    words = [
+        "--size",
+        16,
+        "--box_shape",
+        "4x4",
+        "--num-train",
+        2,
+        "--num-test",
+        1,
+        "--num-aug",
+        2,
+        "--online-augmentation",
+        "false",
+    ]
     checkpoint = trained(tmp_path / "run", *words, steps=2)
     file = PuzzleFile(tmp_path / "run" / "data" / "train.h5")
     assert file.info.box_shape == (4, 4) and file.info.num_rows == 6

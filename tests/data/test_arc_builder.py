@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 from made_up_arc import made_up_task
 
 from hrm_hf.data import PuzzleFile
@@ -71,7 +72,7 @@ def contents(folder):
 
 def test_the_recorded_build_given_its_variants(tmp_path, monkeypatch):
     config = json.loads((GOLDEN / "config.json").read_text())
-    recorded = np.load(GOLDEN / "arc_build.npz")
+    recorded = golden_arrays(GOLDEN / "arc_build.npz")
     names = config["arc_identifiers"]
     variants = {"eval0000": [], "trai0000": []}
     for name in names[1:]:

@@ -5,10 +5,11 @@ properties (the published code draws from other generators).
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 
 from hrm_hf.data import PuzzleSetInfo, PuzzleWriter, load_puzzles, training_batches
 
-GOLDEN = np.load(paths.GOLDEN / "G" / "puzzle_dataset.npz")
+GOLDEN = golden_arrays(paths.GOLDEN / "G" / "puzzle_dataset.npz")
 GLOBAL_BATCH, EPOCHS_PER_PASS, SEED = 4, 2, 41
 STARTS = GOLDEN["source.group_indices"]
 IDENTIFIERS = GOLDEN["source.puzzle_identifiers"]  # every puzzle of the recorded set has one example and its own

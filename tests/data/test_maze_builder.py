@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 
 from hrm_hf.data.build.maze_builder import build_maze, count_labels, generate_rows, read_table
 from hrm_hf.data.build.puzzle_rows import PuzzleRows
@@ -49,7 +50,7 @@ def test_views_equal_the_published_builders(tmp_path):
     questions, answers = (np.stack([parse(row[side]) for row in config["csv_rows"]]) for side in (1, 2))
     zeros = np.zeros(2, np.int32)
     rows = PuzzleRows(questions, answers, zeros, ("t",), zeros, zeros)
-    recorded = np.load(GOLDEN / "maze.npz")
+    recorded = golden_arrays(GOLDEN / "maze.npz")
     info = build_maze(tmp_path, rows, rows, augment=True)[0]
     file = PuzzleFile(tmp_path / "train.h5")
     cells = file.read(*file.locate_rows(np.arange(16)))

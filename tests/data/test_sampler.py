@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 
 from hrm_hf.data import GroupSampler
 from hrm_hf.hrm.errors import ArgumentError
@@ -111,7 +112,7 @@ def test_a_batch_may_be_larger_than_an_epoch():
 
 
 def test_the_published_batches_have_the_same_properties():
-    golden = np.load(GOLDEN)
+    golden = golden_arrays(GOLDEN)
     starts, identifiers = golden["source.group_indices"], golden["source.puzzle_identifiers"]
     group_of = dict(
         zip(identifiers.tolist(), np.repeat(np.arange(len(starts) - 1), np.diff(starts)).tolist(), strict=True)

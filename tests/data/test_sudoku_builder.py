@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.data.build.puzzle_table import read_pieces
@@ -46,7 +47,7 @@ def test_csv_rows_equal_the_published_builders(tmp_path):
     config = json.loads((GOLDEN / "config.json").read_text())["sudoku"]
     rows = read_table(write_csv(tmp_path / "rows.csv", *(",".join(row) for row in config["csv_rows"])))
     info = build_sudoku(tmp_path, rows, rows)[1]
-    golden, puzzles = np.load(GOLDEN / "sudoku.npz"), load_puzzles(tmp_path / "test.h5")[:]
+    golden, puzzles = golden_arrays(GOLDEN / "sudoku.npz"), load_puzzles(tmp_path / "test.h5")[:]
     np.testing.assert_array_equal(puzzles["input_ids"], golden["inputs"])
     np.testing.assert_array_equal(puzzles["labels"], golden["labels"])
     np.testing.assert_array_equal(puzzles["puzzle_identifiers"], golden["puzzle_identifiers"])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 from sudoku_grids import QUESTION, SHAPES, all_4x4, full_grid
 
 from hrm_hf.games.sudoku_answers import are_solutions
@@ -45,7 +46,7 @@ def grids_4x4():
 
 @pytest.mark.parametrize("index", range(4))
 def test_apply_matches_the_recorded_augmentations(index):
-    recorded = np.load(GOLDEN / "sudoku_augment.npz")
+    recorded = golden_arrays(GOLDEN / "sudoku_augment.npz")
     names = ("digit_map", "row_perm", "col_perm", "transpose")
     draws = [recorded[f"aug{index}.{name}"] for name in names]
     symmetry = SudokuSymmetries((3, 3), [code_of(*draws[:3], draws[3][0])])
@@ -56,7 +57,7 @@ def test_apply_matches_the_recorded_augmentations(index):
 
 
 def test_some_recorded_augmentation_is_transposed_and_some_is_not():
-    recorded = np.load(GOLDEN / "sudoku_augment.npz")
+    recorded = golden_arrays(GOLDEN / "sudoku_augment.npz")
     assert {bool(recorded[f"aug{i}.transpose"][0]) for i in range(4)} == {True, False}
 
 

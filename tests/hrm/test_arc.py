@@ -5,6 +5,7 @@ import json
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -129,7 +130,7 @@ def test_draw():
 @pytest.mark.parametrize("case", range(4))
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_frames_match_the_recorded_sequences(case, side):
-    recorded = np.load(GOLDEN / "arc_sequences.npz")
+    recorded = golden_arrays(GOLDEN / "arc_sequences.npz")
     grid, offset = recorded[f"case{case}.{side}"], CONFIG[f"arc_case{case}"]["pad_row_col"]
     plain, moved = arc.frame(grid), arc.frame(grid, offset=tuple(offset))
     assert plain.dtype == moved.dtype == np.uint8
@@ -141,7 +142,7 @@ def test_frames_match_the_recorded_sequences(case, side):
     "name", ["clean", "noisy", "no_eos", "empty", "wide_first_row", "out_of_vocab", "equal_areas"]
 )
 def test_cuts_match_the_recorded_ones(name):
-    recorded = np.load(GOLDEN / "arc_eval.npz")
+    recorded = golden_arrays(GOLDEN / "arc_eval.npz")
     grid = arc.cut(recorded[f"{name}.seq"].reshape(30, 30))
     assert grid.dtype == np.uint8 and list(grid.shape) == CONFIG[f"crop_{name}_shape"]
     np.testing.assert_array_equal(grid, recorded[f"{name}.crop"])
@@ -245,7 +246,7 @@ def test_vocabulary():
 
 @pytest.mark.parametrize("index", range(8))
 def test_augmentations_match_the_recorded_ones(index):
-    recorded = np.load(GOLDEN / "arc_eval.npz")
+    recorded = golden_arrays(GOLDEN / "arc_eval.npz")
     name, original = CONFIG["inverse_aug_names"][index], recorded["inverse_aug.grid"]
     task, augmentation = ArcAugmentation.parse(name)
     assert task == "deadbeef" and augmentation.transform == index and augmentation.name(task) == name

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maze_grids import QUESTION, plain_distances, plain_paths, random_grids
@@ -143,7 +144,7 @@ def test_encode_and_decode():
 
 
 def test_codes_and_views_match_the_recorded_dataset():
-    recorded = np.load(GOLDEN / "maze.npz")
+    recorded = golden_arrays(GOLDEN / "maze.npz")
     config = json.loads((GOLDEN / "config.json").read_text())["maze"]
     assert config["charset"] == maze.CHARACTERS and config["dataset_json"]["vocab_size"] == len(maze.vocabulary())
     assert config["dataset_json"]["pad_id"] == maze.PAD_ID

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sudoku_grids import QUESTION, SHAPES, full_grid
@@ -158,7 +159,7 @@ def test_encode_and_decode():
 
 
 def test_codes_match_the_recorded_dataset():
-    recorded = np.load(GOLDEN / "sudoku.npz")
+    recorded = golden_arrays(GOLDEN / "sudoku.npz")
     rows = json.loads((GOLDEN / "config.json").read_text())["sudoku"]["csv_rows"]
     for i, (_, question, answer, _) in enumerate(rows):
         np.testing.assert_array_equal(sudoku.encode(sudoku.parse(question)).ravel(), recorded["inputs"][i])

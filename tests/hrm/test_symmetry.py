@@ -5,6 +5,7 @@ import json
 import numpy as np
 import paths
 import pytest
+from golden_fixtures import golden_arrays
 
 from hrm_hf.hrm.errors import ArgumentError
 from hrm_hf.hrm.symmetry import dihedral, inverse_dihedral
@@ -14,7 +15,7 @@ GOLDEN = paths.GOLDEN / "G"
 
 @pytest.mark.parametrize("k", range(8))
 def test_matches_the_recorded_transforms(k):
-    recorded = np.load(GOLDEN / "dihedral.npz")
+    recorded = golden_arrays(GOLDEN / "dihedral.npz")
     np.testing.assert_array_equal(dihedral(recorded["input"], k), recorded[f"transform{k}"])
     np.testing.assert_array_equal(inverse_dihedral(recorded["input"], k), recorded[f"inverse{k}"])
 

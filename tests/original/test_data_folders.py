@@ -12,6 +12,7 @@ import numpy as np
 import paths
 import pytest
 import warm_processes
+from golden_fixtures import golden_arrays
 from hub_server import HubServer
 from paths import ROOT
 
@@ -37,7 +38,7 @@ main = load_command().main
 
 
 def recorded(name: str, prefix: str = "") -> dict[str, np.ndarray]:
-    content = np.load(GOLDEN / f"{name}.npz")
+    content = golden_arrays(GOLDEN / f"{name}.npz")
     return {array: content[prefix + array] for array in ARRAYS}
 
 
@@ -117,7 +118,7 @@ def test_sudokus_and_mazes_value_for_value(tmp_path, capsys, task, num_aug, puzz
 
 def augmented_sudokus() -> tuple[np.ndarray, np.ndarray]:
     """The recorded variants of one Sudoku: codes (n, 81) of questions and answers."""
-    content = np.load(GOLDEN / "sudoku_augment.npz")
+    content = golden_arrays(GOLDEN / "sudoku_augment.npz")
     boards = [name for name in content if name.endswith("board")]
     solutions = [name.removesuffix("board") + "solution" for name in boards]
     return tuple(
