@@ -89,9 +89,9 @@ def box_shape_of(size: int, text: str | None) -> tuple[int, int]:
 
     Raises ArgumentError for a size without such boxes, and for boxes that do not fit it.
     """
-    shapes = [(rows, size // rows) for rows in range(1, size + 1) if size % rows == 0]
     if not 2 <= size < len(SYMBOLS):
         raise ArgumentError(f"size is {size}; allowed are 2 to {len(SYMBOLS) - 1}")
+    shapes = [(rows, size // rows) for rows in range(1, size + 1) if size % rows == 0]
     if text is not None:
         if (shape := read_box_shape(text)) not in shapes:
             allowed = ", ".join(f"{rows}x{cols}" for rows, cols in shapes)
