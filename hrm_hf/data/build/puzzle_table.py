@@ -118,7 +118,7 @@ def read_pieces(
     path, columns, notes = Path(path), columns or Columns(), [] if notes is None else notes
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    done, last = 0, "the first row"
+    done, after = 0, ""
     with ExitStack() as opened:
         file = _unpacked(path, opened)
         size = os.fstat(file.fileno()).st_size
@@ -155,10 +155,10 @@ def read_pieces(
                     where,
                     np.arange(done + 1, done + 1 + len(piece), dtype=np.int32),
                 )
-                done, last = done + len(piece), where[-1]
+                done, after = done + len(piece), f" after {where[-1]}"
                 bar.update(file.tell() // 10**6 - bar.n)
         except _NOT_READ as error:
-            raise DataError(f"{path}: truncated or damaged after {last}: {error}") from error
+            raise DataError(f"{path}: truncated or damaged{after}: {error}") from error
 
 
 def _unpacked(path: Path, opened: ExitStack) -> BinaryIO:
