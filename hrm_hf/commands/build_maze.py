@@ -4,8 +4,9 @@ A source is one of
   owner/name    a Hub data set with the files train.csv and test.csv (default: sapientinc/maze-30x30-hard-1k)
   FILE          a table with a header: CSV, TSV or ';', JSON lines or Parquet, also in .gz or .zip, with a column
                 question (or maze, puzzle, input) and, unless answers shall follow the rule below, answer (or
-                solution, output). A maze is height * width of the characters "# SGo" (wall, free, start, goal,
-                path), square unless --height and --width say otherwise
+                solution, output), or those that --question-column and --answer-column name. A maze is height *
+                width of the characters "# SGo" (wall, free, start, goal, path) or of numbers, square unless
+                --height and --width say otherwise
   generate      (--train-source only) mazes made here, whose shortest way is long;
                 see --size, --num-puzzles, --num-test, --min-steps, --min-wall-share, --max-wall-share
 
@@ -25,7 +26,15 @@ from ..data.build.puzzle_rows import PuzzleRows, subsampled, without_leaks
 from ..data.build.puzzle_table import table_file
 from ..games.maze_generator import class_keys
 from ..hrm.errors import ArgumentError
-from .build_options import add_shared_arguments, file_line, generator_options, print_list, test_source, time_and_memory
+from .build_options import (
+    add_shared_arguments,
+    columns_of,
+    file_line,
+    generator_options,
+    print_list,
+    test_source,
+    time_and_memory,
+)
 from .command import Command
 
 
@@ -73,7 +82,7 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Pu
     are equal under a symmetry.
     """
     defaults = {"num_puzzles": 1000, "num_test": 500, "min_steps": None, "min_wall_share": 0.3, "max_wall_share": 0.45}
-    options = generator_options(args, defaults, ("test_source", "skip_bad"))
+    options = generator_options(args, defaults, ("skip_bad",))
     sides = args.height, args.width
     if args.size is not None and sides != (None, None):
         raise ArgumentError("--size and --height with --width exclude each other")
@@ -85,8 +94,8 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Pu
         numbers = options.pop("num_puzzles"), options.pop("num_test")
         return generate_rows(*numbers, sides or (8, 8), seed=args.seed, **options)
     sources = ((args.train_source, "train"), (test_source(args), "test"))
-    notes: list[str] = []
-    train, test = (read_table(table_file(source, split), sides, skipped, notes) for source, split in sources)
+    how = {"grid_shape": sides, "skipped": skipped, "columns": columns_of(args), "notes": (notes := [])}
+    train, test = (read_table(table_file(source, split), **how) for source, split in sources)
     print(*notes, sep="\n")
     return train, test
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.build.arc_mixture import LEAK_CHOICES
-from ..data.build.puzzle_table import GENERATE, is_hub_id
+from ..data.build.puzzle_table import GENERATE, Columns, is_hub_id
 from ..data.schema import PuzzleSetInfo
 from ..hrm.errors import ArgumentError, PuzzleError
 from ..hrm.sudoku import SYMBOLS, check_box_shape
 
+COLUMN_ROLES = Columns._fields
 LEAKS = "if test puzzles equal training puzzles under a symmetry: refuse (default), drop those of the test, or allow"
 
 
@@ -28,6 +29,9 @@ def add_shared_arguments(parser: argparse.ArgumentParser, hub_source: str, puzzl
     add = parser.add_argument
     add("--train-source", default=hub_source, help="owner/name, FILE or generate")
     add("--test-source", help="owner/name or FILE; see above for the default")
+    for role in COLUMN_ROLES:
+        none = "" if role == "question" else "; none: read none"
+        add(f"--{role}-column", metavar="NAME", help=f"name or number of the column of {role}s{none}")
     add("--leaks", choices=LEAK_CHOICES, default="refuse", help=LEAKS)
     add("--subsample-size", type=int, help=f"draw this many training {puzzles} (default: all)")
     add("--seed", type=int, default=0, help="of every random choice (default 0)")
@@ -40,17 +44,24 @@ def generator_options(
     """What the generator is asked for, None where the puzzles come from elsewhere. Raises ArgumentError for a negative
     seed, or an option that does not go with the train source.
 
-    defaults: of the options that only the generator has. not_of_generator: names of options that it does not have.
+    defaults: of the options that only the generator has. not_of_generator: names of options that it does not have,
+    beside those of every table.
     """
     if args.seed < 0:
         raise ArgumentError(f"--seed is {args.seed}; it must be 0 or more")
     generates = args.train_source == GENERATE
-    for name in not_of_generator if generates else defaults:
+    of_tables = ("test_source", *(f"{role}_column" for role in COLUMN_ROLES), *not_of_generator)
+    for name in of_tables if generates else defaults:
         if getattr(args, name) not in (None, False):
             relation = "does not go with" if generates else "needs"
             raise ArgumentError(f"--{name.replace('_', '-')} {relation} --train-source {GENERATE}")
     given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
     return defaults | given if generates else None
+
+
+def columns_of(args: argparse.Namespace) -> Columns:
+    """Which columns of a table the arguments name."""
+    return Columns(*(getattr(args, f"{role}_column") for role in COLUMN_ROLES))
 
 
 def test_source(args: argparse.Namespace, options: str = "--test-source") -> str:
@@ -78,9 +89,9 @@ def box_shape_of(size: int, text: str | None) -> tuple[int, int]:
 
     Raises ArgumentError for a size without such boxes, and for boxes that do not fit it.
     """
-    shapes = [(rows, size // rows) for rows in range(1, size + 1) if size % rows == 0]
     if not 2 <= size < len(SYMBOLS):
         raise ArgumentError(f"size is {size}; allowed are 2 to {len(SYMBOLS) - 1}")
+    shapes = [(rows, size // rows) for rows in range(1, size + 1) if size % rows == 0]
     if text is not None:
         if (shape := read_box_shape(text)) not in shapes:
             allowed = ", ".join(f"{rows}x{cols}" for rows, cols in shapes)

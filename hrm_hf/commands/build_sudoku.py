@@ -37,6 +37,7 @@ from ..hrm.errors import ArgumentError
 from .build_options import (
     add_shared_arguments,
     box_shape_of,
+    columns_of,
     file_line,
     generator_options,
     read_box_shape,
@@ -51,9 +52,6 @@ SEARCH_STEPS = 500_000  # of each split, about a second
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser, "sapientinc/sudoku-extreme", "puzzles")
     add = parser.add_argument
-    add("--question-column", metavar="NAME", help="name or number of the column of questions")
-    add("--answer-column", metavar="NAME", help="of answers; none: search for them")
-    add("--rating-column", metavar="NAME", help="of ratings; none: leave them out")
     add("--num-test", type=int, help="hold out (or generate) this many test puzzles")
     add("--test-fraction", type=float, help="hold out this part of the train source, 0 to 1")
     add("--num-aug", type=int, default=0, help="augmented variants per training puzzle (default 0)")
@@ -75,17 +73,14 @@ def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     if not args.overwrite:
         refuse_existing(*(args.output_dir / name for name in ("train.h5", "test.h5")))
-    train, test = gather_rows(args)
-    several = args.several_solutions or "refuse"
-    if several == "drop":  # before others are drawn, so that as many as asked for remain
-        train, found = with_one_solution(train, several)
-        print(f"train: {found}")
-    train = subsampled(difficult(train, args.min_difficulty), args.subsample_size, args.seed)
-    test = difficult(test, args.min_difficulty)
-    max_steps = None if args.several_solutions else SEARCH_STEPS
-    if several != "drop":
-        train, found = with_one_solution(train, several, max_steps)
-        print(f"train: {found}")
+    train, test = (difficult(rows, args.min_difficulty) for rows in gather_rows(args))
+    several, max_steps = args.several_solutions or "refuse", None if args.several_solutions else SEARCH_STEPS
+    if several != "drop":  # else as many as asked for are drawn from those that remain
+        train = subsampled(train, args.subsample_size, args.seed)
+    train, found = with_one_solution(train, several, max_steps)
+    print(f"train: {found}")
+    if several == "drop":
+        train = subsampled(train, args.subsample_size, args.seed)
     test, found = with_one_solution(test, several, max_steps)
     print(f"test: {found}")
     if train.box_shape == test.box_shape:  # else the builder refuses them
@@ -99,9 +94,8 @@ def run(args: argparse.Namespace) -> None:
 
 def gather_rows(args: argparse.Namespace) -> tuple[SudokuRows, SudokuRows]:
     """(train, test) from whatever the arguments name; no two generated puzzles are equal under a symmetry."""
-    of_tables = ("question_column", "answer_column", "rating_column", "several_solutions")
     defaults = {"size": 4, "num_puzzles": 1000, "max_givens": None}
-    options = generator_options(args, defaults, ("test_source", "test_fraction", *of_tables))
+    options = generator_options(args, defaults, ("test_fraction", "several_solutions"))
     check_variants(args.num_aug, args.seed)
     if options is not None:
         num_test = 500 if args.num_test is None else args.num_test
@@ -117,7 +111,7 @@ def gather_rows(args: argparse.Namespace) -> tuple[SudokuRows, SudokuRows]:
     holds_out = args.num_test is not None or args.test_fraction is not None
     source = None if holds_out else test_source(args, "--test-source, --num-test or --test-fraction")
     box_shape = None if args.box_shape is None else read_box_shape(args.box_shape)
-    columns = Columns(args.question_column, args.answer_column, args.rating_column)
+    columns = columns_of(args)
     train = read(table_file(args.train_source, "train"), box_shape, columns)
     if source is not None:
         return train, read(table_file(source, "test"), box_shape, columns)

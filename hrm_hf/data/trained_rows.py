@@ -42,8 +42,8 @@ def trained_on(checkpoint: str) -> list[dict[str, Any]]:
         try:
             if not isinstance(record["num_puzzles"], int):
                 raise TypeError
-            [int(digest, 16) for digest in record["least_digests"]]
-        except (LookupError, TypeError, ValueError) as error:
+            _least_digests(record)
+        except (LookupError, OverflowError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: it does not say which puzzles were trained on") from error
     return records
 
@@ -56,7 +56,7 @@ def seen_in_words(records: list[dict[str, Any]], file: PuzzleFile, numbers: np.n
     digests = _digests(file, numbers) if records else []
     num_seen = num_compared = 0
     for record in records:
-        kept = np.array([int(digest, 16) for digest in record["least_digests"]], np.uint64)
+        kept = _least_digests(record)
         is_whole = len(kept) == record["num_puzzles"]
         compared = digests if is_whole or not len(kept) else digests[digests <= kept.max()]
         seen = np.isin(compared, kept).sum()
@@ -74,6 +74,10 @@ def write_records(folder: Path, records: list[dict[str, Any]]) -> Path:
     """Writes training_data.json into a folder, and gives its path."""
     write_whole(folder / TRAINING_DATA, json.dumps(records) + "\n")
     return folder / TRAINING_DATA
+
+
+def _least_digests(record: dict[str, Any]) -> np.ndarray:
+    return np.array([int(digest, 16) for digest in record["least_digests"]], np.uint64)
 
 
 def _digests(file: PuzzleFile, numbers: np.ndarray) -> np.ndarray:

@@ -76,7 +76,6 @@ class SudokuSymmetries:
     @staticmethod
     def draw_codes(box_shape: tuple[int, int], shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
         """Codes, uint64 (sets, num), as one `draw` of num for each set gives them, one set after the other."""
-        SudokuSymmetries.order(box_shape)
         radices = np.array(_radices(check_box_shape(box_shape)), np.uint64)
         ranks = generator.integers(0, radices[:, None], (shape[0], len(radices), shape[1]), dtype=np.uint64)
         codes = np.zeros(shape, np.uint64)

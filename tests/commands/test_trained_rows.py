@@ -51,9 +51,10 @@ def test_scoring_what_was_trained_on_is_said(tmp_path, capsys):
         assert f"was trained on {number} of these {number} puzzles" in capsys.readouterr().out
     (tmp_path / "made").mkdir()
     assert TRAINING_DATA in [path.name for path in collect(then, tmp_path / "made", "you/name")]
-    (then / TRAINING_DATA).write_text(json.dumps([{"num_puzzles": 3}]))
-    assert evaluated(then, data / "test.h5") == 2
-    assert f"{TRAINING_DATA} is damaged" in capsys.readouterr().err
+    for record in ({"num_puzzles": 3}, {"num_puzzles": 1, "least_digests": ["-1"]}, 3):
+        (then / TRAINING_DATA).write_text(json.dumps([record]))
+        assert evaluated(then, data / "test.h5") == 2
+        assert f"{TRAINING_DATA} is damaged" in capsys.readouterr().err
     (then / TRAINING_DATA).unlink()
     assert evaluated(then, data / "train.h5") == 0
 

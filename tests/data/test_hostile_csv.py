@@ -128,11 +128,11 @@ def write_bomb(path, pieces, repeats):
 @pytest.mark.parametrize(
     ("pieces", "message"),
     [
-        ([HEADER.encode(), b"x" * 1_000_000], "a row has more than 1048576 characters"),
-        ([HEADER.encode(), b"," * 1_000_000], "a row has more than 1048576 characters"),
-        ([HEADER.encode(), (b'a,"' + b"," * 1000 + b'\n",') * 1000], "a row has more than 1048576|unpacks to more"),
+        ([HEADER.encode(), b"x" * 1_000_000], "unpacks to more than 100 times"),
+        ([HEADER.encode(), b"," * 1_000_000], "unpacks to more than 100 times"),
+        ([HEADER.encode(), (b'a,"' + b"," * 1000 + b'\n",') * 1000], "unpacks to more than 100 times"),
         ([HEADER.encode(), b"t,1...3.1..1...3.1,1234341221434321,0\n" * 30_000], "unpacks to more than 100 times"),
-        ([b"\n" * 1_000_000], "unpacks to more than 100 times|no column source"),
+        ([b"\n" * 1_000_000], "unpacks to more than 100 times"),
     ],
     ids=["one line", "one line of columns", "one row of lines", "good rows", "no rows"],
 )

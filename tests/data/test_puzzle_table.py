@@ -36,10 +36,10 @@ def json_lines(pairs=PAIRS):
     return "".join(json.dumps({"input": q, "output": a}) + "\n" for q, a in pairs).encode()
 
 
-def as_parquet(pairs=PAIRS):
+def as_parquet(pairs=PAIRS, columns=("puzzle", "solution")):
     buffer = io.BytesIO()
-    names = ("puzzle", "solution")
-    parquet.write_table(pyarrow.table(dict(zip(names, map(list, zip(*pairs, strict=True)), strict=True))), buffer)
+    arrays = [pyarrow.array(column) for column in zip(*pairs, strict=True)]
+    parquet.write_table(pyarrow.Table.from_arrays(arrays, columns), buffer)
     return buffer.getvalue()
 
 
@@ -53,6 +53,10 @@ def zipped(content, *names):
 
 def records(values):
     return json.dumps([{"Board": q, "Solved": a} for q, a in values]).encode()
+
+
+def in_lines(text):
+    return "\n".join(text[start : start + 4] for start in range(0, 16, 4))
 
 
 FORMS = {
@@ -73,11 +77,23 @@ FORMS = {
     "half of the answers": delimited(
         "puzzle", "solution", pairs=[(q, a if i % 2 else "") for i, (q, a) in enumerate(PAIRS)]
     ),
+    "cells of several lines": delimited("puzzle", "solution", pairs=[(in_lines(q), in_lines(a)) for q, a in PAIRS]),
+    "cells of several lines, no header": delimited(pairs=[(in_lines(q), in_lines(a)) for q, a in PAIRS]),
+    "words for no answer": delimited(
+        "puzzle", "solution", pairs=[(q, ("NULL", "nan", "None", a)[i % 4]) for i, (q, a) in enumerate(PAIRS)]
+    ),
+    "no ratings in some rows": delimited(
+        "puzzle", "solution", "rating", pairs=[(*pair, ("", "0", "nan")[i % 3]) for i, pair in enumerate(PAIRS)]
+    ),
     "JSON lines": json_lines(),
     "JSON": records(PAIRS),
     "JSON of numbers": records([(q.tolist(), a.ravel().tolist()) for q, a in zip(QUESTIONS, ANSWERS, strict=True)]),
     "Parquet": as_parquet(),
     "gzip": gzip.compress(delimited("puzzle", "solution")),
+    "zip of zip": zipped(zipped(delimited("puzzle", "solution"))),
+    "Parquet with two columns of one name": as_parquet(
+        columns=("n", "puzzle", "n", "solution"), pairs=[(1, q, 2, a) for q, a in PAIRS]
+    ),
     "zip": zipped(delimited("puzzle", "solution")),
     "zip of gzip": zipped(gzip.compress(delimited("puzzle", "solution")), "sudoku.csv.gz"),
     "zip of Parquet": zipped(as_parquet(), "sudoku.parquet"),
@@ -151,7 +167,15 @@ def test_ratings_of_any_number(tmp_path, number):
         (delimited("puzzle", pairs=[("11.." + "." * 12,)]), "line 2: the question has no solution"),
         (delimited("puzzle", pairs=[PAIRS[0][:1], ("1234" * 4 + "1",)]), "line 3: the question: "),
         (delimited("puzzle", pairs=[PAIRS[0][:1], ("." * 81,)]), "line 3: .*9x9 cells, the first question has 4x4"),
-        (delimited("puzzle", "rating", pairs=[(PAIRS[0][0], 1), (PAIRS[1][0], "nan")]), "line 3: the rating is 'nan'"),
+        (
+            delimited("puzzle", "rating", pairs=[(PAIRS[0][0], 1), (PAIRS[1][0], "easy")]),
+            "line 3: the rating is 'easy'",
+        ),
+        (b'{"puzzle": "1..."}\n{"puzzle": "1...", "solution": 2}\n', "line 2: 'solution' is no name of the first row"),
+        (b"{}\n" + json_lines(), "no column is known to hold the question"),
+        (b"puzzle\n" + b'"' + b"1\n" * 100_000, "damaged: field larger than field limit"),
+        (("." * 64).encode(), "line 1: the question: this Sudoku has 64 cells; .* another size needs --box-shape"),
+        (b'"4\n1"\n', r"line 1: no column is known to hold the question .found: 4\\n1."),
         (json_lines() + b"[1, 2]\n", "line 13: expected an object"),
         (json_lines() + b"{oops\n", "line 13: it is not valid JSON"),
         (json_lines([(103, None)]), "line 1: the question: "),
@@ -159,7 +183,8 @@ def test_ratings_of_any_number(tmp_path, number):
         (as_parquet()[:-20], "damaged"),
         (zipped(delimited("puzzle", "solution"))[:-40], "damaged"),
         (zipped(delimited("puzzle", "solution"), "a.csv", "b.csv"), r"holds 2 files, .* \(a.csv, b.csv\)"),
-        (zipped(zipped(b"x")), "unpack it first"),
+        (zipped(b"x", "xl/workbook.xml", "[Content_Types].xml"), "is an Excel file; save it as CSV"),
+        (zipped(b"x", "README.md"), "holds 0 files, expected one table"),
         (b"\x89HDF\r\n\x1a\n\0\0\0", "no table that is known here; expected CSV"),
     ],
 )
@@ -172,6 +197,16 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
 def test_a_zip_that_unpacks_to_gigabytes_is_refused_early(tmp_path):
     with pytest.raises(DataError, match="unpacks to more than 100 times its size"):
         read(tmp_path, zipped(delimited("puzzle", "solution", pairs=PAIRS * 8000), "a.csv"))
+
+
+def test_json_on_one_line_may_be_long(tmp_path):
+    assert len(read(tmp_path, records(PAIRS * 2000)).questions) == 24_000
+
+
+def test_a_column_of_ratings_in_words_is_left_out_and_said(tmp_path):
+    notes = []
+    read(tmp_path, FORMS["ratings in words"], notes=notes)
+    assert notes[0].endswith("no rating ('difficulty' holds 'easy')")
 
 
 def test_sixteen_by_sixteen_in_both_alphabets(tmp_path):
@@ -204,6 +239,19 @@ def test_mazes_come_in_tables_too_and_need_no_answers(tmp_path):
     rows = maze_builder.read_table(tmp_path / "x.tsv")
     assert rows.questions.shape == (2, 3, 3)
     assert (rows.answers == 4).sum(axis=(1, 2)).tolist() == [1, 1]
+    by_column = maze_builder.read_table(tmp_path / "x.tsv", columns=Columns("2"))
+    np.testing.assert_array_equal(by_column.questions, rows.questions)
     (tmp_path / "x.tsv").write_text("id\tMaze\n1\tS G #    \n2\tS########\n")
     with pytest.raises(DataError, match="x.tsv line 3"):
         maze_builder.read_table(tmp_path / "x.tsv")
+
+
+@pytest.mark.parametrize("wall", [0, 1])
+def test_answers_of_numeric_mazes_are_read_as_their_questions(tmp_path, wall):
+    numbers = np.array([wall, 1 - wall, 2, 3, 4])
+    question, answer = np.array([[2, 1, 0], [0, 1, 3]]), np.array([[2, 4, 0], [0, 4, 3]])
+    row = {"maze": numbers[question].tolist(), "solution": numbers[answer].tolist()}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    rows = maze_builder.read_table(tmp_path / "x.jsonl")
+    np.testing.assert_array_equal(rows.questions[0], question)
+    np.testing.assert_array_equal(rows.answers[0], answer)

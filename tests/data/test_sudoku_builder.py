@@ -98,7 +98,6 @@ def test_csv_pieces_count_lines_on(tmp_path, monkeypatch):
         ([ROW, ROW.replace(ANSWER, ANSWER[:-1] + ".")], "line 3: the answer does not solve .* not complete"),
         ([ROW, ROW.replace(ANSWER, ANSWER[:8] * 2)], "line 3: the answer does not solve"),
         ([ROW, ROW[:-1] + "hard"], "line 3: the rating is 'hard', expected a number; --rating-column none"),
-        ([ROW, ROW[:-1]], "line 3: the rating is ''"),
         ([ROW, ROW[:-1] + "inf"], "line 3: the rating is 'inf'"),
         ([ROW, ROW[:-1] + "9" * 5000], "line 3: the rating is '9+'"),
     ],

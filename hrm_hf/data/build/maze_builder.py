@@ -13,10 +13,11 @@ import numpy as np
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks
+from ...hrm.maze import CHARACTERS, FREE, GOAL, PATH, START, WALL, check_grid_shape, encode, parse, path_checks
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
+from .puzzle_table import Columns
 
 NUM_VIEWS = 8
 
@@ -25,6 +26,7 @@ def read_table(
     path: str | os.PathLike,
     grid_shape: tuple[int, int] | None = None,
     skipped: list[str] | None = None,
+    columns: Columns | None = None,
     notes: list[str] | None = None,
 ) -> PuzzleRows:
     """Read and check a table of mazes, see `puzzle_table.read_pieces`; an answer that is missing follows the rule.
@@ -37,6 +39,14 @@ def read_table(
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
+    def read(cell: object, question: np.ndarray | None) -> np.ndarray:
+        grid = parse(cell, grid_shape)
+        if question is None or grid.shape != question.shape:
+            return grid
+        # numbers that show a path do not tell whether 0 or 1 is the wall, but the question does
+        other = np.array([FREE, WALL, START, GOAL, PATH], np.uint8)[grid]
+        return other if ((other == WALL) == (question == WALL)).all() else grid
+
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
 
@@ -46,19 +56,19 @@ def read_table(
         answers[solvable] = follow_rule(questions[solvable])
         return answers, np.ones(len(questions), np.uint8)  # what is no question is found by `are_right`
 
-    columns = read_rows(
+    rows = read_rows(
         path,
         lambda first: check_grid_shape(parse(first, grid_shape).shape),
         lambda shape: {character: cell for cell, character in enumerate(CHARACTERS)},
-        lambda cell: parse(cell, grid_shape),
+        read,
         are_right,
         check_answer,
         solve,
         skipped,
+        columns=columns,
         notes=notes,
     )
-    del columns["num_solutions"]
-    return PuzzleRows(**columns)
+    return PuzzleRows(**rows)
 
 
 def generate_rows(

@@ -4,7 +4,7 @@ tables or a generator to puzzle files.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,7 @@ from ..writer import PuzzleWriter
 from .puzzle_table import read_pieces
 
 _NO_CELL = 255
-_ROW_ARRAYS = ("questions", "answers", "ratings", "source_codes", "lines")  # fields of PuzzleRows
+_ROW_ARRAYS = ("questions", "answers", "ratings", "source_codes", "lines", "num_solutions")  # fields of PuzzleRows
 # Streams of random numbers, one per purpose, so that an option of one does not change the draws of another.
 SUBSAMPLE, AUGMENT, HOLD_OUT, GENERATE_SUDOKU = range(4)
 GENERATE_MAZES = 1
@@ -37,8 +37,9 @@ class PuzzleRows:
     """M puzzles with their answers, known to be right, and where each is from.
 
     questions, answers: uint8 (M, rows, cols); ratings: int32 (M,), float64 where not all are whole; source_codes:
-    int32 (M,), index into `sources`, which is ("",) for a table of one source; lines: int32 (M,), row of the table it
-    was read from, counted from 1, 0 if from none.
+    int32 (M,), index into `sources`, which is ("",) for a table of one source; lines: int32 (M,), row of the table at
+    `path` it was read from, counted from 1, 0 if from none; num_solutions: uint8 (M,), 1 or 2 (or more) where they
+    have been counted, 0 where not; None: of no puzzle.
     """
 
     questions: np.ndarray
@@ -47,15 +48,17 @@ class PuzzleRows:
     sources: tuple[str, ...]
     source_codes: np.ndarray
     lines: np.ndarray
+    num_solutions: np.ndarray | None = field(default=None, kw_only=True)
+    path: str = field(default="", kw_only=True)
 
     def __len__(self) -> int:
         return len(self.questions)
 
     @classmethod
     def generated(cls, questions: np.ndarray, answers: np.ndarray, ratings: np.ndarray, **fields: Any) -> Self:
-        """Puzzles of a generator, which are right as they are."""
-        zeros = np.zeros(len(questions), dtype=np.int32)
-        return cls(questions, answers, ratings, ("generated",), zeros, zeros, **fields)
+        """Puzzles of a generator, which are right as they are, each with one solution."""
+        zeros, ones = np.zeros(len(questions), np.int32), np.ones(len(questions), np.uint8)
+        return cls(questions, answers, ratings, ("generated",), zeros, zeros, num_solutions=ones, **fields)
 
     @property
     def grid_shape(self) -> tuple[int, int]:
@@ -76,20 +79,20 @@ def read_rows(
     path: str | os.PathLike,
     shape_of: Callable[[Any], tuple[int, int]],
     characters_of: Callable[[tuple[int, int]], Mapping[str, int]],
-    parse: Callable[[Any], np.ndarray],
+    parse: Callable[[Any, np.ndarray | None], np.ndarray],
     are_right: Callable[[np.ndarray, np.ndarray], np.ndarray],
     check: Callable[[np.ndarray, np.ndarray], None],
     solve: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     skipped: list[str] | None = None,
     **table: Any,
 ) -> dict[str, Any]:
-    """The rows of a table as arguments of PuzzleRows; and "num_solutions", uint8 (M,): 1 or 2 (or more) where the
-    table has no answer and `solve` found it, 0 where the answer is the table's own.
+    """The rows of a table as arguments of PuzzleRows; solutions are counted where the table has no answer.
 
     shape_of: the first question -> (rows, cols) of all; characters_of: what a cell with each character is in text of
-    one character per cell; parse: any other form -> (rows, cols); are_right: questions, answers (m, rows, cols) ->
-    bool (m,); check: raises PuzzleError for a question and an answer, (rows, cols) each, that are not; solve:
-    questions (m, rows, cols) -> (answers, numbers of solutions, at most 2). table: see `read_pieces`.
+    one character per cell; parse: any other form, and for an answer its question (rows, cols), else None -> (rows,
+    cols); are_right: questions, answers (m, rows, cols) -> bool (m,); check: raises PuzzleError for a question and an
+    answer, (rows, cols) each, that are not; solve: questions (m, rows, cols) -> (answers, numbers of solutions, at
+    most 2). table: see `read_pieces`.
     Raises DataError naming file and line for such a row, for what cannot be parsed (PuzzleError), and as `read_pieces`
     does. With a list for `skipped` such rows are left out and what is wrong with each is appended there.
     """
@@ -112,8 +115,8 @@ def read_rows(
             for character, cell in characters_of(shape).items():
                 characters[ord(character)] = cell
         wrong: dict[int, str] = {}
-        sides = (("question", piece.questions), ("answer", piece.answers))
-        grids = np.stack([_read_cells(cells, shape, characters, parse, name, wrong) for name, cells in sides])
+        questions = _read_cells(piece.questions, shape, characters, parse, wrong)
+        grids = np.stack([questions, _read_cells(piece.answers, shape, characters, parse, wrong, questions)])
         open_rows = [row for row, answer in enumerate(piece.answers) if answer is None and row not in wrong]
         counts = np.zeros(len(piece.questions), np.uint8)
         if open_rows:
@@ -136,23 +139,26 @@ def read_rows(
     if not any(len(part[0]) for part in parts):
         raise DataError(f"{path}: each of its {len(skipped)} rows had to be left out; the first: {skipped[0]}")
     arrays = map(np.concatenate, zip(*parts, strict=True))
-    rows = dict(zip((*_ROW_ARRAYS, "num_solutions"), arrays, strict=True))
+    rows = dict(zip(_ROW_ARRAYS, arrays, strict=True))
     whole = rows["ratings"].astype(np.int32) if np.abs(rows["ratings"]).max(initial=0) < 2**31 else None
     if whole is not None and (whole == rows["ratings"]).all():
         rows["ratings"] = whole
     # one source says nothing of a row: the same puzzles give the same file under any header
-    return rows | {"sources": tuple(codes_of) if len(codes_of) > 1 else ("",)}
+    return rows | {"sources": tuple(codes_of) if len(codes_of) > 1 else ("",), "path": str(path)}
 
 
 def _read_cells(
     cells: list[Any],
     shape: tuple[int, int],
     characters: np.ndarray,
-    parse: Callable[[Any], np.ndarray],
-    name: str,
+    parse: Callable[[Any, np.ndarray | None], np.ndarray],
     wrong: dict[int, str],
+    questions: np.ndarray | None = None,
 ) -> np.ndarray:
-    """m cells of a table -> uint8 (m, rows, cols); None gives zeros. What cannot be read goes to `wrong`, by row."""
+    """m cells of a table -> uint8 (m, rows, cols). What cannot be read goes to `wrong`, by row.
+
+    questions: of answers, (m, rows, cols); an answer may be None and gives zeros.
+    """
     size = shape[0] * shape[1]
     plain = [row for row, cell in enumerate(cells) if isinstance(cell, str) and len(cell) == size and cell.isascii()]
     grids = np.zeros((len(cells), size), np.uint8)
@@ -161,16 +167,16 @@ def _read_cells(
     is_plain = np.zeros(len(cells), bool)
     is_plain[plain] = (grids[plain] != _NO_CELL).all(axis=1)
     for row in np.flatnonzero(~is_plain):
-        if cells[row] is None and name == "answer":
+        if cells[row] is None and questions is not None:
             continue
         try:
-            grid = parse(cells[row])
+            grid = parse(cells[row], None if questions is None else questions[row])
             if grid.shape != shape:
                 sizes = f"{grid.shape[0]}x{grid.shape[1]} cells, the first question has {shape[0]}x{shape[1]}"
                 raise PuzzleError(f"it has {sizes}")
             grids[row] = grid.reshape(-1)
         except PuzzleError as error:
-            wrong.setdefault(int(row), f"the {name}: {error}")
+            wrong.setdefault(int(row), f"the {'question' if questions is None else 'answer'}: {error}")
             grids[row] = 0
     return grids.reshape(-1, *shape)
 
@@ -199,7 +205,7 @@ def without_leaks(
         return test, found
     if leaks == "refuse":
         ways = "--leaks drop leaves them out of the test; --leaks allow keeps them: the scores then mean little"
-        raise DataError(f"{found}, the first is row {test.lines[shared.argmax()]} of the test table: {ways}")
+        raise DataError(f"{found}, the first is row {test.lines[shared.argmax()]} of {test.path}: {ways}")
     if shared.all():
         raise DataError(f"{found}: without them no test puzzle is left")
     return test.select(~shared), f"{found} and were left out"

@@ -24,19 +24,16 @@ from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 from .puzzle_table import Columns, read_pieces
 
-_BLANKS = ".*_-?Xx"  # signs of a blank beside 0
+_BLANKS = ".*_-?Xx "  # signs of a blank beside 0
 
 _ROWS_AT_ONCE = 1000  # the symmetries of so many variants stay in a CPU's cache
 
 
 @dataclass(frozen=True)
 class SudokuRows(PuzzleRows):
-    """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box; num_solutions: uint8 (M,), 1, 2 (or
-    more), 0 where they have not been counted; None: of no puzzle.
-    """
+    """Sudokus, grids (n, n) with 0 = blank; box_shape: (rows, columns) of one box."""
 
     box_shape: tuple[int, int]
-    num_solutions: np.ndarray | None = None
 
 
 def read_table(
@@ -54,10 +51,19 @@ def read_table(
     box_shape = None if box_shape is None else check_box_shape(box_shape)
 
     def is_puzzle(cell: object) -> bool | None:
+        boxes = {64: (1, 8), 144: (1, 12)}.get(len(cell) if isinstance(cell, str) else 0)  # `shape_of` asks for them
         try:
-            return bool((parse(cell, box_shape) == 0).any())
+            return bool((parse(cell, box_shape or boxes) == 0).any())
         except PuzzleError:
             return None
+
+    def shape_of(cell: object) -> tuple[int, int]:
+        if box_shape is not None:
+            return (math.prod(box_shape),) * 2
+        try:
+            return parse(cell).shape
+        except PuzzleError as error:
+            raise PuzzleError(f"{error}; another size needs --box-shape, such as 2x4") from error
 
     table = {"columns": columns, "is_puzzle": is_puzzle, "comment": "#"}
 
@@ -77,9 +83,9 @@ def read_table(
 
     columns_of_rows = read_rows(
         path,
-        lambda first: (parse(first) if box_shape is None else np.empty((n := math.prod(box_shape), n))).shape,
+        shape_of,
         characters_of,
-        lambda cell: parse(cell, box_shape),
+        lambda cell, question: parse(cell, box_shape),
         lambda questions, answers: are_solutions(questions, answers, boxes_of(questions.shape[1])),
         lambda question, answer: check_answer(question, answer, boxes_of(len(question))),
         solve,
@@ -131,7 +137,7 @@ def with_one_solution(
         return rows, found
     if several == "refuse":
         ways = "--several-solutions drop leaves them out; keep trains on one of their solutions each"
-        raise DataError(f"{found}, the first is row {rows.lines[has_several.argmax()]} of its table: {ways}")
+        raise DataError(f"{found}, the first is row {rows.lines[has_several.argmax()]} of {rows.path}: {ways}")
     if has_several.all():
         raise DataError(f"{found}: without them no puzzle is left")
     return rows.select(~has_several), f"{found} and were left out"
@@ -150,8 +156,7 @@ def generate_rows(
     generator = np.random.default_rng([seed, GENERATE_SUDOKU])
     questions, answers = generate(num_train + num_test, box_shape, generator, max_givens)
     ratings = np.zeros(len(questions), dtype=np.int32)
-    fields = {"box_shape": tuple(box_shape), "num_solutions": np.ones(len(questions), np.uint8)}
-    return SudokuRows.generated(questions, answers, ratings, **fields).split(num_train)
+    return SudokuRows.generated(questions, answers, ratings, box_shape=tuple(box_shape)).split(num_train)
 
 
 def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, SudokuRows]:
