@@ -41,7 +41,7 @@ def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
             raise PuzzleError(f"the grid has {size} cells: allowed are grids from 1 x 1 to {most}, row by row")
         return written, "0123456789"
 
-    return read_grid(_readings(grid)[0] if isinstance(grid, str) else grid, "grid", fit, _readings)
+    return read_grid(grid, "grid", fit, _readings)
 
 
 def _readings(text: str) -> list[list[list[str]]]:
