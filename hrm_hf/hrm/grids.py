@@ -30,17 +30,11 @@ Fit = Callable[[tuple[int, ...]], tuple[Shape, str]]
 Rows = list | tuple  # of rows, each a str or a list of cells; a tuple of one row is cells without rows
 
 
-def lines_as_rows(text: str) -> list[Rows]:
-    """The one reading of a text in which a character is a cell and a line a row."""
-    lines = text_lines(text)
-    return [lines if len(lines) > 1 else tuple(lines)]
-
-
 def read_grid(
     puzzle: object,
     noun: str,
     fit: Fit,
-    readings: Callable[[str], Iterable[Rows]] = lines_as_rows,
+    readings: Callable[[str], Iterable[Rows]] = lambda text: [text_lines(text)],
     signs: Mapping[Any, int] | None = None,
     hint: str = "",
 ) -> np.ndarray:
@@ -128,7 +122,7 @@ def _readings(
         try:  # a list as JSON or as Python prints it
             puzzle = json.loads(re.sub("None|nan", "null", text.replace("'", '"')) if text.startswith("[") else "")
         except ValueError:  # all other text, an array as NumPy prints it or a file with sections too
-            return readings(text)
+            return (rows if len(rows) > 1 else tuple(rows) for rows in readings(text))
     if hasattr(puzzle, "__array__"):
         array = np.asarray(puzzle)
         if array.ndim not in (1, 2) or array.dtype.kind not in "iufbOU" or array.size > MAX_CELLS:
@@ -177,7 +171,7 @@ def _codes(rows: Rows, shape: Shape, characters: str, signs: Mapping[Any, int] |
 def _sign(cell: Any) -> Any:
     """A cell as a key of `signs`: text without blanks around it, a whole number as int, NaN as None; else ()."""
     if isinstance(cell, str):  # 05 and 5.0 are 5, -- is -
-        return re.sub(r"^0+(?=\d)|(?<=\d)\.0*$|^([^\w\s]|_)\1+$", r"\1", cell.strip()) or cell
+        return re.sub(r"^0+(?=\d)|(?<=\d)\.0*$|^([^\w\s]|[_xX])\1+$", r"\1", cell.strip()) or cell
     if cell is None or isinstance(cell, float | np.floating) and cell != cell:
         return None
     is_number = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)

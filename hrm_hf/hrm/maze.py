@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from .errors import ArgumentError, PuzzleError
-from .grids import MAX_CELLS, PuzzleCodec, Rows, Shape, check_grids, check_shape, no_box_shape, place, read_grid
+from .grids import MAX_CELLS, PuzzleCodec, Shape, check_grids, check_shape, no_box_shape, place, read_grid
 from .pasted_text import text_lines
 
 CHARACTERS = "# SGo"
@@ -83,7 +83,7 @@ def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, 
     return (swapped, True, "") if joined[1] else (grid, False, "")
 
 
-def _readings(text: str) -> list[Rows]:
+def _readings(text: str) -> list[list[str]]:
     """Of a text one: the characters of its lines, without a frame or separators."""
     lines = text_lines(text)
     if len(lines) > 2 and all(re.fullmatch(r"\s*\+-+\+\s*", line) for line in (lines[0], lines[-1])):
@@ -91,7 +91,7 @@ def _readings(text: str) -> list[Rows]:
     parts = [re.split(r"[ ,;\t]+", line.strip().removesuffix(",")) for line in lines]
     if re.search(r"[._0-9]", text) and all(len(part) == 1 for row in parts for part in row):
         lines = ["".join(row) for row in parts]
-    return [lines if len(lines) > 1 else tuple(lines)]
+    return [lines]
 
 
 def _swap(grid: np.ndarray) -> np.ndarray:

@@ -14,9 +14,8 @@ _RULE = f"--|__|{_SURE_RULE}"  # and one with one of these may be a row of blank
 _MINUS_ONE = re.compile(r"(?<![^\s,;|\[])-1(?![^\s,;|\]])")
 
 
-# As of keyboards and pages: full-width characters, blanks of other widths or none, dots in the middle of a line
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_PLAIN |= str.maketrans("\u00a0\u2007\u202f\u3000·•∙", "    ...", "\ufeff\u200b\u2060")
+# Of pages: blanks of other widths or none, dots in the middle of a line
+_PLAIN = str.maketrans("\u00a0\u2007\u202f\u3000·•∙", "    ...", "\ufeff\u200b\u2060")
 _AROUND_A_LIST = re.compile(r"\A\s*(\w+ *= *)?([\w.]*array\()?(?=\[)|(,\s*dtype=.*)?\);?\s*\Z")
 
 
