@@ -171,7 +171,8 @@ def _codes(rows: Rows, shape: Shape, characters: str, signs: Mapping[Any, int] |
 def _sign(cell: Any) -> Any:
     """A cell as a key of `signs`: text without blanks around it, a whole number as int, NaN as None; else ()."""
     if isinstance(cell, str):  # 05 and 5.0 are 5, -- is -
-        return re.sub(r"^0+(?=\d)|(?<=\d)\.0*$|^([^\w\s]|[_xX])\1+$", r"\1", cell.strip()) or cell
+        sign = cell.strip() or cell
+        return re.sub(r"^0+(?=\d)|(?<=\d)\.0*$|^([^\w\s]|[_xX])\1+$", r"\1", sign) if len(sign) > 1 else sign
     if cell is None or isinstance(cell, float | np.floating) and cell != cell:
         return None
     is_number = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)
