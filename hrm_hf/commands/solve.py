@@ -22,6 +22,7 @@ from ..files import MAX_JSON_BYTES, parse_json, read_within
 from ..games.picture import save_picture
 from ..hrm.errors import ArgumentError, PuzzleError
 from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
+from ..hrm.sudoku import SYMBOLS, renumber
 from ..progress import progress
 from .command import Command
 from .load import load_model_and_processor
@@ -31,12 +32,16 @@ FILE_NAME = re.compile(r".{1,250}\.((?=[a-p]*[q-wyz])[a-z]{2,7}|(?i:json|txt|sdk
 
 
 class Solved(NamedTuple):
-    """One question with what is known of its answer; grids (rows, columns) in the game's own cell numbers."""
+    """One question with what is known of its answer; grids (rows, columns) in the game's own cell numbers.
+
+    digits: for a Sudoku that counts from 0, its digits by those of the drawings, which count from 1.
+    """
 
     question: np.ndarray
     prediction: np.ndarray
     answer: np.ndarray | None
     summary: str
+    digits: dict[int, int] = {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +65,12 @@ def run(args: argparse.Namespace) -> None:
     solver = load_solver(args.checkpoint)
     all_solved = solve(solver, item, args.num_augmentations)
     for solved in all_solved:
-        print(f"{draw(solver, solved.question)}\n\n{draw(solver, solved.prediction)}\n\n{solved.summary}")
+        grids = "\n\n".join(draw(solver, grid) for grid in (solved.question, solved.prediction))
+        print(f"{grids.translate(solved.digits)}\n\n{solved.summary}")
     if args.picture is not None:
         known = all(solved.answer is not None for solved in all_solved)
         titles = ("input", "prediction", "answer") if known else ("input", "prediction")
+        titles = ("input, 0 as 1", *titles[1:]) if all_solved[0].digits else titles
         grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
         save_picture(args.picture, grids, titles, solver.processor.task, solver.processor.box_shape)
 
@@ -78,7 +85,7 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
         data = read_within(path, PuzzleError, MAX_JSON_BYTES)
         try:
             is_json = path.suffix.lower() == ".json"
-            content = parse_json(data, path, PuzzleError, object) if is_json else "\n".join(data.decode().splitlines())
+            content = parse_json(data, path, PuzzleError, object) if is_json else data.decode()
         except UnicodeDecodeError as error:
             raise PuzzleError(f"{path} cannot be read as text: {error}") from error
     if not isinstance(content, dict):
@@ -108,7 +115,7 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     """
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")
-    read = solver.processor.read
+    read, puzzle = solver.processor.read, item.get("puzzle")
     if "task" not in item and "puzzle" in item:  # as text, which has one meaning, so that the answer has too
         text = solver.processor.decode(solver.processor.encode(item["puzzle"]), like="?\n?")
         item = item | {"puzzle": text}
@@ -124,7 +131,10 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     solutions = [result["solution"]] if "task" not in item else result["solutions"]
     predictions = [read(grid) if len(grid) else np.zeros((0, 0), np.uint8) for grid in solutions]
     if "task" not in item:
-        return [Solved(read(item["puzzle"]), predictions[0], None, in_words(result))]
+        grid, digits = read(item["puzzle"]), {}
+        if solver.processor.task == "sudoku" and not np.array_equal(renumber(grid, puzzle), grid):
+            digits = str.maketrans(SYMBOLS[1 : len(grid) + 1], f"0{SYMBOLS[1 : len(grid)]}")
+        return [Solved(grid, predictions[0], None, in_words(result), digits)]
     all_solved = []
     for index, pair in enumerate(item["task"]["test"]):
         answer = None if pair.get("output") is None else read(pair["output"])

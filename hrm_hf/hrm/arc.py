@@ -41,11 +41,11 @@ def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
             raise PuzzleError(f"the grid has {size} cells: allowed are grids from 1 x 1 to {most}, row by row")
         return written, "0123456789"
 
-    return read_grid(_readings(grid)[0] if isinstance(grid, str) else grid, "grid", fit, _readings)
+    return read_grid([grid] if isinstance(grid, str) else grid, "grid", fit, _readings)  # a line is a row
 
 
 def _readings(text: str) -> list[list[list[str]]]:
-    """Of a text one, with rows even where it has one line."""
+    """Of a text one."""
     lines = [line.strip().strip("|").strip().removesuffix(",") for line in text_lines(text.strip())]
     delimiters = re.compile(r"[,;\t|]")
     return [[delimiters.split(line) if delimiters.search(line) else list("".join(line.split())) for line in lines]]

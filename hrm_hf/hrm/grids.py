@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, HrmError, PuzzleError
-from .pasted_text import text_lines
+from .pasted_text import plain_text, text_lines
 from .shown_value import is_integer, shown
 
 MAX_CELLS = 65_536  # a larger grid is no puzzle: it is refused before it is copied
@@ -44,8 +44,8 @@ def read_grid(
         puzzle: text; a list of such lines, of rows of cells, or of all cells row by row; an array (rows, columns) or
             (cells,); or any of these lists as JSON. Floats with whole values are cell numbers too.
         noun, hint: what messages call the grid, and add where rows have different lengths.
-        readings: text -> the rows of cells that it may mean. Those with the right number of cells count, and among
-            them those whose cells can all be read.
+        readings: text, as of `plain_text`, -> the rows of cells that it may mean. Those with the right number of cells
+            count, and among them those whose cells can all be read.
         signs: cell number of every sign: of text, of an integer, and of None, which NaN is too. None: the characters
             of `fit` and their places. The codes of `signs` need not be cell numbers: the caller makes them such.
     Raises:
@@ -56,7 +56,7 @@ def read_grid(
         found: dict[tuple, np.ndarray] = {}
         errors: list[tuple[bool, PuzzleError]] = []  # (whether the number of cells is wrong, what is wrong)
         seen: list[Rows] = []
-        for rows in _readings(puzzle, noun, readings, signs or {}):
+        for rows in _readings(puzzle, noun, readings, signs):
             if rows in seen:
                 continue
             seen.append(rows)
@@ -114,18 +114,15 @@ def place(row: int, column: int) -> str:
 
 
 def _readings(
-    puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]], signs: Mapping[Any, int]
+    puzzle: Any, noun: str, readings: Callable[[str], Iterable[Rows]], signs: Mapping[Any, int] | None
 ) -> Iterable[Rows]:
     """What the puzzle may mean."""
-    is_text = isinstance(puzzle, str) and len(puzzle) <= MAX_TEXT
-    if is_text and puzzle.lstrip("\ufeff \t\r\n").startswith("["):
+    if isinstance(puzzle, str) and len(puzzle) <= MAX_TEXT:
+        text = plain_text(puzzle)
         try:  # a list as JSON or as Python prints it
-            puzzle = json.loads(re.sub("None|nan", "null", puzzle.lstrip("\ufeff").replace("'", '"')))
-            is_text = False
-        except ValueError:  # an array as NumPy prints it, or a file with sections
-            pass
-    if is_text:
-        return (rows if len(rows) > 1 else tuple(rows) for rows in readings(puzzle))
+            puzzle = json.loads(re.sub("None|nan", "null", text.replace("'", '"')) if text.startswith("[") else "")
+        except ValueError:  # all other text, an array as NumPy prints it or a file with sections too
+            return (rows if len(rows) > 1 else tuple(rows) for rows in readings(text))
     if hasattr(puzzle, "__array__"):
         array = np.asarray(puzzle)
         if array.ndim not in (1, 2) or array.dtype.kind not in "iufbOU" or array.size > MAX_CELLS:
@@ -136,7 +133,8 @@ def _readings(
         found = type(puzzle).__name__ + (f" of length {len(puzzle)}" if isinstance(puzzle, str | list | tuple) else "")
         raise PuzzleError(f"a {found} is no {noun}: expected text, a list or an array of at most {MAX_CELLS} cells")
     if puzzle and all(isinstance(row, str) for row in puzzle) and sum(map(len, puzzle)) <= MAX_TEXT:
-        return itertools.chain(readings("\n".join(puzzle)), [(list(puzzle),)] if "" in signs else [])  # lines or cells
+        as_cells = [(list(puzzle),)] if signs and "" in signs else []
+        return itertools.chain(readings(plain_text("\n".join(puzzle))), as_cells)
     arrays = (isinstance(row, np.ndarray) and row.ndim == 1 and row.size <= MAX_CELLS for row in puzzle)
     rows = [row.tolist() if is_array else row for row, is_array in zip(puzzle, arrays, strict=True)]
     return [rows if any(isinstance(row, list | tuple | np.ndarray) for row in rows) else (rows,)]
@@ -172,8 +170,9 @@ def _codes(rows: Rows, shape: Shape, characters: str, signs: Mapping[Any, int] |
 
 def _sign(cell: Any) -> Any:
     """A cell as a key of `signs`: text without blanks around it, a whole number as int, NaN as None; else ()."""
-    if isinstance(cell, str):
-        return re.sub(r"(?<=\d)\.0*$", "", cell.strip()) or cell  # 5.0 is 5
+    if isinstance(cell, str):  # 05 and 5.0 are 5, -- is -
+        sign = cell.strip() or cell
+        return re.sub(r"^0+(?=\d)|(?<=\d)\.0*$|^([^\w\s]|[_xX])\1+$", r"\1", sign) if len(sign) > 1 else sign
     if cell is None or isinstance(cell, float | np.floating) and cell != cell:
         return None
     is_number = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)
@@ -192,9 +191,9 @@ def _differ(first: np.ndarray, second: np.ndarray) -> str:
 def _check_characters(text: str, rows: Rows, signs: Mapping[Any, int] | None, noun: str) -> None:
     """Raises PuzzleError for the first character in the cells that is none, by its place in the text."""
     foreign = next((cell for row in rows for cell in row if signs and cell not in signs), None)
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line if signs and "#" in signs else line.split("#")[0]  # without a comment
-        if foreign and foreign in line:
+    lines = text.splitlines()
+    for number, line in [*enumerate((line.split("#")[0] for line in lines), 1), *enumerate(lines, 1)]:
+        if foreign and foreign in line:  # rather in a row than in a comment
             where = f"line {number}, character {line.index(foreign) + 1}"
             raise PuzzleError(f"{shown(foreign)} at {where} is no cell of a {noun} and no separator")
 
@@ -215,6 +214,8 @@ class PuzzleCodec:
         vocabulary: grid_shape -> names of the V token ids, in order; id 0 is PAD.
         read: (puzzle as written, grid_shape, box_shape) -> grid, of question or answer; the puzzle is a str, a list, a
             tuple or an array. Raises PuzzleError for one that cannot be read.
+        read_answer: (answer, question, both as written, grid_shape, box_shape) -> grid, where the numbers of an answer
+            alone may not tell what they mean. None: by `read`.
         check: (question grid, box_shape); raises PuzzleError for a question that breaks a rule of the game.
         encode: (grid, grid_shape) -> token ids of the shape grid_shape.
         decode: token ids (rows, columns), each below V -> grid; never raises: an id that is no answer becomes a blank.
@@ -231,6 +232,7 @@ class PuzzleCodec:
 
     vocabulary: Callable[[Shape], list[str]]
     read: Callable[[Any, Shape, Shape | None], np.ndarray]
+    read_answer: Callable[[Any, Any, Shape, Shape | None], np.ndarray] | None = None
     check: Callable[[np.ndarray, Shape | None], None] = lambda grid, box_shape: None
     encode: Callable[[np.ndarray, Shape], np.ndarray] = lambda grid, grid_shape: np.asarray(grid, np.int64) + 1
     decode: Callable[[np.ndarray], np.ndarray] = lambda ids: np.maximum(ids, 1) - 1

@@ -33,15 +33,24 @@ def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
 
     Without a grid shape a flat one is a square. In text (see `SIGNS`) spaces are cells, so nothing is stripped but one
     newline at the end and the frame of a drawing; with digits, '.' or '_' spaces and commas may stand between cells.
-    In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Without one S and one G, and
-    with path cells, which an answer has, 0 is a wall. Raises PuzzleError, and nothing else, for what cannot be read
-    or has two meanings.
+    In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Numbers with a path tell
+    nothing: they are refused, but for an array of unsigned integers, which this function has returned, with 0 for
+    walls. Raises PuzzleError, and nothing else, for what cannot be read or has two meanings.
     """
-    return _read(puzzle, grid_shape)[0]
+    grid, _, doubt = _read(puzzle, grid_shape)
+    if doubt:
+        raise PuzzleError(f"{doubt} whether 0 or 1 is the wall: give it as text, '#' for walls and ' ' for free cells")
+    return grid
 
 
-def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, bool]:
-    """(grid, whether it was written with 1 for walls)."""
+def read_answer(answer: object, question: object, grid_shape: Shape | None = None) -> np.ndarray:
+    """`parse` of an answer: numbers that do not tell which the wall is mean what they mean in the question."""
+    grid, _, doubt = _read(answer, grid_shape)
+    return renumber(grid, question) if doubt else grid
+
+
+def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, bool, str]:
+    """(grid, whether it was written with 1 for walls, why its numbers do not tell that or ""): 0 is then the wall."""
     if grid_shape is not None:
         grid_shape = check_grid_shape(grid_shape)
 
@@ -60,27 +69,29 @@ def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, 
         found = ", ".join(repr(sign) for sign, code in _CODES.items() if code in used and isinstance(sign, str))
         raise PuzzleError(f"{found} stand for walls and free cells in this maze: use one sign for each")
     grid = np.where(codes < 0, codes % 2, codes).astype(np.uint8)
-    if has_signs or [(grid == number).sum() for number in (START, GOAL, PATH)] != [1, 1, 0]:
-        return grid, False
+    if has_signs:
+        return grid, False, ""
+    if (grid == PATH).any():
+        is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"
+        return grid, False, "" if is_own else "this maze shows a path, which fits"
+    if [(grid == number).sum() for number in (START, GOAL)] != [1, 1]:
+        return grid, False, ""  # no question, and no answer: the rules say so
     swapped = _swap(grid)
     joined = [steps_from_start(one[None])[0] >= 0 for one in (grid, swapped)]
     if joined[0] == joined[1]:
-        found = "S and G are joined" if joined[0] else "no way leads from S to G"
-        raise PuzzleError(
-            f"{found} whether 0 or 1 is the wall: give this maze as text, '#' for walls and ' ' for free"
-        )
-    return (swapped, True) if joined[1] else (grid, False)
+        return grid, False, "S and G are joined" if joined[0] else "no way leads from S to G"
+    return (swapped, True, "") if joined[1] else (grid, False, "")
 
 
-def _readings(text: str) -> list[list[list[str]]]:
+def _readings(text: str) -> list[list[str]]:
     """Of a text one: the characters of its lines, without a frame or separators."""
     lines = text_lines(text)
     if len(lines) > 2 and all(re.fullmatch(r"\s*\+-+\+\s*", line) for line in (lines[0], lines[-1])):
         lines = [re.sub(r"^\s*\|(.*)\|\s*$", r"\1", line) for line in lines[1:-1]]
     parts = [re.split(r"[ ,;\t]+", line.strip().removesuffix(",")) for line in lines]
     if re.search(r"[._0-9]", text) and all(len(part) == 1 for row in parts for part in row):
-        return [parts]
-    return [[list(line) for line in lines]]
+        lines = ["".join(row) for row in parts]
+    return [lines]
 
 
 def _swap(grid: np.ndarray) -> np.ndarray:
@@ -104,7 +115,7 @@ def write(grid: np.ndarray, question: str) -> str:
 
 def own_grid(grid: object) -> np.ndarray:
     """What `parse` gave, as it is; all else is parsed."""
-    if isinstance(grid, np.ndarray) and grid.ndim == 2 and grid.dtype.kind in "iu":
+    if isinstance(grid, np.ndarray) and grid.ndim == 2 and grid.dtype.kind == "u":
         return check_grids(grid, PATH)
     return parse(grid)
 
@@ -159,7 +170,7 @@ def check_question(grid: object) -> None:
 def is_solution(question: object, answer: object) -> bool:
     """Whether the answer is a valid path through the question; False too where either cannot be read."""
     try:
-        valid, _ = path_checks(own_grid(question)[None], own_grid(answer)[None])
+        valid, _ = path_checks(own_grid(question)[None], read_answer(answer, question)[None])
     except PuzzleError:
         return False
     return bool(valid[0])
@@ -257,6 +268,7 @@ def _row_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: Shape) 
 CODEC = PuzzleCodec(
     vocabulary=lambda grid_shape: vocabulary(),
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, grid_shape),
+    read_answer=lambda answer, question, grid_shape, box_shape: read_answer(answer, question, grid_shape),
     check=lambda grid, box_shape: check_question(grid),
     encode=lambda grid, grid_shape: encode(grid),
     decode=decode,

@@ -14,22 +14,38 @@ _RULE = f"--|__|{_SURE_RULE}"  # and one with one of these may be a row of blank
 _MINUS_ONE = re.compile(r"(?<![^\s,;|\[])-1(?![^\s,;|\]])")
 
 
+# Of pages: blanks of other widths or none, dots in the middle of a line
+_PLAIN = str.maketrans("\u00a0\u2007\u202f\u3000·•∙", "    ...", "\ufeff\u200b\u2060")
+_AROUND_A_LIST = re.compile(r"\A\s*(\w+ *= *)?([\w.]*array\()?(?=\[)|(,\s*dtype=.*)?\);?\s*\Z")
+
+
+def plain_text(text: str) -> str:
+    """The text with usual characters and line ends, none at its end, and a list without the call that made it."""
+    return _AROUND_A_LIST.sub("", "\n".join(text.translate(_PLAIN).splitlines()))
+
+
 def text_lines(text: str) -> list[str]:
-    """The lines of a text without byte order mark, quotes around a line, and the brackets of a printed array."""
-    text = re.sub(r"\][\s,;]*\[", "\n", text.removeprefix("\ufeff").replace("\r\n", "\n")).removesuffix("\n")
+    """The lines of a plain text without quotes around a line and the brackets of a printed array."""
+    text = re.sub(r"\][\s,;]*\[", "\n", text)
     edges = r"^[\s\[]*([\"'])(.*)\1[\s,\]]*$|^[\s\[]*\[|\][\s\]]*$"
     return [re.sub(edges, r"\2", line) for line in text.split("\n")]
 
 
 def cell_readings(text: str, sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
-    """The readings of a text: a sign is a character, or what stands between separators.
+    """The readings of a plain text: a sign is a character, or what stands between separators.
 
-    Comments, from '#' on, and what surrounds a [Puzzle] section are left out. '-' and '_' are tried as blanks and as
-    lines. Only where no other sign stands for a blank an empty sign does: between delimiters, or at its place in a
-    drawing; drawings are looked for in `sizes`, rows of the grid -> columns of a box.
+    What surrounds a [Puzzle] section is left out, and comments, from '#' on, but for readings with '#' as a blank. '-'
+    and '_' are tried as blanks and as lines. Only where no other sign stands for a blank an empty sign does: between
+    delimiters, or at its place in a drawing; drawings are looked for in `sizes`, rows of the grid -> columns of a box.
     """
     section = re.search(r"\[puzzle\]([^\[]*)", text, re.IGNORECASE)
-    lines = text_lines(re.sub("#.*", "", section[1] if section else text))
+    text = section[1] if section else text
+    yield from _readings_of_lines(text_lines(re.sub("#.*", "", text)), sizes)
+    if "#" in text:
+        yield from _readings_of_lines(text_lines(text), sizes)
+
+
+def _readings_of_lines(lines: list[str], sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
     has_minus_one = any(map(_MINUS_ONE.search, lines))
     for mark in (_RULE, _SURE_RULE, "(?!)"):  # of a line that is no row; the last never
         is_rule = re.compile(rf"(?=.*(?:{mark}))[-\s{_BARS}+=:.'*_]*").fullmatch
@@ -40,12 +56,13 @@ def cell_readings(text: str, sizes: Mapping[int, int]) -> Iterator[list[list[str
             separators = re.compile(rf"[\s,;:/+={_BARS}\"'()\[\]{minus}]+")
             yield [list(separators.sub("", line)) for line in rows]
             yield [separators.sub(" ", line).split() for line in rows]
-        if re.search(r"(?<![\d.])0|(?<!\d)\.|[*_?xX-]", "".join(kept)):
+        if re.search(r"(?<![\d.])0|(?<!\d)\.|[#*_?xX-]", "".join(kept)):
             continue
         yield [list(line) for line in filled]
-        for bar in (rf"[,;\t{_BARS}]", rf"[,;\t]|[{_BARS}]+"):
-            unframed = (re.sub(rf"^\s*[{_BARS}](.*)[{_BARS}]\s*$", r"\1", line) for line in filled)
-            yield [[sign.strip() for sign in re.split(bar, line)] for line in unframed]
+        for edges in ("(?!)", r"[,;\t]\s*$", rf"^\s*[{_BARS}]|[{_BARS}]\s*$"):  # delimiters that delimit nothing
+            cells = [re.sub(edges, "", line) for line in filled]
+            for delimiter in (rf"[,;\t{_BARS}]", rf"[,;\t]|[{_BARS}]+"):
+                yield [[sign.strip(" \"'") for sign in re.split(delimiter, line)] for line in cells]
         for rows in (filled, kept):
             if len(rows) in sizes:
                 yield from _drawn(rows, sizes[len(rows)])

@@ -22,6 +22,7 @@ from transformers.utils import PROCESSOR_NAME, cached_file
 from .configuration_hrm import save_code
 from .errors import ArgumentError, CheckpointError, HrmError, PuzzleError
 from .grids import MAX_CELLS, check_shape, place
+from .pasted_text import plain_text
 from .puzzle_codecs import CODECS
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .shown_value import is_integer, shown
@@ -227,7 +228,7 @@ class HrmProcessor(ProcessorMixin):
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
-            return self._write(grid, like)
+            return self._write(grid, plain_text(like))
         grid = CODECS[self.task].renumber(grid, like)
         if isinstance(like, torch.Tensor | np.ndarray):
             answer = (grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)
@@ -260,26 +261,36 @@ class HrmProcessor(ProcessorMixin):
 
         Both in any form. PuzzleError if the puzzle itself cannot be read or breaks its own rules.
         """
-        question = self._read_question(puzzle)
-        is_solution = CODECS[self.task].is_solution
-        if is_solution is None:
+        question, codec = self._read_question(puzzle), CODECS[self.task]
+        if codec.is_solution is None:
             return None
         try:
-            answer = self.read(solution)
-            grids = answer, CODECS[self.task].renumber(answer, puzzle)  # as written, or in the puzzle's numbering
-            return any(bool(is_solution(question, grid, self.box_shape)) for grid in grids)
+            answer = self.read(solution, puzzle)
         except PuzzleError:
             return False
+        return bool(codec.is_solution(question, answer, self.box_shape))
 
-    def read(self, puzzle: Any) -> np.ndarray:
-        """A question or an answer in any form -> grid (rows, columns) of cell numbers; checks no rule but the form."""
+    def read(self, puzzle: Any, question: Any = None) -> np.ndarray:
+        """A question or an answer in any form -> grid (rows, columns) of cell numbers; checks no rule but the form.
+
+        question: of an answer, in any form, where the numbers of the answer alone do not tell what they mean.
+        """
+        codec = CODECS[self.task]
+        if question is not None and codec.read_answer is not None:
+            puzzle, question = (self._plain(each) for each in (puzzle, question))
+            return codec.read_answer(puzzle, question, self.grid_shape, self.box_shape)
+        return codec.read(self._plain(puzzle), self.grid_shape, self.box_shape)
+
+    @staticmethod
+    def _plain(puzzle: Any) -> str | list | tuple | np.ndarray:
+        """A tensor as an array; PuzzleError for what is no puzzle."""
         if isinstance(puzzle, torch.Tensor):
             if puzzle.numel() > MAX_CELLS:  # however little memory it takes: what follows copies it
                 raise PuzzleError(f"a tensor of shape {tuple(puzzle.shape)} is no puzzle: at most {MAX_CELLS} cells")
             puzzle = _as_array(puzzle, "a puzzle", PuzzleError)
         if not isinstance(puzzle, (str, list, tuple, np.ndarray)):
             raise PuzzleError(f"a {type(puzzle).__name__} is no puzzle: expected text, a list, an array or a tensor")
-        return CODECS[self.task].read(puzzle, self.grid_shape, self.box_shape)
+        return puzzle
 
     def draw(self, puzzle: Any) -> str:
         """A question or an answer in any form as text for people; PuzzleError if it cannot be read."""

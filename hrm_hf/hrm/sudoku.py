@@ -18,7 +18,8 @@ from .pasted_text import cell_readings
 
 SYMBOLS = ".123456789ABCDEFGHIJKLMNOP"  # the character of blank and of each digit, for grids up to 25x25
 BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # what a bare n x n grid means
-SIGNS_OF_BLANK = (".", "*", "_", "-", "x", "X", "?", " ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
+SIGNS_OF_BLANK = (*".#*_-xX? ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
+SIGN_EACH = "write a sign, such as '.', for every blank"
 COLUMNS_OF_SIZE = {size: columns for size, (_, columns) in BOX_SHAPE_OF_SIZE.items()} | {16: 4, 25: 5}  # of a box
 BLANK_ID = 1  # token id; 0 is PAD, digit d is d + 1
 
@@ -68,16 +69,12 @@ def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
     columns = COLUMNS_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape[1]}
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
-        n = math.isqrt(math.prod(written))
+        cells, most = math.prod(written), max(columns) ** 2
+        n = math.isqrt(cells)
         if n not in columns or written not in ((n, n), (n * n,)):
             allowed = " or ".join(f"{n} x {n} = {n * n}" for n in columns)
-            found = f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed}"
-            several = (
-                len(columns) == 1
-                and math.prod(written) > (cells := max(columns) ** 2)
-                and not math.prod(written) % cells
-            )
-            raise PuzzleError(f"{found}{' (of several puzzles give one)' if several else ''}")
+            hint = "of several puzzles give one" if cells > most and cells % most == 0 else SIGN_EACH
+            raise PuzzleError(f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed} ({hint})")
         return (n, n), SYMBOLS[: n + 1]
 
     def readings(text: str) -> Iterator[Rows]:
@@ -85,7 +82,7 @@ def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
             rows = [row for row in rows if row]
             yield rows if len(rows) in columns else (list(chain.from_iterable(rows)),)
 
-    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(columns)))
+    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(columns)), f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
     from_zero = not is_own and _counts_from_zero(grid)
     return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero

@@ -90,6 +90,30 @@ def test_a_maze_of_numbers_as_file(checkpoints, said, tmp_path):
         assert said("--checkpoint", checkpoints["maze"], tmp_path / "maze.json") == text
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A folder with fresh weights for 16x16."""
+    folder = tmp_path_factory.mktemp("large")
+    processor = HrmProcessor(grid_shape=(16, 16), box_shape=(4, 4))
+    torch.manual_seed(0)
+    config = HrmConfig(vocab_size=processor.vocab_size, seq_len=256, halt_max_steps=1, **SIZES)
+    HrmForPuzzleSolving(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_what_counts_from_0_is_drawn_so(large, said, tmp_path):
+    from_one = "123456789ABCDEFG" + "." * 240
+    drawn = said("--checkpoint", large, from_one)
+    from_zero = drawn.translate(str.maketrans("123456789ABCDEFG", "0123456789ABCDEF")).split("segment(s)")[0]
+    assert drawn.startswith("1 2 3 4 | 5 6 7 8 | 9 A B C | D E F G\n")
+    (tmp_path / "numbers.json").write_text(json.dumps([[*range(16)], *([[None] * 16] * 15)]))
+    for puzzle in ("0123456789ABCDEF" + "." * 240, "0123456789abcdef" + "?" * 240, tmp_path / "numbers.json"):
+        text = said("--checkpoint", large, puzzle)
+        assert text.startswith("0 1 2 3 | 4 5 6 7 | 8 9 A B | C D E F\n") and "G" not in text
+        assert text.split("\n\n")[:2] == from_zero.split("\n\n")[:2]
+
+
 def test_maze_as_file(checkpoints, said, tmp_path):
     (tmp_path / "maze.txt").write_text(MAZE)
     text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")

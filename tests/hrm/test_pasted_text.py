@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -38,7 +39,9 @@ FORMS = {
     "lines": "\n".join,
     "windows": lambda lines: "\ufeff" + "\r\n".join(lines) + "\r\n",
     "spaced": lambda lines: "\n".join(" ".join(line) for line in lines),
+    "mac": "\r".join,
     "commas": lambda lines: "\n".join(",".join(line) for line in lines),
+    "trailing commas": lambda lines: "\n".join(",".join(line) + "," for line in lines),
     "tabs": lambda lines: "\n".join("\t".join(line) for line in lines),
     "semicolons": lambda lines: ";".join("".join(lines)),
     "quoted": lambda lines: f'"{"".join(lines)}"',
@@ -53,6 +56,13 @@ FORMS = {
     "drawn": lambda lines: sudoku.draw(lines, (3, 3)).replace(".", min(set("".join(lines)) - set("123456789"))),
     "sdk": lambda lines: "#A somebody\n#D 53 and more\n[Puzzle]\n" + "\n".join(lines) + "\n[State]\n" + "1" * 81,
     "comment": lambda lines: "# found on 2024-01-02\n" + "\n".join(lines) + "  # easy",
+    "sdk of a Mac": lambda lines: "#A somebody\r#D 53 and more\r" + "\r".join(lines) + "\r",
+    "assignment": lambda lines: f"grid = np.array({[list(line) for line in lines]})",
+    "printed array": lambda lines: repr(np.array([list(line) for line in lines])),
+    "no-break spaces": lambda lines: "\u200b" + "\n".join("\u00a0".join(line) for line in lines),
+    "two a cell": lambda lines: "\n".join(
+        " ".join(f"0{sign}" if sign in "0123456789" else 2 * sign for sign in line) for line in lines
+    ),
     "json": lambda lines: json.dumps(lines),
     "python": lambda lines: str([list(line) for line in lines]),
     "row strings": list,
@@ -84,6 +94,10 @@ SPACED = {
         {ord(digit): f"{digit}.0" for digit in "123456789"}
     ),
     "tsv": "\n".join("\t".join(line).replace(".", "") for line in lines_of()),
+    "csv with a delimiter at each end": "\n".join(",".join(line).replace(".", "") + "," for line in lines_of()),
+    "quoted csv": "\n".join(",".join(f'"{sign}"' for sign in line).replace(".", "") for line in lines_of()),
+    "cells of a page": "\n".join("\t".join(line).replace(".", "\u00a0") for line in lines_of()),
+    "lines of a Mac": "\r".join(lines_of(" ")),
 }
 
 
@@ -91,6 +105,14 @@ SPACED = {
 def test_empty_places_are_blanks(form):
     np.testing.assert_array_equal(sudoku.parse(SPACED[form], (3, 3)), GRID)
     np.testing.assert_array_equal(sudoku.parse(SPACED[form]), GRID)
+
+
+@pytest.mark.parametrize(
+    "form", ["run", "lines", "windows", "mac", "spaced", "commas", "boxes", "box drawing", "json", "row strings"]
+)
+@pytest.mark.parametrize("blank", "#·•")
+def test_rarer_signs_for_blanks(form, blank):
+    np.testing.assert_array_equal(sudoku.parse(FORMS[form](lines_of(blank)), (3, 3)), GRID)
 
 
 @pytest.mark.parametrize("blank", [0, -1, None, float("nan"), "", "0", ".", "?"], ids=str)
@@ -104,9 +126,10 @@ def test_cells_of_lists_and_arrays(blank):
         np.testing.assert_array_equal(sudoku.parse(str(np.array(rows, int if blank == blank else float))), GRID)
 
 
-@pytest.mark.parametrize("blank", ["0", ".", "-", "x", "-1"])
-def test_numbers_above_nine_stand_between_blanks(blank):
-    words = [[str(digit) if digit else blank for digit in row] for row in HALF.tolist()]
+@pytest.mark.parametrize("digits", ["", "02"])
+@pytest.mark.parametrize("blank", ["0", ".", "-", "x", "-1", "00", "--", "..", "__"])
+def test_numbers_above_nine_stand_between_blanks(blank, digits):
+    words = [[format(digit, digits) if digit else blank for digit in row] for row in HALF.tolist()]
     for gap, box_shape in ((" ", (4, 4)), (", ", None), ("\t", (4, 4))):
         text = "\n".join(gap.join(row) for row in words)
         np.testing.assert_array_equal(sudoku.parse(text, box_shape), HALF)
@@ -163,6 +186,13 @@ def test_zero_beside_the_last_digit_is_a_blank():
         ("\n".join(" ".join(row) for row in full_grid((3, 3)).astype(str).tolist())[:-1], "row 9 has 8 cells"),
         (QUESTION + "\n" + QUESTION, "162 cells; expected 9 x 9 = 81 .of several puzzles give one"),
         ("1 2\n" + "\n" * 7 + " ", "cells"),
+        (QUESTION.replace(".", "o"), "'o' at row 1, column 3 is not allowed"),
+        (QUESTION.replace(".", "\u00b2"), "'²' at row 1, column 3 is not allowed"),
+        (
+            " ".join(QUESTION.replace(".", " ").split()),
+            "30 cells; expected 9 x 9 = 81 .write a sign, such as '.', for every blank",
+        ),
+        ("#k\r" + "\r".join(lines_of()) + "\rk", "'k' at line 11, character 1 is no cell"),
         ("5\n" + "\n".join(["    7"] * 8), "can be read in two ways: row 2 as . . . . 7 . . . . or as . . . 7 "),
     ],
 )
@@ -173,10 +203,10 @@ def test_what_is_wrong_is_named(puzzle, message):
 
 # What is drawn can be read
 
-BOX_SHAPES = [(2, 2), (1, 5), (2, 3), (3, 2), (7, 1), (2, 4), (3, 3), (2, 5), (3, 4), (4, 4), (2, 9), (4, 5), (5, 5)]
+BOX_SHAPES = [(rows, n // rows) for n in range(4, 26) for rows in range(1, n + 1) if n % rows == 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_drawn_sudoku_can_be_read(data):
     box_shape = data.draw(st.sampled_from(BOX_SHAPES))
@@ -232,7 +262,7 @@ def test_numbers_of_a_maze_are_read_the_way_that_joins_start_and_goal(numbers):
         numbers.astype(np.uint8),
         str(numbers),
     ]
-    forms += ["\n".join(lines).replace("2", "S").replace("3", "E")]
+    forms += ["\n".join(lines).replace("2", "S").replace("3", "E"), "\r".join(lines), repr(numbers)]
     for form in forms:
         np.testing.assert_array_equal(maze.parse(form, (3, 4)), CELLS)
         np.testing.assert_array_equal(maze.parse(form), CELLS)
@@ -261,6 +291,22 @@ def test_numbers_of_a_maze_with_two_meanings_or_none_are_refused(numbers, messag
     for form in (numbers, np.array(numbers), str(numbers)):
         with pytest.raises(PuzzleError, match=message):
             maze.parse(form)
+
+
+@pytest.mark.parametrize("numbers", [CELLS.astype(int), INVERTED], ids=["0 is wall", "1 is wall"])
+def test_numbers_that_show_a_path_are_read_beside_their_question_alone(numbers):
+    shown = np.where(maze.parse(BY_RULE) == maze.PATH, maze.PATH, numbers)
+    lines = ["".join(map(str, row)) for row in shown.tolist()]
+    for form in (shown, shown.tolist(), shown.astype(float), str(shown), lines, "\n".join(lines).replace("4", "o")):
+        with pytest.raises(PuzzleError, match="shows a path, which fits whether 0 or 1 is the wall: give it as text"):
+            maze.parse(form)
+        assert maze.is_solution(numbers, form) and maze.is_solution(MAZE, form) == (numbers[0, 3] == 0)
+        np.testing.assert_array_equal(maze.read_answer(form, numbers), maze.parse(BY_RULE))
+    own = maze.parse(BY_RULE)  # what this package makes keeps its meaning
+    assert own.dtype == np.uint8 and np.array_equal(maze.parse(own), own)
+    processor = HrmProcessor(task="maze", grid_shape=(3, 4))
+    assert processor.is_valid(torch.from_numpy(numbers), torch.from_numpy(shown))
+    assert not processor.is_valid(numbers, np.where(shown < 2, 1 - shown, shown))
 
 
 @pytest.mark.parametrize("wall", "#*")
@@ -295,3 +341,23 @@ def test_other_signs_of_a_maze(wall, free, goal):
 def test_a_maze_of_mixed_signs_is_refused(text, message):
     with pytest.raises(PuzzleError, match=message):
         maze.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,1,2\r3,4,5\r",
+        "\ufeff0 1 2\r\n3 4 5",
+        "np.array([[0, 1, 2], [3, 4, 5]])",
+        "0\t1\t2\n3\t4\t5",
+    ],
+)
+def test_arc_grids_as_text(text):
+    np.testing.assert_array_equal(arc.parse_grid(text), [[0, 1, 2], [3, 4, 5]])
+
+
+def test_the_lines_of_a_question_are_kept_whatever_ends_them():
+    processor = HrmProcessor()
+    ids = full_grid((3, 3)).ravel().astype(int) + 1
+    for end in ("\n", "\r\n", "\r"):
+        assert processor.decode(ids, like=end.join(lines_of())) == processor.decode(ids, like="\n".join(lines_of()))
