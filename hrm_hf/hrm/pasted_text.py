@@ -76,8 +76,10 @@ def _drawn(lines: list[str], columns: int) -> Iterator[list[list[str]]]:
         for start in range(framed, pitch + 2 * framed):
             places = [start + pitch * i + gap * (i // columns) for i in range(len(lines))]
             signs = [[line[i : i + 1] for i in places] for line in lines]
-            if any(len(line) <= places[-1] for line in lines) and (  # blanks at ends are cut: of all lines or none
-                any(line.endswith(" ") for line in lines) or not any(" " in row for row in signs)
+            if any(len(line) <= places[-1] for line in lines) and (  # blanks at ends are cut: of all lines or none,
+                any(line.endswith(" ") for line in lines)
+                or not any(" " in row for row in signs)
+                or not (framed or any(line.startswith(" ") for line in lines))  # and at their starts of none
             ):
                 continue
             if all((i in places) != (c in _BARS) for line in lines for i, c in enumerate(line) if c != " "):

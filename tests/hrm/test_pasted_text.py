@@ -107,6 +107,12 @@ def test_empty_places_are_blanks(form):
     np.testing.assert_array_equal(sudoku.parse(SPACED[form]), GRID)
 
 
+@pytest.mark.parametrize("text", [SPACED["lines"], DRAWN])
+def test_lines_without_their_first_blanks_are_refused(text):
+    with pytest.raises(PuzzleError, match="write a sign, such as '.', for every blank"):
+        sudoku.parse("\n".join(line.strip() for line in text.split("\n")), (3, 3))
+
+
 @pytest.mark.parametrize(
     "form", ["run", "lines", "windows", "mac", "spaced", "commas", "boxes", "box drawing", "json", "row strings"]
 )
