@@ -9,8 +9,8 @@ the scores printed and for nothing else. The network stays frozen (--lora-rank a
 task gets a row of the puzzle table, which starts as the mean of the checkpoint's rows and is trained. Then all
 variants of a test input vote, and two attempts are written.
 
-OUTPUT holds a valid submission from the first seconds on: of empty attempts, then of the rows before training, then of
-more and more votes. --minutes bounds the whole command; what is left of the training's time goes to the votes.
+OUTPUT holds a valid submission of all tasks from the first seconds on: of empty attempts, then of the rows before
+training, then of more and more votes. --minutes bounds the whole command; up to a third is kept for the votes.
 
 A command that was broken off is repeated as it was: it goes on from the last saved state in --work-dir (OUTPUT.work,
 removed at the end unless it was named). No network connection is needed.
@@ -19,9 +19,8 @@ removed at the end unless it was named). No network connection is needed.
 import argparse
 import json
 import math
-import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,9 @@ from transformers import TrainerCallback, TrainerControl
 from ..data import FileRows, PuzzleFile, training_batches
 from ..data.build.arc_builder import build_arc
 from ..data.build.arc_mixture import mix_collections
-from ..data.build.arc_tasks import EVALUATION, EXTRA_PAIRS, CollectedTask, read_collection
-from ..files import mend_folders, refuse_existing, remove, write_whole
+from ..data.build.arc_tasks import EVALUATION, EXTRA_PAIRS, read_collection
+from ..data.build.puzzle_rows import check_variants
+from ..files import mend_folders, read_json, refuse_existing, remove, write_whole
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError, CheckpointError, DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
@@ -53,7 +53,8 @@ from ..training.processes import (
     on_main_process,
     share_cpu_cores,
 )
-from ..training.stop_requests import StoppedBySignal, StopRequests
+from ..training.stop_requests import StopRequests
+from .build_options import print_list
 from .command import Command
 from .load import load_model, refuse_mistyped_path
 from .training_run import RunData, data_facts
@@ -62,7 +63,10 @@ DEFAULT_UPDATES = 64  # of each row
 MOST_STEPS = 100_000  # where only --minutes bounds the training
 SECONDS_OF_A_ROUND = 30.0  # of votes between two submissions
 LARGEST_SHARE_OF_VOTES = 1 / 3  # of the time
-TIME_IS_UP = signal.SIGABRT  # as which the clock asks for a stop: what no process is asked by
+SHARE_OF_DEMONSTRATIONS = 1 / 20  # of the time that is left, before training
+NO_ANSWER = {"attempt_1": [[0]], "attempt_2": [[0]]}
+
+SKIP_BAD = "empty attempts for tasks that are bad or too large for the checkpoint's frame, which are listed"
 
 logger = get_logger(__name__)
 
@@ -82,11 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lora-rank", type=int, help="train a LoRA adapter of this rank beside the rows (needs PEFT)")
     add("--puzzle-learning-rate", type=float, default=1e-2, help="rate of the puzzle table's sign-SGD (1e-2)")
     add("--puzzle-weight-decay", type=float, default=0.1, help="decay of the puzzle table's rows (0.1)")
-    add("--learning-rate", type=float, default=1e-4, help="rate of the adapter (1e-4)")
+    add("--learning-rate", type=float, help="rate of the adapter (1e-4)")
     add("--global-batch-size", type=int, default=64, help="puzzles in a training step, over all processes (64)")
     add("--batch-size", type=int, default=256, help="puzzles at once in each process that answers (256)")
     add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
     add("--extra-pairs", choices=EXTRA_PAIRS, default="ignore", help="pairs beside train and test, such as arc-gen")
+    add("--skip-bad", action="store_true", help=SKIP_BAD)
     add("--seed", type=int, default=0, help="of every random choice (0)")
     add("--workers", type=int, help="processes that draw variants (default: one per core)")
     add("--cpu-threads", type=int, help="threads of a process on a CPU (default: its share of the cores)")
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         output_dir=str(work_dir),
         seed=args.seed,
         global_batch_size=args.global_batch_size,
-        learning_rate=args.learning_rate,
+        learning_rate=1e-4 if args.learning_rate is None else args.learning_rate,
         weight_decay=0.1,
         puzzle_learning_rate=args.puzzle_learning_rate,
         puzzle_weight_decay=args.puzzle_weight_decay,
@@ -126,10 +131,13 @@ def run(args: argparse.Namespace) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises ArgumentError for what is wrong with numbers and paths."""
-    for name, least in (("steps", 1), ("lora_rank", 1), ("batch_size", 1), ("num_aug", 0)):
+    for name in ("steps", "lora_rank", "workers"):
         value = getattr(args, name)
-        if value is not None and value < least:
-            raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")
+        if value is not None and value < 1:
+            raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+    check_variants(args.num_aug, args.seed)
+    if args.learning_rate is not None and args.lora_rank is None:
+        raise ArgumentError("--learning-rate is that of the adapter: give --lora-rank too, or --puzzle-learning-rate")
     if args.minutes is not None and not 0 < args.minutes < math.inf:
         raise ArgumentError(f"--minutes is {args.minutes}; it must be more than 0, and finite")
     if not Path(args.output).absolute().parent.is_dir():
@@ -149,6 +157,8 @@ class Adaptation:
         self.work_dir, self.output = Path(training_args.output_dir), Path(args.output)
         self.end = math.inf if args.minutes is None else started + 60 * args.minutes
         self.clock = TimeBudget(accelerator, self.end)
+        self.attempts: dict[str, list[dict[str, Any]]] = {}  # the submission, on the main process
+        self.rows_answered, self.seconds_answering = 0, 0.0
 
     def run(self) -> None:
         args, accelerator = self.args, self.accelerator
@@ -156,60 +166,71 @@ class Adaptation:
         model, processor = load_arc_model(args.checkpoint)
         if args.compute_dtype is not None:
             model.config.compute_dtype = args.compute_dtype
-        keeps = on_main_process(accelerator, lambda: self.prepare(processor.grid_shape, goes_on), share=True)
+        model.requires_grad_(False)
+        if args.lora_rank is not None:  # before anything is written, for PEFT may not be there
+            model.name_or_path = args.checkpoint  # the adapter's file names what it belongs to
+            add_lora(model, args.lora_rank, args.seed)
+        on_main_process(accelerator, lambda: self.prepare(processor.grid_shape, goes_on))
         train_file, test_file = (PuzzleFile(self.work_dir / "data" / f"{split}.h5") for split in ("train", "test"))
         trainer = self.make_trainer(model, processor, train_file, goes_on)
         model = trainer.model
         try:
-            tests = FileRows(test_file)
-            by_variant = RowsByVariant(test_file)
-            began = time.monotonic()
-            first = self.predict(model, tests.at(by_variant.rows(0, 1)))
-            seconds = time.monotonic() - began
-            if first is not None:
-                self.show(trainer.step, test_file, [first], by_variant.rows(0, 1), writes=not keeps)
-                self.show_demonstrations(model, trainer.step, train_file)
+            variants = test_file.row_places(np.arange(test_file.info.num_rows))[1]
+            tests = FileRows(test_file, np.argsort(variants, kind="stable"))  # first all of the originals
+            self.answer(model, trainer.step, tests.at(tests.numbers[: np.sum(variants == 0)]), replaces=False)
+            now = time.monotonic()
+            self.show_demonstrations(model, trainer.step, train_file, now + SHARE_OF_DEMONSTRATIONS * (self.end - now))
             if args.minutes is not None:
-                asked = seconds * by_variant.num_variants
+                asked = len(tests) * self.seconds_answering / max(1, self.rows_answered)
                 self.clock.deadline = self.end - min(asked, LARGEST_SHARE_OF_VOTES * 60 * args.minutes)
             trainer.train()
-            self.show_demonstrations(model, trainer.step, train_file)
-            self.vote(model, trainer.step, tests, by_variant, seconds)
+            done = self.answer(model, trainer.step, tests, replaces=True)
+            if done < len(tests):
+                accelerator.print(f"the time is up: {done} of {len(tests)} variants of the test inputs have voted")
+            self.show_demonstrations(model, trainer.step, train_file, self.end)
+        except KeyboardInterrupt:
+            logger.warning(f"{self.output} is valid; the same command goes on")
+            raise
         finally:
             trainer.close()
         if trainer.run_folder is not None:  # the main process
             trainer.run_folder.finish()
-            print(f"wrote {self.output}")
+            tests = [attempts for of_task in self.attempts.values() for attempts in of_task]
+            empty = f", with empty attempts for {tests.count(NO_ANSWER)} of {len(tests)} test inputs"
+            print(f"wrote {self.output}{empty if NO_ANSWER in tests else ''}")
             if args.work_dir is None:
                 remove(self.work_dir)
 
-    def prepare(self, frame_shape: tuple[int, int], goes_on: bool) -> bool:
-        """On the main process: tasks to a valid submission and to puzzle files.
-
-        Returns whether the submission there is, of the run that goes on, is to be kept until there are votes.
-        """
+    def prepare(self, frame_shape: tuple[int, int], goes_on: bool) -> None:
+        """On the main process: tasks to a valid submission, where there is none of this run, and to puzzle files."""
         args = self.args
         folder = self.work_dir / "data"
         if not goes_on:
             check_run_dir(self.work_dir)
-            was_begun = args.work_dir is None and folder.is_dir()  # and broken off before there was a run
-            if not args.overwrite and not was_begun:
-                refuse_existing(self.output, how="name another file, or pass --overwrite")
-        collection = read_collection(args.tasks, frame_shape, extra_pairs=args.extra_pairs)
+        collection = read_collection(args.tasks, frame_shape, args.skip_bad, args.extra_pairs)
         hidden = tuple(replace(task, split=EVALUATION) for task in collection.tasks)
-        mixture = mix_collections([replace(collection, tasks=hidden)], extra_pairs=args.extra_pairs)
+        how = {"skip_bad": args.skip_bad, "extra_pairs": args.extra_pairs}
+        mixture = mix_collections([replace(collection, tasks=hidden)], **how)
         for task in mixture.tasks:
             if not task.task.test:
                 raise DataError(f"{task.source}: task {task.name} has no test input, so there is nothing to answer")
+        if not mixture.tasks:
+            raise DataError(f"none of the tasks can be answered; the first: {mixture.left_out[0]}")
+        num_tests = collection.bad | {task.name: len(task.task.test) for task in mixture.tasks}
+        empty = {name: [NO_ANSWER] * num_tests[name] for name in sorted(num_tests)}
+        there = read_attempts(self.output)
+        is_ours = there.keys() == empty.keys() and all(len(there[name]) == len(empty[name]) for name in empty)
+        self.attempts = there if goes_on and is_ours else empty
+        if self.attempts is empty and there != empty and not args.overwrite:  # an empty one is nobody's loss
+            refuse_existing(self.output, how="name another file, or pass --overwrite")
         print(collection.found, *(f"note: {note}" for note in mixture.notes), sep="\n", flush=True)
+        if mixture.left_out:
+            print_list(list(mixture.left_out), "tasks left out")
         folder.mkdir(parents=True, exist_ok=True)
         mend_folders(folder)
-        keeps = goes_on and self.output.exists()
-        if not keeps:
-            write_whole(self.output, json.dumps(empty_submission(mixture.tasks)))
+        write_whole(self.output, json.dumps(self.attempts))
         how = {"num_workers": args.workers, "frame_shape": frame_shape, "overwrite": True}
         build_arc(folder, mixture.tasks, num_aug=args.num_aug, seed=args.seed, **how)
-        return keeps
 
     def make_trainer(
         self, model: HrmForPuzzleSolving, processor: HrmProcessor, file: PuzzleFile, goes_on: bool
@@ -222,10 +243,6 @@ class Adaptation:
             f"{file.info.num_groups} tasks in {file.info.num_puzzles} variants, "
             f"{len(new)} of which start as the mean of the rows of {args.checkpoint}"
         )
-        model.requires_grad_(False)
-        if args.lora_rank is not None:
-            model.name_or_path = args.checkpoint  # the adapter's file names what it belongs to
-            add_lora(model, args.lora_rank, args.seed)
         model.model.puzzle_embeddings.weight.requires_grad_(True)
         updates = DEFAULT_UPDATES * file.info.num_puzzles
         steps = math.ceil(updates / args.global_batch_size) if args.minutes is None else MOST_STEPS
@@ -243,97 +260,75 @@ class Adaptation:
         trainer.go_on()
         return trainer
 
-    def predict(self, model: HrmForPuzzleSolving, rows: FileRows) -> PuzzlePredictions | None:
-        """The answers to the rows, the same on every process; None where the time was up before they were there."""
-        accelerator, found = self.accelerator, None
-        try:
-            with StopsByTheClock(accelerator, lambda: f"while answering; {self.output} is valid", self.end) as stop:
-                found = predict_puzzles(
+    def rounds(self, model: HrmForPuzzleSolving, rows: FileRows, end: float) -> Iterator[PuzzlePredictions]:
+        """Answers the rows in order, while there is time until `end`: after each round those to all rows so far.
+
+        The first round is of one row for each process: nobody knows how long a row takes. Equal on all processes.
+        """
+        accelerator, found, done = self.accelerator, None, 0
+        while done < len(rows) and (size := on_main_process(accelerator, lambda: self.fitting_rows(end), share=True)):
+            began = time.monotonic()
+            with StopRequests(accelerator, lambda: f"while answering; {self.output} is valid") as stop:
+                more = predict_puzzles(
                     model,
-                    rows,
+                    rows.at(rows.numbers[done : done + size]),
                     batch_size=self.args.batch_size * accelerator.num_processes,
                     process_index=accelerator.process_index,
                     num_processes=accelerator.num_processes,
                     gather=accelerator.gather,
                     after_update=stop.after_update,
                 )
-        except StoppedBySignal as stopped:
-            if stopped.signal != TIME_IS_UP:
-                raise
-        return found
+            self.seconds_answering += time.monotonic() - began
+            self.rows_answered += len(more)
+            parts = [more] if found is None else [found, more]
+            found = PuzzlePredictions(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+            done = len(found)
+            yield found
 
-    def vote(
-        self,
-        model: HrmForPuzzleSolving,
-        step: int,
-        tests: FileRows,
-        by_variant: "RowsByVariant",
-        seconds_of_variant: float,
-    ) -> None:
-        """Answers variant by variant, and writes a submission after each round of some, until the time is up."""
-        done, found = 0, []
-        while done < by_variant.num_variants:
-            fitting = int(min(SECONDS_OF_A_ROUND / max(seconds_of_variant, 1e-6), by_variant.num_variants - done))
-            more = on_main_process(self.accelerator, lambda: max(1, fitting), share=True)  # noqa: B023
-            began = time.monotonic()
-            answers = self.predict(model, tests.at(by_variant.rows(done, done + more)))
-            if answers is None:
-                break
-            found.append(answers)
-            done += more
-            seconds_of_variant = (time.monotonic() - began) / more
-            self.show(step, tests.file, found, by_variant.rows(0, done), says=done == by_variant.num_variants)
-        if done < by_variant.num_variants:
-            self.accelerator.print(f"the time is up: {done} of {by_variant.num_variants} variants have voted")
-            if done:
-                self.show(step, tests.file, found, by_variant.rows(0, done), writes=False)
+    def fitting_rows(self, end: float) -> int:
+        """How many rows fit in a round and before `end`; whole batches, if there is more than one."""
+        left = end - time.monotonic()
+        if self.rows_answered == 0:
+            return self.accelerator.num_processes if left > 0 else 0
+        rows_per_second = self.rows_answered / self.seconds_answering
+        if rows_per_second * left < 1:
+            return 0
+        size = max(1, int(rows_per_second * min(left, SECONDS_OF_A_ROUND)))
+        batch = self.args.batch_size * self.accelerator.num_processes
+        return size if size < batch else size - size % batch
 
-    def show(
-        self,
-        step: int,
-        file: PuzzleFile,
-        found: Sequence[PuzzlePredictions],
-        numbers: np.ndarray,
-        writes: bool = True,
-        says: bool = True,
-    ) -> None:
-        """On the main process: counts the votes, writes the submission, and prints the scores of known answers."""
-        if not self.accelerator.is_main_process:
-            return
-        names = ("sequences", "q_halt_logits", "segments")
-        joined = PuzzlePredictions(*(np.concatenate([getattr(part, name) for part in found]) for name in names))
-        ranked, answers = arc_votes(file, joined, numbers)
-        if writes:
-            write_whole(self.output, json.dumps(submission(ranked)))
-        if says and answers:
-            originals = np.flatnonzero(file.row_places(numbers)[1] == 0)
-            plain = PuzzlePredictions(*(getattr(joined, name)[originals] for name in names))
-            scores = score_predictions(plain, FileRows(file, numbers[originals]))
+    def answer(self, model: HrmForPuzzleSolving, step: int, rows: FileRows, replaces: bool) -> int:
+        """Answers test inputs, and writes a submission after each round; prints the scores of known answers.
+
+        replaces: False: only of test inputs that have no answer yet. Returns how many rows were answered.
+        """
+        found, ranked, answers = [], {}, {}
+        for found in self.rounds(model, rows, self.end):
+            if self.accelerator.is_main_process:
+                ranked, answers = arc_votes(rows.file, found, rows.numbers[: len(found)])
+                for name, attempts in submission(ranked).items():
+                    for test, attempt in enumerate(attempts):
+                        if (name, test) in ranked and (replaces or self.attempts[name][test] == NO_ANSWER):
+                            self.attempts[name][test] = attempt
+                write_whole(self.output, json.dumps(self.attempts))
+        if answers:
+            numbers = rows.numbers[: len(found)]
+            num_originals = np.sum(rows.file.row_places(numbers)[1] == 0)  # which come first
+            plain = PuzzlePredictions(*(part[:num_originals] for part in vars(found).values()))
+            scores = score_predictions(plain, rows.at(numbers[:num_originals]))
             votes = pass_at_k(ranked, answers, ks=(1, 2))
             shown = ", ".join(f"{name} {value:.4f}" for name, value in votes.items())
-            print(f"step {step}: {in_words('test inputs', scores)}; with {len(numbers)} votes {shown}", flush=True)
+            print(f"step {step}: {in_words('test inputs', scores)}; with {len(found)} votes {shown}", flush=True)
+        return len(found)
 
-    def show_demonstrations(self, model: HrmForPuzzleSolving, step: int, file: PuzzleFile) -> None:
-        """Prints the scores on the unaugmented demonstrations, if there is time to answer them."""
-        rows = FileRows(file, RowsByVariant(file).rows(0, 1))
-        found = self.predict(model, rows)
+    def show_demonstrations(self, model: HrmForPuzzleSolving, step: int, file: PuzzleFile, end: float) -> None:
+        """Prints the scores on the unaugmented demonstrations, or on as many as can be answered until `end`."""
+        originals = file.row_places(np.arange(file.info.num_rows))[1] == 0
+        rows = FileRows(file, np.flatnonzero(originals))
+        *_, found = None, *self.rounds(model, rows, end)
         if found is not None:
-            scores = score_predictions(found, rows)
+            scores = score_predictions(found, rows.at(rows.numbers[: len(found)]))
             self.accelerator.print(f"step {step}: {in_words('demonstrations', scores)}", flush=True)
-
-
-class RowsByVariant:
-    """The rows of an ARC file, all of the originals first, then all of the first variants, and so on."""
-
-    def __init__(self, file: PuzzleFile):
-        variants = file.row_places(np.arange(file.info.num_rows))[1]
-        self._order = np.argsort(variants, kind="stable")
-        self._ends = np.concatenate([[0], np.cumsum(np.bincount(variants))])
-        self.num_variants = len(self._ends) - 1
-
-    def rows(self, first: int, stop: int) -> np.ndarray:
-        """Row numbers (int64) of the variants first to stop - 1."""
-        return self._order[self._ends[first] : self._ends[stop]]
 
 
 class TimeBudget(TrainerCallback):
@@ -352,19 +347,6 @@ class TimeBudget(TrainerCallback):
     on_train_begin = on_step_end
 
 
-class StopsByTheClock(StopRequests):
-    """Stop requests, of which the clock of the main process makes one: StoppedBySignal with TIME_IS_UP."""
-
-    def __init__(self, accelerator: Accelerator, where: Any, deadline: float):
-        super().__init__(accelerator, where)
-        self.deadline = deadline
-
-    def check(self, at_work: bool = True) -> None:
-        if self.is_main_process and self._own is None and time.monotonic() > self.deadline:
-            self._own = TIME_IS_UP
-        super().check(at_work)
-
-
 def load_arc_model(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor]:
     """Raises CheckpointError for a checkpoint that is no ARC model with a puzzle table."""
     model, processor = load_model(checkpoint, dtype=torch.float32)
@@ -376,9 +358,13 @@ def load_arc_model(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor]:
     return model, processor
 
 
-def empty_submission(tasks: Sequence[CollectedTask]) -> dict[str, Any]:
-    """The submission without any answer."""
-    return submission({(task.name, test): [] for task in tasks for test in range(len(task.task.test))})
+def read_attempts(path: Path) -> dict[str, list]:
+    """The submission in a file; empty for one that is not there or holds something else."""
+    try:
+        found = read_json(path, DataError)
+    except DataError:
+        return {}
+    return found if all(isinstance(attempts, list) for attempts in found.values()) else {}
 
 
 def in_words(rows: str, scores: dict[str, float]) -> str:

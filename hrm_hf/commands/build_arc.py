@@ -1,11 +1,12 @@
 """Build ARC files, train.h5 and test.h5, from collections of tasks in any mixture.
 
 A source is a folder, a zip (which is never unpacked to disk) or a JSON file in one of these layouts, at any depth:
-  data/training/*.json, data/evaluation/*.json    ARC-AGI, ARC-AGI-2
+  data/training/*.json, data/evaluation/*.json    ARC-AGI, ARC-AGI-2; also data/test/*.json
   corpus/<Concept>/*.json                         ConceptARC: training tasks
   *_challenges.json with *_solutions.json         Kaggle; with "evaluation" or "test" in the name evaluation tasks
 and, where there is none of these, every JSON file with a task, a list of pairs (re-arc) or an object of tasks: those
-in a folder named evaluation, eval or test are evaluation tasks, all others training tasks. A line says what was found.
+in a folder whose name says evaluation, eval or validation, or ends with test, are evaluation tasks, all others
+training tasks. A line says what was found.
 
 Test inputs without answers (Kaggle's test challenges, "output": null) wait in test.h5: their tasks' train pairs train,
 and hrm-evaluate --submission answers them. Further pairs in a task ("arc-gen") train with --extra-pairs use.

@@ -1,6 +1,7 @@
 """hrm-adapt: hidden tasks in, a submission of the Kaggle form out, whatever the time allows."""
 
 import json
+import sys
 import time
 
 import numpy as np
@@ -48,6 +49,9 @@ def challenges(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("input"), members) / "arc-agi_test_challenges.json"
 
 
+EMPTY = {"attempt_1": [[0]], "attempt_2": [[0]]}
+
+
 def hrm_adapt(checkpoint, tasks, output, *more):
     words = ["--checkpoint", checkpoint, "--tasks", tasks, "--output", output, *SMALL, *more]
     return adapt.main([str(word) for word in words])
@@ -81,7 +85,7 @@ def test_hidden_tasks_end_in_a_submission(checkpoint, challenges, tmp_path, caps
         f"wrote {output}",
     ):
         assert part in printed
-    assert "test inputs" not in printed  # no answer is known
+    assert "test inputs: " not in printed  # no answer is known
 
     before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, work / "checkpoint-final"))
     rows = after.pop(TABLE)
@@ -166,19 +170,78 @@ def test_whatever_the_time_the_submission_is_valid(seconds, checkpoint, challeng
     check_form(output)
 
 
-def test_a_valid_submission_is_there_before_the_first_answer(checkpoint, challenges, tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("broken", ["build_arc", "predict_puzzles"])
+def test_a_valid_submission_is_there_before_the_first_answer(
+    broken, named, checkpoint, challenges, tmp_path, monkeypatch, capsys
+):
     output = tmp_path / "submission.json"
+    how = ["--work-dir", tmp_path / "work"] if named else []
 
-    def look(*args, **how):
+    def look(*args, **kwargs):
         check_form(output)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapt, "predict_puzzles", look)
-    assert hrm_adapt(checkpoint, challenges, output) == 130
-    assert check_form(output)["a"][1] == {"attempt_1": [[0]], "attempt_2": [[0]]}
+    monkeypatch.setattr(adapt, broken, look)
+    assert hrm_adapt(checkpoint, challenges, output, *how) == 130
+    assert check_form(output)["a"][1] == EMPTY
+    assert (f"{output} is valid; the same command goes on" in capsys.readouterr().err) == (broken != "build_arc")
     monkeypatch.undo()
-    assert hrm_adapt(checkpoint, challenges, output) == 0  # the same command goes on
-    assert check_form(output)["a"][1] != {"attempt_1": [[0]], "attempt_2": [[0]]}
+    assert hrm_adapt(checkpoint, challenges, output, *how) == 0  # the same command goes on
+    assert check_form(output)["a"][1] != EMPTY
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (4, 2), (0, 0)])
+def test_what_the_time_sufficed_for_is_in_the_submission(
+    before, after, checkpoint, challenges, tmp_path, monkeypatch, capsys
+):
+    """`before` and `after` training: how many answers there was time for. Nothing takes an answer away."""
+    sizes = iter([*[1] * before, *([0] * (before < 4)), 0, *[1] * after, 0, 0])  # a 0 for the demonstrations
+    monkeypatch.setattr(adapt.Adaptation, "fitting_rows", lambda self, end: next(sizes))
+
+    def no_empty_answer(ranked):  # an untrained model gives some
+        return json.loads(json.dumps(submission(ranked)).replace("[[0]]", "[[5]]"))
+
+    monkeypatch.setattr(adapt, "submission", no_empty_answer)
+    output = tmp_path / "submission.json"
+    assert hrm_adapt(checkpoint, challenges, output) == 0
+    attempts = [attempts for tests in check_form(output).values() for attempts in tests]
+    assert 4 - attempts.count(EMPTY) == before
+    printed = capsys.readouterr().out
+    assert f"the time is up: {after} of 16 variants of the test inputs have voted" in printed
+    assert (f"with empty attempts for {4 - before} of 4 test inputs" in printed) == (before < 4)
+
+
+def test_a_run_that_goes_on_keeps_the_votes_until_there_are_better_ones(checkpoint, challenges, tmp_path, monkeypatch):
+    output, how = tmp_path / "submission.json", ["--work-dir", tmp_path / "work"]
+    assert hrm_adapt(checkpoint, challenges, output, *how, "--steps", 3) == 0
+    voted = output.read_text()
+    monkeypatch.setattr(adapt.HrmTrainer, "train", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert hrm_adapt(checkpoint, challenges, output, *how) == 130
+    assert output.read_text() == voted
+    output.write_text("mine")  # nor is what is no submission of these tasks overwritten
+    assert hrm_adapt(checkpoint, challenges, output, *how) == 2
+    assert output.read_text() == "mine"
+
+
+def test_bad_tasks_get_empty_attempts_where_that_is_asked_for(checkpoint, tmp_path, capsys):
+    """A submission must hold all tasks, also those that this checkpoint cannot answer."""
+    large = {"train": TASKS["a"]["train"], "test": [{"input": [[1] * 5]}, {"input": [[1]]}]}
+    tasks = TASKS | {"large": large, "odd": {"train": 3, "test": [{"input": [[1]]}]}}
+    source = write_folder(tmp_path, {"arc_test_challenges.json": json.dumps(tasks)}) / "arc_test_challenges.json"
+    output = tmp_path / "submission.json"
+    assert hrm_adapt(checkpoint, source, output) == 2
+    assert "'arc_test_challenges.json: large': task large, test pair 1, input" in capsys.readouterr().err
+    assert not output.exists()
+    assert hrm_adapt(checkpoint, source, output, "--skip-bad") == 0
+    found = check_form(output, tasks)
+    assert found["large"] == [EMPTY, EMPTY] and found["odd"] == [EMPTY] and EMPTY not in found["a"]
+    printed = capsys.readouterr().out
+    assert "2 tasks left out:" in printed and "with empty attempts for 3 of 7 test inputs" in printed
+    write_folder(tmp_path, {"arc_test_challenges.json": json.dumps({"large": large})})
+    assert hrm_adapt(checkpoint, source, tmp_path / "none.json", "--skip-bad") == 2
+    assert "none of the tasks can be answered; the first: " in capsys.readouterr().err
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_hidden_tasks_are_built_trained_on_and_submitted_by_the_other_commands(challenges, tmp_path, capsys):
@@ -216,7 +279,7 @@ def test_two_processes_stop_by_the_clock(checkpoint, challenges, tmp_path):
     check_form(tmp_path / "submission.json")
 
 
-def test_what_cannot_be_adapted_is_one_line_and_writes_nothing(checkpoint, challenges, tmp_path, capsys):
+def test_what_cannot_be_adapted_is_one_line_and_writes_nothing(checkpoint, challenges, tmp_path, capsys, monkeypatch):
     def refused(*more, tasks=challenges, model=checkpoint):
         assert hrm_adapt(model, tasks, tmp_path / "submission.json", *more) == 2
         error = capsys.readouterr().err
@@ -225,6 +288,12 @@ def test_what_cannot_be_adapted_is_one_line_and_writes_nothing(checkpoint, chall
 
     assert "--minutes is 0.0; it must be more than 0" in refused("--minutes", 0)
     assert "--steps is 0; it must be 1 or more" in refused("--steps", 0)
+    assert "--workers is 0; it must be 1 or more" in refused("--workers", 0)
+    assert "seed is -1: allowed are" in refused("--seed", -1)
+    assert "--learning-rate is that of the adapter: give --lora-rank too" in refused("--learning-rate", 1e-3)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "peft", None)
+        assert "lora_rank needs PEFT: pip install" in refused("--lora-rank", 2)
     assert "there is no such file or folder" in refused(tasks=tmp_path / "nosuch.json")
     large = write_folder(
         tmp_path / "in", {"large.json": json.dumps(made_up_task(1) | {"test": [{"input": [[1] * 5]}]})}

@@ -30,6 +30,9 @@ LAYOUTS = {
     "without data/": in_folders(["training/", "evaluation/"]),
     "deeper": in_folders(["kaggle/input/Training/", "kaggle/input/Evaluation/"]),
     "train and test": in_folders(["train/", "test/"]),
+    "train and validation": in_folders(["train/", "validation/"]),
+    "words of names": in_folders(["arc_agi_v1_public_train/", "arc_agi_v1_public_eval/"]),
+    "sets": in_folders(["training_set/", "evaluation_set/"]),
     "concepts of splits": in_folders(["training/Above/", "evaluation/Below/"]),
     "Kaggle": kaggle_layout(TRAINED, "arc-agi_training") | kaggle_layout(TESTED, "arc-agi_evaluation"),
     "objects of tasks": {"arc_training.json": json.dumps(TRAINED), "arc-evaluation.json": json.dumps(TESTED)},
@@ -38,6 +41,7 @@ FLAT = {
     "flat": {f"{name}.json": text for name, text in TEXTS.items()},
     "Mini-ARC": {f"data/MiniARC/{name}.json": text for name, text in TEXTS.items()},
     "concepts": {f"Concept{name}/{name}.json": text for name, text in TEXTS.items()},
+    "a folder of no test tasks": {f"test_run/{name}.json": text for name, text in TEXTS.items()},
     "corpus": {f"corpus/Concept{name}/{name}.json": text for name, text in TEXTS.items()},
     "an object of tasks": {"all.json": json.dumps(TASKS)},
 }
@@ -105,12 +109,41 @@ def test_one_file_of_a_task_or_of_challenges(tmp_path):
 
 def test_other_files_are_left_alone_and_counted_but_not_a_damaged_task(tmp_path):
     members = FLAT["concepts"] | {"settings.json": "{", "notes/meta.json": '{"version": 1}'}
+    members["Concepta/sample_submission.json"] = '{"a": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}'
+    members["lists/splits.json"] = '{"train": ["a", "b"], "test": ["c"]}'
+    members["__MACOSX/Concepta/._a.json"] = members["Concepta/.hidden.json"] = "\0"
     collection = read_collection(write_folder(tmp_path / "some", members))
-    assert collection.found == "some: 4 training tasks in 4 folders; 2 other JSON files are left alone"
+    assert collection.found == "some: 4 training tasks in 4 folders; 4 other JSON files are left alone"
     (tmp_path / "some" / "Concepta" / "damaged.json").write_text('{"train"')
     with pytest.raises(DataError, match="'Concepta/damaged.json': the file is not valid JSON"):
         read_collection(tmp_path / "some")
     assert len(read_collection(tmp_path / "some", skip_bad=True).left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("some.json", TASKS | {"e": {"train": 3, "test": []}}, "'some.json: e': task e: 'train' must be a list"),
+        ("x.json", {"train": TASKS["a"]["train"]}, "'x.json': task x: 'test' must be a list of pairs"),
+        ("x.json", [*TASKS["a"]["train"], {"input": [[1]]}], "'x.json': task x, train pair 3 has no 'output'"),
+        ("x.json", TASKS["a"] | {"test": [{"output": [[1]]}]}, "'x.json': task x, test pair 1 has no 'input'"),
+    ],
+)
+def test_a_bad_task_is_named_where_no_layout_says_that_it_is_one(member, value, message, tmp_path):
+    write_folder(tmp_path / "some", {member: json.dumps(value)})
+    for path in (tmp_path / "some", tmp_path / "some" / member):
+        with pytest.raises(DataError, match=message):
+            read_collection(path)
+        collection = read_collection(path, skip_bad=True)
+        assert len(collection.left_out) == 1 and len(collection.tasks) == (
+            4 if value is not None and len(value) > 4 else 0
+        )
+
+
+def test_test_tasks_beside_those_of_the_original_repositories(tmp_path):
+    members = original_layout(TRAINED, TESTED) | {"data/test/e.json": json.dumps(HIDDEN["c"])}
+    found = read_collection(write_folder(tmp_path / "some", members)).found
+    assert found.endswith("3 evaluation tasks in data/evaluation, data/test, 1 of them without answers")
 
 
 def test_re_arc_lists_of_pairs_are_demonstrations(tmp_path):
@@ -149,8 +182,9 @@ def test_extra_pairs_are_used_or_ignored_and_either_is_said(kind, tmp_path):
     assert f"3 '{kind}' pairs train" in used.notes[0]
     task[kind][0] = {"input": [[1]], "output": [[1], [1, 2]]}
     write_folder(source, {"task001.json": json.dumps(task)})
+    assert read_collection(source).notes == ignored.notes  # what is left out need not fit
     with pytest.raises(DataError, match=f"task task001, {kind} pair 1, output: row 2"):
-        read_collection(source)
+        read_collection(source, extra_pairs="use")
     with pytest.raises(ArgumentError, match="extra_pairs is 'yes', allowed are use, ignore"):
         read_collection(source, extra_pairs="yes")
 

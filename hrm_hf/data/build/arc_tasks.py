@@ -1,9 +1,9 @@
 """Reads collections of ARC tasks from a folder, a zip or a JSON file, in the layouts that people have.
 
 Kaggle: `<set>_challenges.json` and `<set>_solutions.json`, many tasks a file. Original: `data/training/*.json`,
-`data/evaluation/*.json`, and `corpus/<Concept>/*.json` (training), one task a file, at any depth. Where there is
-neither, every JSON file that holds a task, a list of pairs (re-arc) or an object of tasks counts: flat folders,
-folders of concepts, training/ and evaluation/ without data/. Zips are read in memory and never unpacked to disk.
+`data/evaluation/*.json`, `data/test/*.json`, and `corpus/<Concept>/*.json` (training), one task a file, at any depth.
+Where there is neither, every JSON file that holds a task, a list of pairs (re-arc) or an object of tasks counts: flat
+folders, folders of concepts, training/ and evaluation/ without data/. Zips are read in memory, never unpacked to disk.
 """
 
 import os
@@ -11,12 +11,12 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ...files import parse_json, read_within
-from ...games.arc_task import ArcTask, parse_task
+from ...games.arc_task import ArcTask, check_task_name, parse_pairs, parse_task
 from ...hrm.arc import FRAME_SHAPE
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.puzzle_identifiers import BLANK_NAME
@@ -29,11 +29,10 @@ EXTRA_PAIRS = ("use", "ignore")
 _CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
 _LAYOUTS = (
     "*_challenges.json with *_solutions.json, data/training/*.json, data/evaluation/*.json, corpus/*/*.json, or "
+    "JSON files that hold a task (an object with 'train' and 'test'), a list of pairs, or an object of tasks"
 )
-_LAYOUTS += "JSON files that hold a task (an object with 'train' and 'test'), a list of pairs, or an object of tasks"
-_SPLIT_OF_FOLDER = {"training": TRAINING, "train": TRAINING} | dict.fromkeys(
-    ("evaluation", "eval", "test"), EVALUATION
-)
+_SPLIT_OF_WORD = dict.fromkeys(("training", "train"), TRAINING)
+_SPLIT_OF_WORD |= dict.fromkeys(("evaluation", "eval", "validation", "valid", "val", "test"), EVALUATION)
 _Candidate = tuple[str, str, str, Callable[[], object]]
 _Files = dict[str, bytes | DataError]  # member -> its content, or what to raise if it is asked for
 
@@ -64,7 +63,7 @@ class CollectedTask:
 class ArcCollection:
     """What a folder, zip or file holds: tasks in the order of their names, a line per bad task left out, and notes.
 
-    found: one line on what was found where.
+    found: one line on what was found where. bad: name -> number of test inputs of each bad task that was left out.
     """
 
     name: str
@@ -72,6 +71,7 @@ class ArcCollection:
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
     found: str = ""
+    bad: dict[str, int] = field(default_factory=dict)
 
 
 def read_collection(
@@ -109,52 +109,52 @@ def read_collection(
         (files, num_others), name = _read_zip(path), path.stem
     else:
         raise DataError(f"{path}: there is no such file or folder")
-    tasks, left_out, notes = [], [], []
+    tasks, left_out, notes, bad = [], [], [], {}
     extra: dict[str, int] = defaultdict(int)  # kind -> pairs
     candidates, without_task = _candidates(path, above, files, alone)
     for task_name, split, member, load in candidates:
+        value = None
         try:
             value = load()
-            if _are_pairs(value):  # all are demonstrations
-                value = {"train": value, "test": []}
-                task = _without_tests(task_name, value, frame_shape)
-            else:
-                task = parse_task(task_name, value, max_shape=frame_shape, may_be_hidden=True)
-            if not task.train:
-                raise DataError(f"task {task.name} has no train pairs")
-            if "/" in task.name or task.name in (".", BLANK_NAME):
-                raise DataError(f"task {task.name}: a name must not hold '/' nor be '.' or {BLANK_NAME!r}")
-            for kind in sorted(set(value) - {"train", "test"}, key=str):
-                if _are_pairs(value[kind]):
-                    more = _without_tests(task_name, {"train": value[kind], "test": []}, frame_shape, kind).train
-                    extra[kind] += len(more)
+            task = _parsed(task_name, value, frame_shape)
+            for kind, pairs in value.items() if isinstance(value, dict) else ():
+                if kind not in ("train", "test") and _are_pairs(pairs):
+                    extra[kind] += len(pairs)
                     if extra_pairs == "use":
-                        task.train.extend(new_pairs(more, task))
+                        kind = kind if kind.isprintable() and len(kind) <= 50 else shown(kind)  # a key of the file
+                        task.train.extend(new_pairs(parse_pairs(task_name, kind, pairs, frame_shape), task))
             tasks.append(CollectedTask(task, EVALUATION if task.is_hidden else split, name, member))
         except (DataError, PuzzleError) as error:
             message = f"{path}: {member!r}: {error}"
             if not skip_bad:
                 raise DataError(message) from None
             left_out.append(message)
+            asked = value.get("test") if isinstance(value, dict) else None
+            bad[task_name] = len(asked) if isinstance(asked, list) else 1
     if not tasks and not left_out:
         raise DataError(f"{path} holds no ARC task; looked for {_LAYOUTS}")
-    for kind, number in extra.items():
-        used = "train, but for copies of the task's own pairs" if extra_pairs == "use" else "are left out: "
-        used += "" if extra_pairs == "use" else "extra pairs can be used (--extra-pairs use)"
+    used = "are left out: extra pairs can be used (--extra-pairs use)"
+    if extra_pairs == "use":
+        used = "train, but for copies of the task's own pairs"
+    for kind, number in sorted(extra.items()):
         notes.append(f"{path}: {number} {shown(kind)} pairs {used}")
     tasks.sort(key=lambda task: (task.name, task.member))
     found = _in_words(name, tasks, num_others + without_task)
-    return ArcCollection(name, tuple(tasks), tuple(left_out), tuple(notes), found)
+    return ArcCollection(name, tuple(tasks), tuple(left_out), tuple(notes), found, bad)
 
 
-def _without_tests(name: str, value: dict, frame_shape: tuple[int, int], kind: str = "train") -> ArcTask:
-    """A task of demonstrations alone, checked as any other."""
-    one = {"input": [[0]]}  # stands for the test pairs, which a task must have
-    try:
-        return parse_task(name, value | {"test": [one]}, max_shape=frame_shape, may_be_hidden=True)._replace(test=[])
-    except PuzzleError as error:
-        kind = kind if kind.isprintable() and len(kind) <= 50 else shown(kind)  # a key of the file
-        raise PuzzleError(str(error).replace(", train pair", f", {kind} pair")) from None
+def _parsed(name: str, value: object, frame_shape: tuple[int, int]) -> ArcTask:
+    """A task, or a list of pairs, which is one of demonstrations alone."""
+    if _are_pairs(value):
+        check_task_name(name)
+        task = ArcTask(name, parse_pairs(name, "train", value, frame_shape), [])
+    else:
+        task = parse_task(name, value, max_shape=frame_shape, may_be_hidden=True)
+    if not task.train:
+        raise DataError(f"task {name} has no train pairs")
+    if "/" in name or name in (".", BLANK_NAME):
+        raise DataError(f"task {name}: a name must not hold '/' nor be '.' or {BLANK_NAME!r}")
+    return task
 
 
 def new_pairs(pairs: Sequence[tuple], task: ArcTask) -> list[tuple]:
@@ -260,9 +260,10 @@ def _folders(member: str) -> tuple[str, ...]:
 
 def _published_split(folders: Sequence[str]) -> str | None:
     """The split of a file in the layout of the original repositories, None in another."""
-    if tuple(folders[-2:]) in (("data", TRAINING), ("data", EVALUATION)):
-        return folders[-1]
-    return TRAINING if len(folders) >= 2 and folders[-2] == "corpus" else None
+    parent, folder = ("", "", *folders)[-2:]
+    if parent == "data" and folder in (TRAINING, EVALUATION, "test"):
+        return _SPLIT_OF_WORD[folder]
+    return TRAINING if parent == "corpus" else None
 
 
 def _candidates(path: Path, above: Sequence[str], files: _Files, alone: bool) -> tuple[list[_Candidate], int]:
@@ -289,7 +290,7 @@ def _candidates(path: Path, above: Sequence[str], files: _Files, alone: bool) ->
 def _any_candidates(path: Path, above: Sequence[str], files: _Files, alone: bool) -> tuple[list[_Candidate], int]:
     """As `_candidates`, where no file is in a published layout: what a file holds says whether it counts.
 
-    Beside a task, in one folder, every file must be one: a damaged task is not passed over.
+    Beside a task, in one folder, what may be a damaged one is not passed over.
     """
     kinds = {member: _kind_of(content) for member, content in files.items()}
     folders = {_folders(member) for member, kind in kinds.items() if kind in ("task", "pairs")}
@@ -297,14 +298,13 @@ def _any_candidates(path: Path, above: Sequence[str], files: _Files, alone: bool
     num_others = 0
     for member, kind in kinds.items():
         stem = PurePosixPath(member).stem
-        named = (part.lower() for part in reversed((*above, *_folders(member))))
-        if kind == "tasks":
-            named = (*re.split(r"[-_. ]", stem.lower()), *named)
-        split = next((_SPLIT_OF_FOLDER[part] for part in named if part in _SPLIT_OF_FOLDER), TRAINING)
+        splits = [_split_named(stem, is_file=True)] if kind == "tasks" else []
+        splits += map(_split_named, reversed((*above, *_folders(member))))
+        split = next(filter(None, splits), TRAINING)
         if kind == "tasks":
             many = parse_json(_content(files, member), f"{path}: {member!r}", DataError)
             found += [(name, split, f"{member}: {name}", partial(many.get, name)) for name in sorted(many)]
-        elif _folders(member) in folders or alone:
+        elif alone or (_folders(member) in folders and kind != "other"):
             load = partial(parse_json, _content(files, member), "the file", DataError, object)
             found.append((stem, split, member, load))
         else:
@@ -312,34 +312,51 @@ def _any_candidates(path: Path, above: Sequence[str], files: _Files, alone: bool
     return found, num_others
 
 
+def _split_named(name: str, is_file: bool = False) -> str | None:
+    words = _words(name)
+    if not is_file and words[-1] != "test":  # test_run is no folder of test tasks
+        words = [word for word in words if word != "test"]
+    return next((_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[-_. ]", name.lower())
+
+
 def _kind_of(content: bytes | DataError) -> str | None:
-    """What a file holds: "task", "pairs" (a list of them), "tasks" (an object of them), None for none of these."""
+    """What a file holds: "task", "pairs" (a list of them), "tasks" (an object of them), "other" (an object of other
+    things), None for what may be a damaged task.
+    """
     try:
         value = None if isinstance(content, DataError) else parse_json(content, "", DataError, object)
     except DataError:
         return None
-    if isinstance(value, dict) and value:
-        if _is_task(value):
-            return "task"
-        return "tasks" if all(map(_is_task, value.values())) else None
-    return "pairs" if _are_pairs(value) else None
+    if _are_pairs(value):
+        return "pairs"
+    if not isinstance(value, dict) or not value:
+        return None
+    if _is_task(value):
+        return "task"
+    if any(map(_is_task, value.values())):
+        return "tasks"
+    return None if {"train", "test"} & value.keys() else "other"
 
 
 def _is_task(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("train"), list) and isinstance(value.get("test"), list)
+    """Whether an object has a list with a pair where a task has it. (Lists of names, as in splits.json, have none.)"""
+    parts = [value.get("train"), value.get("test")] if isinstance(value, dict) else []
+    return any(isinstance(pair, dict) for part in parts if isinstance(part, list) for pair in part)
 
 
 def _are_pairs(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and value != []
-        and all(isinstance(p, dict) and {"input", "output"} <= set(p) for p in value)
+    return isinstance(value, list) and any(
+        isinstance(pair, dict) and {"input", "output"} <= pair.keys() for pair in value
     )
 
 
 def _kaggle_candidates(path: Path, files: _Files, member: str, alone: bool) -> Iterator[_Candidate]:
     stem = member.removesuffix(_CHALLENGES)
-    words = re.split(r"[-_. ]", PurePosixPath(stem).name)
+    words = _words(PurePosixPath(stem).name)
     answers = stem + _SOLUTIONS
     challenges = parse_json(_content(files, member), f"{path}: {member!r}", DataError)
     if answers not in files:
