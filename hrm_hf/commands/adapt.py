@@ -115,7 +115,6 @@ def run(args: argparse.Namespace) -> None:
         warmup_steps=0,
         logging_steps=10,
         eval_batch_size=args.batch_size,
-        resume="auto",
         state_minutes=args.state_minutes,
         cpu_threads=args.cpu_threads,
     )
@@ -163,6 +162,7 @@ class Adaptation:
     def run(self) -> None:
         args, accelerator = self.args, self.accelerator
         goes_on = on_main_process(accelerator, lambda: holds_run(self.work_dir), share=True)
+        self.training_args.resume = "auto" if goes_on else "never"
         model, processor = load_arc_model(args.checkpoint)
         if args.compute_dtype is not None:
             model.config.compute_dtype = args.compute_dtype

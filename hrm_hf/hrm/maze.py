@@ -44,9 +44,11 @@ def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
 
 
 def read_answer(answer: object, question: object, grid_shape: Shape | None = None) -> np.ndarray:
-    """`parse` of an answer: numbers that do not tell which the wall is mean what they mean in the question."""
+    """`parse` of an answer; where its numbers do not tell which the wall is, the walls of the question do."""
     grid, _, doubt = _read(answer, grid_shape)
-    return renumber(grid, question) if doubt else grid
+    if doubt and np.array_equal(_swap(grid) == WALL, own_grid(question) == WALL):
+        return _swap(grid)
+    return grid
 
 
 def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, bool, str]:

@@ -125,7 +125,7 @@ def test_bad_mazes_are_skipped_by_choice_and_listed(tmp_path):
         DataError, match="each of its 2 rows had to be left out; the first: .*line 2: the question: 'x' at row 1"
     ):
         read_table(write_csv(tmp_path / "rows.csv", *bad[:2]), skipped=[])
-    for damage in ("toy,S", ROW[:-1]):  # no table
+    for damage in ("toy,S", ROW.rpartition(",")[0]):  # no table
         with pytest.raises(DataError, match="line 3"):
             read_table(write_csv(tmp_path / "rows.csv", ROW, damage), skipped=[])
 

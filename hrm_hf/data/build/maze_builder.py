@@ -13,7 +13,7 @@ import numpy as np
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, FREE, GOAL, PATH, START, WALL, check_grid_shape, encode, parse, path_checks
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -40,12 +40,7 @@ def read_table(
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
     def read(cell: object, question: np.ndarray | None) -> np.ndarray:
-        grid = parse(cell, grid_shape)
-        if question is None or grid.shape != question.shape:
-            return grid
-        # numbers that show a path do not tell whether 0 or 1 is the wall, but the question does
-        other = np.array([FREE, WALL, START, GOAL, PATH], np.uint8)[grid]
-        return other if ((other == WALL) == (question == WALL)).all() else grid
+        return parse(cell, grid_shape) if question is None else read_answer(cell, question, grid_shape)
 
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
