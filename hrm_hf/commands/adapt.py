@@ -328,7 +328,8 @@ class Adaptation:
         *_, found = None, *self.rounds(model, rows, end)
         if found is not None:
             scores = score_predictions(found, rows.at(rows.numbers[: len(found)]))
-            self.accelerator.print(f"step {step}: {in_words('demonstrations', scores)}", flush=True)
+            some = f"of {len(rows)} " if len(found) < len(rows) else ""
+            self.accelerator.print(f"step {step}: {in_words(f'{some}demonstrations', scores)}", flush=True)
 
 
 class TimeBudget(TrainerCallback):
