@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
@@ -282,7 +281,7 @@ def describe_checkpoint(
         example=example,
     )
     solver = load_solver(str(checkpoint))
-    puzzle = solver.processor.decode(row["input_ids"], like=np.zeros((1, 1), np.uint8))  # (rows, columns)
+    puzzle = solver.processor.decode(row["input_ids"], like="?\n?")  # as text: numbers of a maze may have two meanings
     result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
     name = f" {example}" if info.box_shape else ""
     print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{draw(solver, puzzle)}\n")
