@@ -57,7 +57,7 @@ from ..training.stop_requests import StopRequests
 from .build_options import print_list
 from .command import Command
 from .load import load_model, refuse_mistyped_path
-from .training_run import RunData, data_facts
+from .training_run import RunData, data_facts, keep_training_data
 
 DEFAULT_UPDATES = 64  # of each row
 MOST_STEPS = 100_000  # where only --minutes bounds the training
@@ -257,7 +257,8 @@ class Adaptation:
             run_folder.describe(arguments={name: value for name, value in vars(args).items() if name != "run"})
         how = {"run_folder": run_folder, "data_facts": facts, "callbacks": [self.clock]}
         trainer = HrmTrainer(model, self.training_args, batches, accelerator, None, processor, **how)
-        trainer.go_on()
+        resumes = trainer.go_on()
+        on_main_process(accelerator, lambda: keep_training_data(run_folder, file, resumes, args.checkpoint))
         return trainer
 
     def rounds(self, model: HrmForPuzzleSolving, rows: FileRows, end: float) -> Iterator[PuzzlePredictions]:

@@ -146,9 +146,9 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     return all_solved
 
 
-def draw(solver: Pipeline, grid: np.ndarray) -> str:
+def draw(solver: Pipeline, grid: np.ndarray | str) -> str:
     """A grid as text for people; an ARC answer may have no cells."""
-    return solver.processor.draw(grid) if grid.size else "(empty)"
+    return solver.processor.draw(grid) if len(grid) else "(empty)"
 
 
 def in_words(result: dict[str, Any]) -> str:

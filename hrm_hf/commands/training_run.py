@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
@@ -211,13 +210,20 @@ def prepare_trainer(
     if facts is not None and start is not None:
         facts |= {"init_from": start.name, "lora_rank": data_args.lora_rank}
     trainer = trainer_class(model, args, batches, accelerator, data.scored, processor, run_folder, data_facts=facts)
-    trainer.go_on()  # what cannot go on is refused before anything is written
-    if run_folder is not None:
-        if not (run_folder.path / TRAINING_DATA).exists():  # a run that goes on has its own, and may lack its start
-            earlier = [] if start is None or start.model is None else trained_on(start.name)
-            write_records(run_folder.path, [describe_puzzles(data.train), *earlier])
-        run_folder.with_exports = [run_folder.path / TRAINING_DATA]
+    resumes = trainer.go_on()  # what cannot go on is refused before anything is written
+    started_from = None if start is None or start.model is None else start.name
+    on_main_process(accelerator, lambda: keep_training_data(run_folder, data.train, resumes, started_from))
     return trainer
+
+
+def keep_training_data(run_folder: RunFolder, file: PuzzleFile, resumes: bool, start: str | None) -> None:
+    """Has every checkpoint of the run say which puzzles it was trained on: those of the file, and those of `start`,
+    the checkpoint whose weights the run starts from. A run that resumes keeps what it said.
+    """
+    path = run_folder.path / TRAINING_DATA
+    if not (resumes and path.exists()):
+        write_records(run_folder.path, [describe_puzzles(file), *(trained_on(start) if start else [])])
+    run_folder.with_exports = [path]
 
 
 def train(trainer: HrmTrainer, data: RunData, arguments: Arguments) -> None:
@@ -275,7 +281,7 @@ def describe_checkpoint(
         example=example,
     )
     solver = load_solver(str(checkpoint))
-    puzzle = solver.processor.decode(row["input_ids"], like=np.zeros((1, 1), np.uint8))  # (rows, columns)
+    puzzle = solver.processor.decode(row["input_ids"], like="?\n?")  # as text: numbers of a maze may have two meanings
     result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
     name = f" {example}" if info.box_shape else ""
     print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{draw(solver, puzzle)}\n")

@@ -18,6 +18,7 @@ from training_command import hrm_train
 from hrm_hf import HrmProcessor
 from hrm_hf.commands import adapt, build, evaluate
 from hrm_hf.data import PuzzleFile
+from hrm_hf.data.trained_rows import trained_on, write_records
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 from hrm_hf.hrm.voting import RankedAnswer
 from hrm_hf.scores.formulas import submission
@@ -38,6 +39,7 @@ def checkpoint(tmp_path_factory):
     model = perturbed(tiny_model(vocab_size=12, num_puzzle_identifiers=3, H_cycles=1, L_cycles=1))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    write_records(folder, [{"num_puzzles": 1, "least_digests": ["0" * 16]}])
     return folder
 
 
@@ -95,6 +97,8 @@ def test_hidden_tasks_end_in_a_submission(checkpoint, challenges, tmp_path, caps
     assert len(rows) == 13 and (moved > 0).sum() > 4 and (moved < 6 * 0.04).all()
     assert PuzzleIdentifiers.load(work / "checkpoint-final").names[1] == "a"
     assert PuzzleFile(work / "data" / "test.h5").info.num_rows == (1 + 2 + 1) * 4
+    # the demonstrations, and what the checkpoint was trained on before
+    assert [record["num_puzzles"] for record in trained_on(str(work / "checkpoint-final"))] == [6, 1]
 
 
 def test_answers_that_are_known_are_scored_and_never_trained_on(checkpoint, challenges, tmp_path, capsys):

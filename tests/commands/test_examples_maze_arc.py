@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import training_command
 from paths import ROOT
 from processes import run as run_processes
 from safetensors.numpy import load_file
 from scripts import run, run_here
 from transformers import pipeline
 
+from hrm_hf.commands import build
 from hrm_hf.hrm.puzzle_identifiers import PuzzleIdentifiers
 
 MAZE = "--height 5 --width 5 --min_steps 4 --num_train 60 --num_test 21 --max_steps 3 --global_batch_size 8"
@@ -53,6 +55,20 @@ def test_a_maze_checkpoint_solves_text_lines(maze_run):
     assert [len(line) for line in result["solution"].split("\n")] == [5] * 5
     walls = [cell == "#" for cell in maze]
     assert result["valid"] is False or [cell == "#" for cell in result["solution"]] == walls
+
+
+@pytest.mark.usefixtures("process_as_before")
+def test_a_run_ends_with_a_maze_whose_numbers_have_two_meanings(tmp_path, capsys):
+    """Free cells join S and G, and so do walls: as an array of numbers such a maze is refused."""
+    table, words = tmp_path / "mazes.csv", [*SIZES.split(), "--global_batch_size", 8, "--max_steps", 1]
+    rows = [f"S G###{last},SoG###{last}" for last in ("###", "# #", "   ", "#  ", "## ")]
+    table.write_text("\n".join(["question,answer", *rows]) + "\n")
+    data = ["--output-dir", str(tmp_path / "data"), "--train-source", str(table), "--test-source", str(table)]
+    assert build.main(["maze", *data, "--leaks", "allow"]) == 0
+    words += ["--data_dir", tmp_path / "data", "--output_dir", tmp_path / "run"]
+    assert training_command.hrm_train("maze", *words) == 0
+    said = capsys.readouterr().out
+    assert "loaded back, solves" in said and "|S G|" in said
 
 
 def test_a_maze_file_is_refused_by_the_sudoku_command(maze_run, tmp_path):

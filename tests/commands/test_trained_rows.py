@@ -8,7 +8,7 @@ import training_command
 
 from hrm_hf.commands import build, evaluate
 from hrm_hf.data import PuzzleFile, load_puzzles
-from hrm_hf.data.trained_rows import describe_puzzles, seen_in_words
+from hrm_hf.data.trained_rows import describe_puzzles, seen_in_words, write_records
 from hrm_hf.games.sudoku_solver import solve
 from hrm_hf.hrm.sudoku import decode
 from hrm_hf.hub.checkpoints import TRAINING_DATA
@@ -67,6 +67,25 @@ def test_of_many_puzzles_a_sample_is_compared(tmp_path, monkeypatch):
     assert records[0]["num_puzzles"] == 400 and len(records[0]["least_digests"]) == 50
     assert seen_in_words(records, train, np.arange(400)) == "about 100% of these 400 puzzles (50 of 50 compared)"
     assert seen_in_words(records, test, np.arange(100)) is None
+
+
+def test_a_run_that_starts_anew_in_its_folder_names_its_own_puzzles(tmp_path):
+    """A run was killed before its first state, and is repeated with other data."""
+    data, run = built(tmp_path / "data", "--size", 4, "--num-puzzles", 5, "--num-test", 2), tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    write_records(run, [{"num_puzzles": 1, "least_digests": ["0" * 16]}])
+    checkpoint = trained(run, "--data-dir", data, "--resume", "auto")
+    said = json.loads((checkpoint / TRAINING_DATA).read_text())
+    assert said == [describe_puzzles(PuzzleFile(data / "train.h5"))]
+
+
+def test_pieces_of_variants_alone_have_no_digests(tmp_path, monkeypatch):
+    data = built(tmp_path / "data", "--size", 4, "--num-puzzles", 7, "--num-test", 2, "--num-aug", 5)
+    file = PuzzleFile(data / "train.h5")
+    whole = describe_puzzles(file)
+    monkeypatch.setattr("hrm_hf.data.trained_rows._CHUNK_ROWS", 4)
+    assert describe_puzzles(file) == whole and whole["num_puzzles"] == 7
 
 
 def test_16x16_puzzles_of_the_generator_are_trained_on_and_solved(tmp_path):

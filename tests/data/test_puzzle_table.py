@@ -258,3 +258,16 @@ def test_answers_of_numeric_mazes_are_read_as_their_questions(tmp_path, wall):
     rows = maze_builder.read_table(tmp_path / "x.jsonl")
     np.testing.assert_array_equal(rows.questions[0], question)
     np.testing.assert_array_equal(rows.answers[0], answer)
+
+
+@pytest.mark.parametrize("wall", [0, 1])
+def test_one_number_is_the_wall_in_all_mazes_of_a_table(tmp_path, wall):
+    """A maze without a way is not read with walls and free cells exchanged."""
+    numbers = np.array([wall, 1 - wall, 2, 3])
+    good, bad = numbers[[[2, 1, 0], [0, 1, 3]]], numbers[[[2, 0, 1], [1, 0, 3]]]
+    rows = [json.dumps({"maze": grid.tolist()}) for grid in (good, good, bad, good)]
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    found = f"x.jsonl line 3: the question: S and G are joined if {1 - wall} is the wall, which is {wall} in earlier"
+    with pytest.raises(DataError, match=found):
+        maze_builder.read_table(tmp_path / "x.jsonl")
+    assert len(maze_builder.read_table(tmp_path / "x.jsonl", skipped=[])) == 3

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer
+from ...hrm.errors import ArgumentError, PuzzleError
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, renumber
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -34,13 +34,23 @@ def read_table(
     question, answer: rows * cols of the characters "# SGo" in row-major order, or what else `maze.parse` reads;
     without a grid shape mazes of one line are squares. Raises DataError that names file, line and cell: as
     `read_pieces` does; another character; a question without exactly one S and one G, with path cells, or with no way
-    from S to G; an answer that is no path. With a list for `skipped` such mazes are left out and what is wrong with
-    each is appended there; all else raises. Which columns were taken is appended to `notes`.
+    from S to G; a maze of numbers in which another one is the wall than in earlier rows; an answer that is no path.
+    With a list for `skipped` such mazes are left out and what is wrong with each is appended there; all else raises.
+    Which columns were taken is appended to `notes`.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
+    walls: list[int] = []  # the number that stands for walls in the first maze of numbers
 
     def read(cell: object, question: np.ndarray | None) -> np.ndarray:
-        return parse(cell, grid_shape) if question is None else read_answer(cell, question, grid_shape)
+        if question is not None:
+            return read_answer(cell, question, grid_shape)
+        grid = parse(cell, grid_shape)
+        if are_questions(grid[None])[0]:
+            walls.append(int(not np.array_equal(renumber(grid, cell), grid)))
+            if walls[0] != (number := walls[-1]):
+                del walls[1:]
+                raise PuzzleError(f"S and G are joined if {number} is the wall, which is {walls[0]} in earlier rows")
+        return grid
 
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]

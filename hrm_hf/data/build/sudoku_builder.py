@@ -20,6 +20,7 @@ from ...games.sudoku_solver import solve_many
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
 from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, encode, parse
+from ...progress import progress
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
 from .puzzle_table import Columns, read_pieces
@@ -27,6 +28,7 @@ from .puzzle_table import Columns, read_pieces
 _BLANKS = ".*_-?Xx "  # signs of a blank beside 0
 
 _ROWS_AT_ONCE = 1000  # the symmetries of so many variants stay in a CPU's cache
+_KEYS_AT_ONCE = 10_000  # puzzles: under a second
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ def with_one_solution(
 
 def puzzle_keys(rows: SudokuRows) -> list[bytes]:
     """One key per puzzle, equal for puzzles that are equal under a symmetry."""
-    return class_keys(rows.questions, rows.box_shape)
+    starts = progress(range(0, len(rows), _KEYS_AT_ONCE), "comparing puzzles", "parts")
+    parts = (rows.questions[start : start + _KEYS_AT_ONCE] for start in starts)
+    return [key for part in parts for key in class_keys(part, rows.box_shape)]
 
 
 def generate_rows(
@@ -166,7 +170,7 @@ def hold_out(rows: SudokuRows, num_test: int, seed: int) -> tuple[SudokuRows, Su
     """
     if not 1 <= num_test < len(rows):
         raise ArgumentError(f"{num_test} of {len(rows)} puzzles for the test: allowed are 1 to {len(rows) - 1}")
-    _, classes, sizes = np.unique(class_keys(rows.questions, rows.box_shape), return_inverse=True, return_counts=True)
+    _, classes, sizes = np.unique(puzzle_keys(rows), return_inverse=True, return_counts=True)
     missing, is_test_class = num_test, np.zeros(len(sizes), dtype=bool)
     for number in np.random.default_rng([seed, HOLD_OUT]).permutation(len(sizes)):
         if sizes[number] <= missing:
