@@ -7,17 +7,18 @@ default. Flips and rotations do not keep the rule, so the labels of the views co
 """
 
 import os
+from functools import cache
 
 import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, wall_number
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
-from .puzzle_table import Columns
+from .puzzle_table import Columns, read_pieces
 
 NUM_VIEWS = 8
 
@@ -32,15 +33,21 @@ def read_table(
     """Read and check a table of mazes, see `puzzle_table.read_pieces`; an answer that is missing follows the rule.
 
     question, answer: rows * cols of the characters "# SGo" in row-major order, or what else `maze.parse` reads;
-    without a grid shape mazes of one line are squares. Raises DataError that names file, line and cell: as
+    without a grid shape mazes of one line are squares. In numbers the first maze that tells which of 0 and 1 is the
+    wall tells it of all. Raises DataError that names file, line and cell: as
     `read_pieces` does; another character; a question without exactly one S and one G, with path cells, or with no way
     from S to G; an answer that is no path. With a list for `skipped` such mazes are left out and what is wrong with
     each is appended there; all else raises. Which columns were taken is appended to `notes`.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
+    @cache
+    def wall() -> int | None:  # small mazes are often joined either way, and one without a way may be so inverted
+        cells = (cell for piece in read_pieces(path, columns) for cell in piece.questions)
+        return next((wall for cell in cells if (wall := wall_number(cell, grid_shape)) is not None), None)
+
     def read(cell: object, question: np.ndarray | None) -> np.ndarray:
-        return parse(cell, grid_shape) if question is None else read_answer(cell, question, grid_shape)
+        return parse(cell, grid_shape, wall()) if question is None else read_answer(cell, question, grid_shape)
 
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
@@ -53,7 +60,7 @@ def read_table(
 
     rows = read_rows(
         path,
-        lambda first: check_grid_shape(parse(first, grid_shape).shape),
+        lambda first: check_grid_shape(read(first, None).shape),
         lambda shape: {character: cell for cell, character in enumerate(CHARACTERS)},
         read,
         are_right,
