@@ -88,6 +88,9 @@ FORMS = {
     "JSON lines": json_lines(),
     "JSON": records(PAIRS),
     "JSON of numbers": records([(q.tolist(), a.ravel().tolist()) for q, a in zip(QUESTIONS, ANSWERS, strict=True)]),
+    "JSON of pairs": json.dumps(PAIRS).encode(),
+    "JSON of questions": json.dumps([q for q, _ in PAIRS], indent=1).encode(),
+    "JSON of grids": json.dumps(QUESTIONS.tolist()).encode(),
     "Parquet": as_parquet(),
     "gzip": gzip.compress(delimited("puzzle", "solution")),
     "zip of zip": zipped(zipped(delimited("puzzle", "solution"))),
@@ -195,6 +198,11 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, content)
     assert "table.bin" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_is_called_so(tmp_path):
+    with pytest.raises(DataError, match="is a folder: name one file"):
+        read_table(tmp_path)
 
 
 def test_a_zip_that_unpacks_to_gigabytes_is_refused_early(tmp_path):
