@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, help="height and width in cells (generate: default 8)")
     add("--height", type=int, help="rows of a maze, together with --width")
     add("--width", type=int, help="columns of a maze, together with --height")
+    add("--wall", type=int, choices=[0, 1], help="the wall in mazes of numbers (default: what joins S and G is free)")
     add("--num-test", type=int, help="generate: test mazes (default 500)")
     add("--min-steps", type=int, help="generate: least steps from S to G (default: height + width - 4)")
     add("--min-wall-share", type=float, help="generate: least share of walls (default 0.3)")
@@ -82,7 +83,7 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Pu
     are equal under a symmetry.
     """
     defaults = {"num_puzzles": 1000, "num_test": 500, "min_steps": None, "min_wall_share": 0.3, "max_wall_share": 0.45}
-    options = generator_options(args, defaults, ("skip_bad",))
+    options = generator_options(args, defaults, ("skip_bad", "wall"))
     sides = args.height, args.width
     if args.size is not None and sides != (None, None):
         raise ArgumentError("--size and --height with --width exclude each other")
@@ -94,7 +95,13 @@ def gather_rows(args: argparse.Namespace, skipped: list[str] | None) -> tuple[Pu
         numbers = options.pop("num_puzzles"), options.pop("num_test")
         return generate_rows(*numbers, sides or (8, 8), seed=args.seed, **options)
     sources = ((args.train_source, "train"), (test_source(args), "test"))
-    how = {"grid_shape": sides, "skipped": skipped, "columns": columns_of(args), "notes": (notes := [])}
+    how = {
+        "grid_shape": sides,
+        "skipped": skipped,
+        "columns": columns_of(args),
+        "notes": (notes := []),
+        "wall": args.wall,
+    }
     train, test = (read_table(table_file(source, split), **how) for source, split in sources)
     print(*notes, sep="\n")
     return train, test

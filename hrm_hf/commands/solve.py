@@ -29,6 +29,7 @@ from .load import load_model_and_processor
 
 # A name with a suffix that ends no puzzle: in small letters one beyond the digits of 25x25 and the blank x
 FILE_NAME = re.compile(r".{1,250}\.((?=[a-p]*[q-wyz])[a-z]{2,7}|(?i:json|txt|sdk|ss|sdm|csv))")
+LIKE_A_NAME = re.compile(r".*[A-Za-z/\\]{2}.*")  # of one line; what else it may be, the game tells
 
 
 class Solved(NamedTuple):
@@ -63,7 +64,12 @@ def run(args: argparse.Namespace) -> None:
         raise ArgumentError(f"--picture {args.picture}: there is no folder {Path(args.picture).parent}")
     item = read_item(args.puzzle, args.name)
     solver = load_solver(args.checkpoint)
-    all_solved = solve(solver, item, args.num_augmentations)
+    try:
+        all_solved = solve(solver, item, args.num_augmentations)
+    except PuzzleError as error:
+        if item.get("puzzle") is args.puzzle and LIKE_A_NAME.fullmatch(args.puzzle):
+            raise PuzzleError(f"{error}; there is no file of that name either") from error
+        raise
     for solved in all_solved:
         grids = "\n\n".join(draw(solver, grid) for grid in (solved.question, solved.prediction))
         print(f"{grids.translate(solved.digits)}\n\n{solved.summary}")
@@ -87,7 +93,7 @@ def read_item(argument: str, name: str | None) -> dict[str, Any]:
             is_json = path.suffix.lower() == ".json"
             content = parse_json(data, path, PuzzleError, object) if is_json else data.decode()
         except UnicodeDecodeError as error:
-            raise PuzzleError(f"{path} cannot be read as text: {error}") from error
+            raise PuzzleError(f"{path} cannot be read as text, save it as UTF-8: {error}") from error
     if not isinstance(content, dict):
         return {"puzzle": content} if name is None else {"puzzle": content, "puzzle_identifier": name}
     if "test" in content:

@@ -28,18 +28,21 @@ def check_grid_shape(grid_shape: Shape) -> Shape:
     return check_shape("grid shape", grid_shape, range(2, MAX_CELLS + 1))
 
 
-def parse(puzzle: object, grid_shape: Shape | None = None) -> np.ndarray:
+def parse(puzzle: object, grid_shape: Shape | None = None, wall: int | None = None) -> np.ndarray:
     """A maze in any form of `read_grid` -> (rows, cols) uint8 of cell numbers.
 
     Without a grid shape a flat one is a square. In text (see `SIGNS`) spaces are cells, so nothing is stripped but one
     newline at the end and the frame of a drawing; with digits, '.' or '_' spaces and commas may stand between cells.
     In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Numbers with a path tell
     nothing: they are refused, but for an array of unsigned integers, which this function has returned, with 0 for
-    walls. Raises PuzzleError, and nothing else, for what cannot be read or has two meanings.
+    walls. wall: which of 0 and 1 is the wall where something else tells, such as other mazes of the same table. Raises
+    PuzzleError, and nothing else, for what cannot be read or has two meanings.
     """
-    grid, _, doubt = _read(puzzle, grid_shape)
+    grid, _, doubt = _read(puzzle, grid_shape, wall)
     if doubt:
-        raise PuzzleError(f"{doubt} whether 0 or 1 is the wall: give it as text, '#' for walls and ' ' for free cells")
+        raise PuzzleError(
+            f"{doubt} whether 0 or 1 is the wall: give it as text, with '#' and ' ', or a table with --wall"
+        )
     return grid
 
 
@@ -51,8 +54,29 @@ def read_answer(answer: object, question: object, grid_shape: Shape | None = Non
     return grid
 
 
-def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, bool, str]:
-    """(grid, whether it was written with 1 for walls, why its numbers do not tell that or ""): 0 is then the wall."""
+def wall_number(puzzle: object, answer: object = None, grid_shape: Shape | None = None) -> int | None:
+    """Which of 0 and 1 is the wall in a maze of numbers; None where it has signs, cannot be read, or does not tell.
+
+    The path of an answer, in any form, tells it too: it lies on free cells.
+    """
+    try:
+        grid, has_1_for_walls, doubt = _read(puzzle, grid_shape)
+        if doubt and answer is not None:
+            under = set(grid[_read(answer, grid.shape)[0] == PATH].tolist())
+            return FREE - under.pop() if len(under) == 1 and max(under) <= FREE else None
+    except PuzzleError:
+        return None
+    tells = has_1_for_walls is not None and not doubt and steps_from_start(grid[None])[0] >= 0
+    return int(has_1_for_walls) if tells else None
+
+
+def _read(
+    puzzle: object, grid_shape: Shape | None = None, wall: int | None = None
+) -> tuple[np.ndarray, bool | None, str]:
+    """(grid, whether it was written with 1 for walls, None: with signs, why its numbers do not tell that or "").
+
+    Where they do not, 0 is the wall.
+    """
     if grid_shape is not None:
         grid_shape = check_grid_shape(grid_shape)
 
@@ -72,7 +96,9 @@ def _read(puzzle: object, grid_shape: Shape | None = None) -> tuple[np.ndarray, 
         raise PuzzleError(f"{found} stand for walls and free cells in this maze: use one sign for each")
     grid = np.where(codes < 0, codes % 2, codes).astype(np.uint8)
     if has_signs:
-        return grid, False, ""
+        return grid, None, ""
+    if wall is not None:
+        return _swap(grid) if wall else grid, bool(wall), ""
     if (grid == PATH).any():
         is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"
         return grid, False, "" if is_own else "this maze shows a path, which fits"

@@ -82,7 +82,7 @@ def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
             rows = [row for row in rows if row]
             yield rows if len(rows) in columns else (list(chain.from_iterable(rows)),)
 
-    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(columns)), f"; {SIGN_EACH}")
+    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *columns)), f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
     from_zero = not is_own and _counts_from_zero(grid)
     return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero

@@ -82,6 +82,14 @@ def test_a_file_that_is_not_there_is_called_so(checkpoints, said, tmp_path, monk
     assert line == f"error: {name}: there is no such file\n"
 
 
+@pytest.mark.parametrize("name", ["nosuch", "./nosuch", "puzzle.png", "nosuch.md"])
+def test_what_is_neither_a_puzzle_nor_a_file_is_called_both(checkpoints, said, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for task in ("sudoku", "maze"):
+        line = said("--checkpoint", checkpoints[task], name, expect=2)
+        assert line.endswith("; there is no file of that name either\n")
+
+
 def test_a_maze_of_numbers_as_file(checkpoints, said, tmp_path):
     (tmp_path / "maze.txt").write_text(MAZE)
     text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")

@@ -130,6 +130,31 @@ def test_bad_mazes_are_skipped_by_choice_and_listed(tmp_path):
             read_table(write_csv(tmp_path / "rows.csv", ROW, damage), skipped=[])
 
 
+@pytest.mark.parametrize("wall", [0, 1])
+@pytest.mark.parametrize("with_answers", [True, False])
+def test_a_table_of_numbers_has_one_wall(tmp_path, wall, with_answers):
+    """One maze in twenty of the generator is joined either way: the others of its table tell which the wall is."""
+
+    def written(grid):
+        return "".join(map(str, np.where(grid < 2, 1 - grid, grid).flat if wall else grid.flat))
+
+    either, clear = parse("SG  " + " ## " * 2 + "    "), parse("S # " + "  ##" * 2 + "  G ")
+    pairs = [(either, either), (clear, parse("S # " + "o ##" * 2 + "ooG ")), (either, either)]
+    lines = [f"{written(q)},{written(a)}" if with_answers else written(q) for q, a in pairs]
+    header = "maze,solution" if with_answers else "maze"
+    rows = read_table(write_csv(tmp_path / "rows.csv", *lines, header=header))
+    np.testing.assert_array_equal(rows.questions, [question for question, _ in pairs])
+
+    inverted = np.where(clear < 2, 1 - clear, clear)  # joined only with the wall that it has not
+    bad = write_csv(tmp_path / "bad.csv", *lines, *[",".join([written(inverted)] * (1 + with_answers))], header=header)
+    with pytest.raises(DataError, match="line 5: .*no way leads from S"):
+        read_table(bad)
+    skipped = []
+    assert len(read_table(bad, skipped=skipped)) == 3 and len(skipped) == 1
+    with pytest.raises(DataError, match="line 2: the question: S and G are joined whether 0 or 1 is the wall"):
+        read_table(write_csv(tmp_path / "either.csv", lines[0], lines[0], header=header))
+
+
 def test_labels_are_told_apart(tmp_path):
     path = write_csv(tmp_path / "rows.csv", row(), row(answer=OTHER), row(*DETOUR), row())
     assert count_labels(read_table(path)) == (3, 2)

@@ -17,6 +17,7 @@ from hrm_hf.data.build import maze_builder
 from hrm_hf.data.build.puzzle_table import Columns
 from hrm_hf.data.build.sudoku_builder import build_sudoku, read_table
 from hrm_hf.games.sudoku_generator import generate
+from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import DataError
 from hrm_hf.hrm.sudoku import SYMBOLS, to_string
 
@@ -88,6 +89,9 @@ FORMS = {
     "JSON lines": json_lines(),
     "JSON": records(PAIRS),
     "JSON of numbers": records([(q.tolist(), a.ravel().tolist()) for q, a in zip(QUESTIONS, ANSWERS, strict=True)]),
+    "JSON of pairs": json.dumps(PAIRS).encode(),
+    "JSON of questions": json.dumps([q for q, _ in PAIRS], indent=1).encode(),
+    "JSON of grids": json.dumps(QUESTIONS.tolist()).encode(),
     "Parquet": as_parquet(),
     "gzip": gzip.compress(delimited("puzzle", "solution")),
     "zip of zip": zipped(zipped(delimited("puzzle", "solution"))),
@@ -197,6 +201,11 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
     assert "table.bin" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_folder_is_called_so(tmp_path):
+    with pytest.raises(DataError, match="is a folder: name one file"):
+        read_table(tmp_path)
+
+
 def test_a_zip_that_unpacks_to_gigabytes_is_refused_early(tmp_path):
     with pytest.raises(DataError, match="unpacks to more than 100 times its size"):
         read(tmp_path, zipped(delimited("puzzle", "solution", pairs=PAIRS * 8000), "a.csv"))
@@ -267,7 +276,23 @@ def test_one_number_is_the_wall_in_all_mazes_of_a_table(tmp_path, wall):
     good, bad = numbers[[[2, 1, 0], [0, 1, 3]]], numbers[[[2, 0, 1], [1, 0, 3]]]
     rows = [json.dumps({"maze": grid.tolist()}) for grid in (good, good, bad, good)]
     (tmp_path / "x.jsonl").write_text("\n".join(rows))
-    found = f"x.jsonl line 3: the question: S and G are joined if {1 - wall} is the wall, which is {wall} in earlier"
-    with pytest.raises(DataError, match=found):
+    with pytest.raises(DataError, match="x.jsonl line 3: .*no way leads from S"):
         maze_builder.read_table(tmp_path / "x.jsonl")
     assert len(maze_builder.read_table(tmp_path / "x.jsonl", skipped=[])) == 3
+
+
+@pytest.mark.parametrize("wall", [0, 1])
+def test_the_wall_of_mazes_with_a_border(tmp_path, wall):
+    """The border joins S and G where it is taken for free cells: the path of an answer tells, or the reader does."""
+    question = maze.parse("######\n#S   #\n# ## #\n#   G#\n######")
+    answer = maze.parse("######\n#Sooo#\n# ##o#\n#   G#\n######")
+    numbers = np.array([wall, 1 - wall, 2, 3, 4])
+    for given, how in ((answer, {}), (answer, {"wall": wall}), (None, {"wall": wall})):
+        row = {"maze": numbers[question].tolist()} | ({} if given is None else {"answer": numbers[given].tolist()})
+        (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+        rows = maze_builder.read_table(tmp_path / "x.jsonl", **how)
+        np.testing.assert_array_equal(rows.questions[0], question)
+        if given is not None:
+            np.testing.assert_array_equal(rows.answers[0], answer)
+    with pytest.raises(DataError, match="line 1: the question: S and G are joined whether .* a table with --wall"):
+        maze_builder.read_table(tmp_path / "x.jsonl")

@@ -207,6 +207,12 @@ def test_what_is_wrong_is_named(puzzle, message):
         sudoku.parse(puzzle, (3, 3))
 
 
+def test_a_larger_puzzle_than_the_model_takes_is_called_larger():
+    """Its digits are no strange characters."""
+    with pytest.raises(PuzzleError, match="this Sudoku has 81 cells; expected 4 x 4 = 16"):
+        sudoku.parse(QUESTION, (2, 2))
+
+
 # What is drawn can be read
 
 BOX_SHAPES = [(rows, n // rows) for n in range(4, 26) for rows in range(1, n + 1) if n % rows == 0]

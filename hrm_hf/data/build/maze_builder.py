@@ -7,17 +7,18 @@ default. Flips and rotations do not keep the rule, so the labels of the views co
 """
 
 import os
+from functools import cache
 
 import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError, PuzzleError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, renumber
+from ...hrm.errors import ArgumentError
+from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, wall_number
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
-from .puzzle_table import Columns
+from .puzzle_table import Columns, read_pieces
 
 NUM_VIEWS = 8
 
@@ -28,29 +29,30 @@ def read_table(
     skipped: list[str] | None = None,
     columns: Columns | None = None,
     notes: list[str] | None = None,
+    wall: int | None = None,
 ) -> PuzzleRows:
     """Read and check a table of mazes, see `puzzle_table.read_pieces`; an answer that is missing follows the rule.
 
     question, answer: rows * cols of the characters "# SGo" in row-major order, or what else `maze.parse` reads;
-    without a grid shape mazes of one line are squares. Raises DataError that names file, line and cell: as
-    `read_pieces` does; another character; a question without exactly one S and one G, with path cells, or with no way
-    from S to G; a maze of numbers in which another one is the wall than in earlier rows; an answer that is no path.
-    With a list for `skipped` such mazes are left out and what is wrong with each is appended there; all else raises.
-    Which columns were taken is appended to `notes`.
+    without a grid shape mazes of one line are squares. wall: which of 0 and 1 is the wall in mazes of numbers; by
+    default the first maze that tells it (see `maze.wall_number`) tells it of all. Raises DataError that names file,
+    line and cell: as `read_pieces` does; another character; a question without exactly one S and one G, with path
+    cells, or with no way from S to G; an answer that is no path. With a list for `skipped` such mazes are left out and
+    what is wrong with each is appended there; all else raises. Which columns were taken is appended to `notes`.
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
-    walls: list[int] = []  # the number that stands for walls in the first maze of numbers
+
+    @cache
+    def wall_of_all() -> int | None:  # most mazes with a border are joined either way
+        pieces = read_pieces(path, columns)
+        pairs = (pair for piece in pieces for pair in zip(piece.questions, piece.answers, strict=True))
+        found = (wall_number(*pair, grid_shape) for pair in pairs)
+        return next((number for number in found if number is not None), None)
 
     def read(cell: object, question: np.ndarray | None) -> np.ndarray:
         if question is not None:
             return read_answer(cell, question, grid_shape)
-        grid = parse(cell, grid_shape)
-        if are_questions(grid[None])[0]:
-            walls.append(int(not np.array_equal(renumber(grid, cell), grid)))
-            if walls[0] != (number := walls[-1]):
-                del walls[1:]
-                raise PuzzleError(f"S and G are joined if {number} is the wall, which is {walls[0]} in earlier rows")
-        return grid
+        return parse(cell, grid_shape, wall_of_all() if wall is None else wall)
 
     def are_right(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
         return are_questions(questions) & path_checks(questions, answers)[0]
@@ -63,7 +65,7 @@ def read_table(
 
     rows = read_rows(
         path,
-        lambda first: check_grid_shape(parse(first, grid_shape).shape),
+        lambda first: check_grid_shape(read(first, None).shape),
         lambda shape: {character: cell for cell, character in enumerate(CHARACTERS)},
         read,
         are_right,

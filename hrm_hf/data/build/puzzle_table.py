@@ -117,7 +117,7 @@ def read_pieces(
     """
     path, columns, notes = Path(path), columns or Columns(), [] if notes is None else notes
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path} is a folder: name one file" if path.is_dir() else f"{path}: there is no such file")
     done, after = 0, ""
     with ExitStack() as opened:
         file = _unpacked(path, opened)
@@ -209,6 +209,8 @@ def _rows(
     text.seek(0)
     if begin == "[{":
         return "row", _records(path, "row", enumerate(_parsed(path, text.read()), 1))
+    if begin[:1] == "[" and (rows := _listed(text, is_puzzle)):
+        return "row", iter(rows)
     if begin[:1] == "{":
         lines = ((at, line) for at, line in enumerate(text, 1) if line.strip())
         records = ((at, _parsed(f"{path} line {at}", line)) for at, line in lines)
@@ -221,6 +223,17 @@ def _parsed(where: str | Path, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: it is not valid JSON: {shown(str(error))}") from error
+
+
+def _listed(text: io.TextIOWrapper, is_puzzle: Callable) -> list[Row]:
+    """The rows of a JSON list of puzzles, or of lists with a question and an answer each; else none."""
+    try:
+        items = json.loads(text.read())
+    except (ValueError, RecursionError):
+        items = []
+    text.seek(0)
+    rows = [item if isinstance(item, list) and len(item) == 2 else [item] for item in items]
+    return [*enumerate(rows, 1)] if rows and is_puzzle(rows[0][0]) is not None else []
 
 
 def _records(path: Path, word: str, records: Iterable[tuple[int, Any]]) -> Iterator[Row]:
