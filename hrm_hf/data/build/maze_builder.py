@@ -13,8 +13,19 @@ import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, wall_number
+from ...hrm.errors import ArgumentError, PuzzleError
+from ...hrm.maze import (
+    CHARACTERS,
+    GOAL,
+    PATH,
+    START,
+    check_grid_shape,
+    encode,
+    parse,
+    path_checks,
+    read_answer,
+    wall_number,
+)
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -41,9 +52,19 @@ def read_table(
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
+    def is_puzzle(cell: object) -> bool | None:
+        try:
+            grid = parse(cell, grid_shape, 0)  # whichever the wall is
+        except PuzzleError:
+            return None
+        has_both = all((grid == number).sum() == 1 for number in (START, GOAL))
+        return not (grid == PATH).any() if has_both else None
+
+    table = {"columns": columns, "is_puzzle": is_puzzle}
+
     @cache
     def wall() -> int | None:  # small mazes are often joined either way, and one without a way may be so inverted
-        cells = (cell for piece in read_pieces(path, columns) for cell in piece.questions)
+        cells = (cell for piece in read_pieces(path, **table) for cell in piece.questions)
         return next((wall for cell in cells if (wall := wall_number(cell, grid_shape)) is not None), None)
 
     def read(cell: object, question: np.ndarray | None) -> np.ndarray:
@@ -67,8 +88,8 @@ def read_table(
         check_answer,
         solve,
         skipped,
-        columns=columns,
         notes=notes,
+        **table,
     )
     return PuzzleRows(**rows)
 
