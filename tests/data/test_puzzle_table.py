@@ -201,6 +201,18 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
     assert "table.bin" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", [Columns(), Columns(question="1")])
+@pytest.mark.parametrize("with_answers", [True, False])
+def test_mazes_without_a_header_are_all_read(tmp_path, how, with_answers):
+    """The first is no header, and blanks at the ends of a line are cells."""
+    questions, answers = ["   S G   ", "S #   # G"], ["   SoG   ", "S #oo #oG"]
+    lines = [f"{q},{a}" for q, a in zip(questions, answers, strict=True)] if with_answers else questions
+    (tmp_path / "mazes.txt").write_text("\n".join(lines) + "\n\n")
+    rows = maze_builder.read_table(tmp_path / "mazes.txt", columns=how)
+    np.testing.assert_array_equal(rows.questions, [maze.parse(question) for question in questions])
+    np.testing.assert_array_equal(rows.answers, [maze.parse(answer) for answer in answers])
+
+
 def test_a_folder_is_called_so(tmp_path):
     with pytest.raises(DataError, match="is a folder: name one file"):
         read_table(tmp_path)

@@ -13,8 +13,19 @@ import numpy as np
 
 from ...games.maze_answers import are_questions, check_answer, follow_rule
 from ...games.maze_generator import generate_mazes
-from ...hrm.errors import ArgumentError
-from ...hrm.maze import CHARACTERS, PATH, check_grid_shape, encode, parse, path_checks, read_answer, wall_number
+from ...hrm.errors import ArgumentError, PuzzleError
+from ...hrm.maze import (
+    CHARACTERS,
+    GOAL,
+    PATH,
+    START,
+    check_grid_shape,
+    encode,
+    parse,
+    path_checks,
+    read_answer,
+    wall_number,
+)
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -42,9 +53,19 @@ def read_table(
     """
     grid_shape = None if grid_shape is None else check_grid_shape(grid_shape)
 
+    def is_puzzle(cell: object) -> bool | None:
+        try:
+            grid = parse(cell, grid_shape, 0)  # whichever the wall is
+        except PuzzleError:
+            return None
+        has_both = all((grid == number).sum() == 1 for number in (START, GOAL))
+        return not (grid == PATH).any() if has_both else None
+
+    table = {"columns": columns, "is_puzzle": is_puzzle}
+
     @cache
     def wall_of_all() -> int | None:  # most mazes with a border are joined either way
-        pieces = read_pieces(path, columns)
+        pieces = read_pieces(path, **table)
         pairs = (pair for piece in pieces for pair in zip(piece.questions, piece.answers, strict=True))
         found = (wall_number(*pair, grid_shape) for pair in pairs)
         return next((number for number in found if number is not None), None)
@@ -72,8 +93,8 @@ def read_table(
         check_answer,
         solve,
         skipped,
-        columns=columns,
         notes=notes,
+        **table,
     )
     return PuzzleRows(**rows)
 

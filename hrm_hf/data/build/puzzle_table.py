@@ -280,7 +280,7 @@ def _text_rows(
     has_header, delimiter = _form(f"{path} line {before + 1}", text.read(_SAMPLE), columns, is_puzzle)
     text.seek(place)
     if delimiter is None:  # one puzzle a line, whatever signs stand between its cells
-        rows = ((at, [line.strip()]) for at, line in enumerate(text, before + 1))
+        rows = ((at, [line.rstrip("\r\n")]) for at, line in enumerate(text, before + 1))
     else:
         reader = csv.reader(text, delimiter=delimiter, skipinitialspace=delimiter == " ")
         rows = ((before + reader.line_num, cells) for cells in reader)
@@ -288,7 +288,7 @@ def _text_rows(
         yield 0, [name.strip() for name in next(rows)[1]]
         yield from ((at, cells) for at, cells in rows if len(cells) > 1 or "".join(cells).strip())
     else:
-        yield from ((at, cells) for at, cells in rows if any(cells) and not is_comment(cells[0]))
+        yield from ((at, cells) for at, cells in rows if "".join(cells).strip() and not is_comment(cells[0]))
 
 
 def _form(where: str, sample: str, columns: Columns, is_puzzle: Callable) -> tuple[bool, str | None]:
@@ -302,7 +302,7 @@ def _form(where: str, sample: str, columns: Columns, is_puzzle: Callable) -> tup
     for delimiter, cells in split.items():
         if named & {cell.strip().casefold() for cell in cells}:
             return True, delimiter
-    line = sample.splitlines()[0].strip()
+    line = sample.splitlines()[0]  # with the blanks at its ends, which may be cells
     for delimiter, cells in (*split.items(), (" ", line.split())):
         if len(cells) > 1 and 1 <= sum(is_puzzle(cell) is not None for cell in cells) <= 2:
             return False, delimiter
