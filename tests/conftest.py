@@ -126,13 +126,21 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(HF_HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """Sums of floats depend on the number of threads, which a command sets for its own process."""
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a training command sets for its own process, threads and Accelerate's state, is as before afterwards."""
+    """Accelerate's state, which a training command sets for its own process, is as before afterwards."""
     from training_command import reset_accelerate
 
-    threads = torch.get_num_threads()
+    reset_accelerate()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     yield
-    torch.set_num_threads(threads)
     reset_accelerate()

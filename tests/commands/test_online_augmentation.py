@@ -1,10 +1,9 @@
 """hrm-train with symmetries and revealed cells drawn at every visit: what is stored, resumed and refused."""
 
 import pytest
-import torch
-from accelerate.state import AcceleratorState, GradientState
 from made_up_arc import made_up_task, original_layout, write_folder
 from run_records import broken_at, log_of
+from training_command import reset_accelerate
 
 from hrm_hf.commands import build, train
 from hrm_hf.data import PuzzleFile
@@ -12,24 +11,11 @@ from hrm_hf.data import PuzzleFile
 SMALL = "--num-train 12 --num-test 4 --global-batch-size 8 --cpu-threads 1 --warmup-steps 1 --max-steps 6"
 SMALL += " --hidden-size 32 --num-attention-heads 2 --state-steps 1 --state-limit 9 --halt-max-steps 2"
 DRAWN = ["--online_augmentation", "true", "--reveal_prob", "0.5"]
-
-
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    torch.set_num_threads(threads)
-    reset()
-
-
-def reset() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 def hrm_train(*words: object) -> int:
-    reset()
+    reset_accelerate()
     return train.main([*map(str, words)])
 
 

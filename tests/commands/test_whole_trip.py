@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
+from training_command import reset_accelerate
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.commands import build, convert, evaluate, push, solve, train
@@ -24,16 +24,7 @@ from hrm_hf.training import HrmTrainer
 SMALL = ["--max-steps", "3", "--global-batch-size", "8", "--hidden-size", "32", "--cpu-threads", "1"]
 
 
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    """What a command sets for its own process, threads and Accelerate's state, is as before afterwards."""
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    torch.set_num_threads(threads)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +104,7 @@ def test_the_seed_reaches_the_generator_and_the_sampler(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("train") / "run"
-    AcceleratorState._reset_state(reset_partial_state=True)
+    reset_accelerate()
     run_training(SudokuArguments, [*SMALL, "--num-train", "20", "--num-test", "200", "--output-dir", str(folder)])
     return folder
 
