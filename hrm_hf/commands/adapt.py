@@ -332,13 +332,23 @@ class Adaptation:
 
 
 class TimeBudget(TrainerCallback):
-    """Ends the training once `deadline` (time.monotonic of the main process) is over, on all processes at one step."""
+    """Ends the training once `deadline` (time.monotonic of the main process) is over, on all processes at one step.
+
+    The steps that there is time for are told to the progress bar, as `state.max_steps`.
+    """
 
     def __init__(self, accelerator: Accelerator, deadline: float):
         self.accelerator, self.deadline = accelerator, deadline
+        self.began: tuple[float, int] | None = None  # when, and at which step
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **what: Any) -> TrainerControl:
-        is_over = torch.tensor(time.monotonic() > self.deadline)
+        now = time.monotonic()
+        began, first_step = self.began = self.began or (now, state.global_step)
+        done = state.global_step - first_step
+        if done and self.deadline < math.inf:
+            fitting = math.ceil(max(0, self.deadline - now) * done / (now - began))
+            state.max_steps = min(args.max_steps, state.global_step + fitting)
+        is_over = torch.tensor(now > self.deadline)
         if processes.host_group is not None:
             torch.distributed.broadcast(is_over, src=0, group=processes.host_group)
         control.should_training_stop |= bool(is_over)
