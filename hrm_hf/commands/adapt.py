@@ -257,7 +257,8 @@ class Adaptation:
             run_folder.describe(arguments={name: value for name, value in vars(args).items() if name != "run"})
         how = {"run_folder": run_folder, "data_facts": facts, "callbacks": [self.clock]}
         trainer = HrmTrainer(model, self.training_args, batches, accelerator, None, processor, **how)
-        trainer.go_on()
+        if not trainer.go_on():
+            self.training_args.resume = "never"  # train() need not look, and say so, again
         return trainer
 
     def rounds(self, model: HrmForPuzzleSolving, rows: FileRows, end: float) -> Iterator[PuzzlePredictions]:
@@ -332,7 +333,7 @@ class Adaptation:
 
 
 class TimeBudget(TrainerCallback):
-    """Ends the training once `deadline` (time.monotonic of the main process) is over, on all processes at one step.
+    """Ends the training before `deadline` (time.monotonic of the main process), on all processes at one step.
 
     The steps that there is time for are told to the progress bar, as `state.max_steps`.
     """
@@ -344,11 +345,11 @@ class TimeBudget(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **what: Any) -> TrainerControl:
         now = time.monotonic()
         began, first_step = self.began = self.began or (now, state.global_step)
-        done = state.global_step - first_step
-        if done and self.deadline < math.inf:
-            fitting = math.ceil(max(0, self.deadline - now) * done / (now - began))
-            state.max_steps = min(args.max_steps, state.global_step + fitting)
-        is_over = torch.tensor(now > self.deadline)
+        left, done = self.deadline - now, state.global_step - first_step
+        step_seconds = (now - began) / done if done else 0.0
+        if done and left < math.inf:
+            state.max_steps = min(args.max_steps, state.global_step + max(0, int(left / step_seconds)))
+        is_over = torch.tensor(left <= step_seconds)  # the next step would end too late
         if processes.host_group is not None:
             torch.distributed.broadcast(is_over, src=0, group=processes.host_group)
         control.should_training_stop |= bool(is_over)

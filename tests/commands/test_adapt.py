@@ -195,7 +195,9 @@ def test_a_valid_submission_is_there_before_the_first_answer(
     assert check_form(output)["a"][1] == EMPTY
     assert (f"{output} is valid; the same command goes on" in capsys.readouterr().err) == (broken != "build_arc")
     monkeypatch.undo()
+    capsys.readouterr()
     assert hrm_adapt(checkpoint, challenges, output, *how) == 0  # the same command goes on
+    assert capsys.readouterr().err.count("holds no saved state yet") == (broken != "build_arc")
     assert check_form(output)["a"][1] != EMPTY
 
 
