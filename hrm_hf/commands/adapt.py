@@ -258,6 +258,8 @@ class Adaptation:
         how = {"run_folder": run_folder, "data_facts": facts, "callbacks": [self.clock]}
         trainer = HrmTrainer(model, self.training_args, batches, accelerator, None, processor, **how)
         resumes = trainer.go_on()
+        if not resumes:
+            self.training_args.resume = "never"  # train() need not look, and say so, again
         on_main_process(accelerator, lambda: keep_training_data(run_folder, file, resumes, args.checkpoint))
         return trainer
 
@@ -334,13 +336,23 @@ class Adaptation:
 
 
 class TimeBudget(TrainerCallback):
-    """Ends the training once `deadline` (time.monotonic of the main process) is over, on all processes at one step."""
+    """Ends the training before `deadline` (time.monotonic of the main process), on all processes at one step.
+
+    The steps that there is time for are told to the progress bar, as `state.max_steps`.
+    """
 
     def __init__(self, accelerator: Accelerator, deadline: float):
         self.accelerator, self.deadline = accelerator, deadline
+        self.began: tuple[float, int] | None = None  # when, and at which step
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **what: Any) -> TrainerControl:
-        is_over = torch.tensor(time.monotonic() > self.deadline)
+        now = time.monotonic()
+        began, first_step = self.began = self.began or (now, state.global_step)
+        left, done = self.deadline - now, state.global_step - first_step
+        step_seconds = (now - began) / done if done else 0.0
+        if done and left < math.inf:
+            state.max_steps = min(args.max_steps, state.global_step + max(0, int(left / step_seconds)))
+        is_over = torch.tensor(left <= step_seconds)  # the next step would end too late
         if processes.host_group is not None:
             torch.distributed.broadcast(is_over, src=0, group=processes.host_group)
         control.should_training_stop |= bool(is_over)

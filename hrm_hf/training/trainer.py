@@ -239,6 +239,7 @@ class HrmTrainer(TrainingSteps):
                 self.run_step()
                 bar.update()
                 self._plan()
+                bar.total = self.state.max_steps  # a callback that ends the run may know better than the arguments
 
     def run_step(self) -> dict[str, torch.Tensor]:
         """A step as `train` takes it; returns float64 sums over this process's slots, see `segment_sums`."""

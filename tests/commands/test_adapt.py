@@ -1,6 +1,7 @@
 """hrm-adapt: hidden tasks in, a submission of the Kaggle form out, whatever the time allows."""
 
 import json
+import re
 import sys
 import time
 
@@ -15,7 +16,7 @@ from scripts import run_here
 from tiny_models import perturbed, tiny_model
 from training_command import hrm_train
 
-from hrm_hf import HrmProcessor
+from hrm_hf import HrmProcessor, progress
 from hrm_hf.commands import adapt, build, evaluate
 from hrm_hf.data import PuzzleFile
 from hrm_hf.data.trained_rows import trained_on, write_records
@@ -174,6 +175,13 @@ def test_whatever_the_time_the_submission_is_valid(seconds, checkpoint, challeng
     check_form(output)
 
 
+def test_the_bar_counts_the_steps_that_there_is_time_for(checkpoint, challenges, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.2)
+    assert hrm_adapt(checkpoint, challenges, tmp_path / "submission.json", "--steps", 100_000, "--minutes", 0.08) == 0
+    totals = [int(total) for total in re.findall(r"training: \d+/(\d+) steps", capsys.readouterr().err)]
+    assert totals and totals[-1] < 10_000
+
+
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("broken", ["build_arc", "predict_puzzles"])
 def test_a_valid_submission_is_there_before_the_first_answer(
@@ -191,7 +199,9 @@ def test_a_valid_submission_is_there_before_the_first_answer(
     assert check_form(output)["a"][1] == EMPTY
     assert (f"{output} is valid; the same command goes on" in capsys.readouterr().err) == (broken != "build_arc")
     monkeypatch.undo()
+    capsys.readouterr()
     assert hrm_adapt(checkpoint, challenges, output, *how) == 0  # the same command goes on
+    assert capsys.readouterr().err.count("holds no saved state yet") == (broken != "build_arc")
     assert check_form(output)["a"][1] != EMPTY
 
 

@@ -146,6 +146,7 @@ def materials(tmp_path_factory) -> Path:
     tasks = original_layout({"11111111": made_up_task(1)}, {"007bbfb7": made_up_task(2)})
     write_zip(folder / "ARC-AGI.zip", tasks)
     write_zip(folder / "ConceptARC.zip", {"corpus/Above/Above1.json": next(iter(tasks.values()))})
+    write_folder(folder / "ARC-AGI", tasks)
     write_folder(folder, {"007bbfb7.json": tasks["data/evaluation/007bbfb7.json"]})
     hidden = kaggle_layout({"22222222": made_up_task(3)}, "arc-agi_test")
     write_folder(folder, {name: text for name, text in hidden.items() if "challenges" in name})

@@ -127,7 +127,7 @@ def read_collection(
         except (DataError, PuzzleError) as error:
             message = f"{path}: {member!r}: {error}"
             if not skip_bad:
-                raise DataError(message) from None
+                raise DataError(f"{message} (--skip-bad leaves bad tasks out)") from None
             left_out.append(message)
             asked = value.get("test") if isinstance(value, dict) else None
             bad[task_name] = len(asked) if isinstance(asked, list) else 1
