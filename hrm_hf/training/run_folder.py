@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, write_whole
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..hub.checkpoints import TRAINING_DATA
 from .adapters import has_adapter, merged
 from .states import is_state_name, state_steps
 
@@ -190,11 +191,12 @@ def holds_run(folder: Path) -> bool:
 
 
 def check_run_dir(path: Path) -> None:
-    """Raises ArgumentError for a folder that holds anything but `data/`."""
+    """Raises ArgumentError for a folder that holds anything but what a run writes before run.json."""
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"the output folder {path} is a file")
     entries = path.iterdir() if path.is_dir() else []
-    found = sorted(each.name for each in entries if each.name not in ("data", LOCK) and not each.match(".*.partial"))
+    early = ("data", LOCK, TRAINING_DATA)
+    found = sorted(each.name for each in entries if each.name not in early and not each.match(".*.partial"))
     if "run.json" in found:
         how = "choose a new --output-dir, or resume that run with --resume auto"
         raise ArgumentError(f"the output folder {path} holds another run (run.json): {how}")

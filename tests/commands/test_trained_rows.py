@@ -69,13 +69,15 @@ def test_of_many_puzzles_a_sample_is_compared(tmp_path, monkeypatch):
     assert seen_in_words(records, test, np.arange(100)) is None
 
 
-def test_a_run_that_starts_anew_in_its_folder_names_its_own_puzzles(tmp_path):
-    """A run was killed before its first state, and is repeated with other data."""
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_starts_anew_in_its_folder_names_its_own_puzzles(tmp_path, begun):
+    """A run was killed before its first state, or even before run.json, and is repeated with other data."""
     data, run = built(tmp_path / "data", "--size", 4, "--num-puzzles", 5, "--num-test", 2), tmp_path / "run"
     run.mkdir()
-    (run / "run.json").write_text("{}")
+    if begun:
+        (run / "run.json").write_text("{}")
     write_records(run, [{"num_puzzles": 1, "least_digests": ["0" * 16]}])
-    checkpoint = trained(run, "--data-dir", data, "--resume", "auto")
+    checkpoint = trained(run, "--data-dir", data, *(["--resume", "auto"] if begun else []))
     said = json.loads((checkpoint / TRAINING_DATA).read_text())
     assert said == [describe_puzzles(PuzzleFile(data / "train.h5"))]
 
