@@ -4,7 +4,7 @@ import h5py
 import hostile_inputs
 import numpy as np
 import pytest
-from hostile_inputs import examples, in_child, mutated, nothing_written_outside, result_or_documented
+from hostile_inputs import examples, in_child, loops_in_hdf5, mutated, nothing_written_outside, result_or_documented
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +81,8 @@ def test_damaged_bytes(tmp_path, seeds, layout, data):
     """Several files in one process: a fork takes longer than all of them."""
     paths = [tmp_path / f"{number}.h5" for number in range(FILES_IN_CHILD)]
     for path in paths:
-        path.write_bytes(data.draw(mutated(seeds[layout], max_changes=3)))
+        damaged = mutated(seeds[layout], max_changes=3).filter(lambda content: not loops_in_hdf5(content))
+        path.write_bytes(data.draw(damaged))
 
     def read_all():
         for path in paths:
