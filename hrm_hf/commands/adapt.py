@@ -182,7 +182,7 @@ class Adaptation:
             self.show_demonstrations(model, trainer.step, train_file, now + SHARE_OF_DEMONSTRATIONS * (self.end - now))
             if args.minutes is not None:
                 asked = len(tests) * self.seconds_answering / max(1, self.rows_answered)
-                self.clock.deadline = self.end - min(asked, LARGEST_SHARE_OF_VOTES * 60 * args.minutes)
+                self.clock.deadline = self.end - seconds_of_votes(asked, args.minutes)
             trainer.train()
             done = self.answer(model, trainer.step, tests, replaces=True)
             if done < len(tests):
@@ -359,6 +359,11 @@ class TimeBudget(TrainerCallback):
         return control
 
     on_train_begin = on_step_end
+
+
+def seconds_of_votes(asked: float, minutes: float) -> float:
+    """The seconds of the command's minutes that the training leaves to the votes, which ask for that many."""
+    return min(asked, LARGEST_SHARE_OF_VOTES * 60 * minutes)
 
 
 def load_arc_model(checkpoint: str) -> tuple[HrmForPuzzleSolving, HrmProcessor]:

@@ -182,6 +182,22 @@ def test_the_bar_counts_the_steps_that_there_is_time_for(checkpoint, challenges,
     assert totals and totals[-1] < 10_000
 
 
+def test_the_training_leaves_time_to_the_votes(checkpoint, challenges, tmp_path, monkeypatch):
+    """As much as they ask for, a third of all at most; the clock that ends the training knows."""
+    assert adapt.seconds_of_votes(30.0, minutes=10) == 30 and adapt.seconds_of_votes(900.0, minutes=10) == 200
+    monkeypatch.setattr(adapt, "seconds_of_votes", lambda asked, minutes: 60 * minutes)  # all of it
+    steps = []
+    train = adapt.HrmTrainer.train
+
+    def counted(trainer):
+        train(trainer)
+        steps.append(trainer.step)
+
+    monkeypatch.setattr(adapt.HrmTrainer, "train", counted)
+    assert hrm_adapt(checkpoint, challenges, tmp_path / "submission.json", "--steps", 100_000, "--minutes", 0.5) == 0
+    assert steps[0] <= 1
+
+
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("broken", ["build_arc", "predict_puzzles"])
 def test_a_valid_submission_is_there_before_the_first_answer(
