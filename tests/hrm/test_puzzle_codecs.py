@@ -60,8 +60,6 @@ def test_only_a_sudoku_has_boxes(task):
 
 
 def test_sizes_that_do_not_fit_are_named():
-    with pytest.raises(ArgumentError, match=r"\(31, 30\).*\(30, 30\)"):
-        CODECS["arc"].fit((31, 30), None)
     with pytest.raises(PuzzleError, match="4"):
         CODECS["arc"].read([[1, 2], [3, 4], [5, 6], [7, 8]], (3, 3), None)
     with pytest.raises(PuzzleError):
