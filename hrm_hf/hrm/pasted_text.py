@@ -31,21 +31,21 @@ def text_lines(text: str) -> list[str]:
     return [re.sub(edges, r"\2", line) for line in text.split("\n")]
 
 
-def cell_readings(text: str, sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
+def cell_readings(text: str, boxes: Mapping[int, tuple[int, int]]) -> Iterator[list[list[str]]]:
     """The readings of a plain text: a sign is a character, or what stands between separators.
 
     What surrounds a [Puzzle] section is left out, and comments, from '#' on, but for readings with '#' as a blank. '-'
     and '_' are tried as blanks and as lines. Only where no other sign stands for a blank an empty sign does: between
-    delimiters, or at its place in a drawing; drawings are looked for in `sizes`, rows of the grid -> columns of a box.
+    delimiters, or at its place in a drawing; drawings are looked for in `boxes`, rows of the grid -> shape of a box.
     """
     section = re.search(r"\[puzzle\]([^\[]*)", text, re.IGNORECASE)
     text = section[1] if section else text
-    yield from _readings_of_lines(text_lines(re.sub("#.*", "", text)), sizes)
+    yield from _readings_of_lines(text_lines(re.sub("#.*", "", text)), boxes)
     if "#" in text:
-        yield from _readings_of_lines(text_lines(text), sizes)
+        yield from _readings_of_lines(text_lines(text), boxes)
 
 
-def _readings_of_lines(lines: list[str], sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
+def _readings_of_lines(lines: list[str], boxes: Mapping[int, tuple[int, int]]) -> Iterator[list[list[str]]]:
     has_minus_one = any(map(_MINUS_ONE.search, lines))
     for mark in (_RULE, _SURE_RULE, "(?!)"):  # of a line that is no row; the last never
         is_rule = re.compile(rf"(?=.*(?:{mark}))[-\s{_BARS}+=:.'*_]*").fullmatch
@@ -64,8 +64,8 @@ def _readings_of_lines(lines: list[str], sizes: Mapping[int, int]) -> Iterator[l
             for delimiter in (rf"[,;\t{_BARS}]", rf"[,;\t]|[{_BARS}]+"):
                 yield [[sign.strip(" \"'") for sign in re.split(delimiter, line)] for line in cells]
         for rows in (filled, kept):
-            if len(rows) in sizes:
-                yield from _drawn(rows, sizes[len(rows)])
+            if len(rows) in boxes:
+                yield from _drawn(rows, boxes[len(rows)][1])
 
 
 def _drawn(lines: list[str], columns: int) -> Iterator[list[list[str]]]:

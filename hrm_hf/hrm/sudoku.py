@@ -17,10 +17,9 @@ from .grids import PuzzleCodec, Rows, Shape, check_grids, check_shape, place, re
 from .pasted_text import cell_readings
 
 SYMBOLS = ".123456789ABCDEFGHIJKLMNOP"  # the character of blank and of each digit, for grids up to 25x25
-BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # what a bare n x n grid means
+BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4), 25: (5, 5)}  # what a bare n x n grid means
 SIGNS_OF_BLANK = (*".#*_-xX? ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
 SIGN_EACH = "write a sign, such as '.', for every blank"
-COLUMNS_OF_SIZE = {size: columns for size, (_, columns) in BOX_SHAPE_OF_SIZE.items()} | {16: 4, 25: 5}  # of a box
 BLANK_ID = 1  # token id; 0 is PAD, digit d is d + 1
 
 
@@ -66,23 +65,23 @@ def parse(puzzle: object, box_shape: Shape | None = None) -> np.ndarray:
 
 def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
     """(grid, whether its digits were written as 0 to n - 1)."""
-    columns = COLUMNS_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape[1]}
+    boxes = BOX_SHAPE_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape}
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
-        cells, most = math.prod(written), max(columns) ** 2
+        cells, most = math.prod(written), max(boxes) ** 2
         n = math.isqrt(cells)
-        if n not in columns or written not in ((n, n), (n * n,)):
-            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in columns)
+        if n not in boxes or written not in ((n, n), (n * n,)):
+            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in boxes)
             hint = "of several puzzles give one" if cells > most and cells % most == 0 else SIGN_EACH
             raise PuzzleError(f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed} ({hint})")
         return (n, n), SYMBOLS[: n + 1]
 
     def readings(text: str) -> Iterator[Rows]:
-        for rows in cell_readings(text, columns):
+        for rows in cell_readings(text, boxes):
             rows = [row for row in rows if row]
-            yield rows if len(rows) in columns else (list(chain.from_iterable(rows)),)
+            yield rows if len(rows) in boxes else (list(chain.from_iterable(rows)),)
 
-    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *columns)), f"; {SIGN_EACH}")
+    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *boxes)), f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
     from_zero = not is_own and _counts_from_zero(grid)
     return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero
@@ -147,11 +146,6 @@ def vocabulary(n: int) -> list[str]:
     return ["PAD", *SYMBOLS[: n + 1]]
 
 
-def to_string(grid: np.ndarray) -> str:
-    """(n, n) or (n*n,) integers -> n*n characters in row-major order, '.' = blank."""
-    return "".join(SYMBOLS[digit] for digit in check_grids(grid, len(SYMBOLS) - 1).ravel().tolist())
-
-
 def draw(grid: object, box_shape: Shape) -> str:
     """The grid as text for people: one line per row, rules between the boxes; grid: anything that `parse` reads."""
     rows, cols = check_box_shape(box_shape)
@@ -164,8 +158,8 @@ def draw(grid: object, box_shape: Shape) -> str:
     return "\n".join(lines)
 
 
-def write(grid: np.ndarray, question: str) -> str:
-    """The grid as text with the lines and the digits, from 1 or from 0, of a question that `parse` reads."""
+def write(grid: np.ndarray, question: str = "") -> str:
+    """The grid as one line, or with the lines and the digits, from 1 or from 0, of a question that `parse` reads."""
     n = len(grid)
     symbols = f".0{SYMBOLS[1:n]}" if _from_zero(question, n) else SYMBOLS
     lines = ["".join(symbols[digit] for digit in row) for row in grid.tolist()]
@@ -188,12 +182,11 @@ def _fit(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     size = grid_shape[0]
     if grid_shape[1] != size or not 2 <= size < len(SYMBOLS):
         raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square, with 2 to {len(SYMBOLS) - 1} rows")
-    if box_shape is None and size not in BOX_SHAPE_OF_SIZE:
+    box_shape = box_shape or BOX_SHAPE_OF_SIZE.get(size)
+    if box_shape is None or math.prod(box_shape) != size:
         usual = ", ".join(f"({n}, {n})" for n in BOX_SHAPE_OF_SIZE)
-        raise ArgumentError(f"grid_shape is {grid_shape}; allowed for a Sudoku without box_shape: {usual}")
-    box_shape = box_shape or BOX_SHAPE_OF_SIZE[size]
-    if box_shape[0] * box_shape[1] != size:
-        raise ArgumentError(f"box_shape is {box_shape}; a box of a {size}x{size} Sudoku must hold {size} cells")
+        allowed = f"a box of a Sudoku of {grid_shape} holds {size} cells; None is allowed for {usual}"
+        raise ArgumentError(f"box_shape is {box_shape}; {allowed}")
     return box_shape
 
 

@@ -40,7 +40,7 @@ GOLDEN = paths.GOLDEN / "G"
 def test_parse_reads_every_form(puzzle):
     grid = sudoku.parse(puzzle)
     assert grid.shape == (9, 9) and grid.dtype == np.uint8
-    assert sudoku.to_string(grid) == QUESTION
+    assert sudoku.write(grid) == QUESTION
     np.testing.assert_array_equal(sudoku.parse(puzzle, (3, 3)), grid)
 
 

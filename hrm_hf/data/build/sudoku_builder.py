@@ -46,7 +46,7 @@ def read_table(
 ) -> SudokuRows:
     """Read and check a table of Sudokus, see `puzzle_table.read_pieces`; an answer that is missing is found by search.
 
-    question, answer: whatever `sudoku.parse` reads, all of one size; without a box shape 4x4, 6x6 or 9x9. Which
+    question, answer: whatever `sudoku.parse` reads, all of one size; without a box shape of `BOX_SHAPE_OF_SIZE`. Which
     columns were taken is appended to `notes`. Raises DataError that names file and line: as `read_pieces` does; also
     for a cell that cannot be read, an answer that does not solve its question, a question without any solution.
     """
@@ -70,7 +70,7 @@ def read_table(
     table = {"columns": columns, "is_puzzle": is_puzzle, "comment": "#"}
 
     def boxes_of(n: int) -> tuple[int, int]:
-        return box_shape or BOX_SHAPE_OF_SIZE.get(n) or (math.isqrt(n), math.isqrt(n))
+        return box_shape or BOX_SHAPE_OF_SIZE[n]
 
     def characters_of(shape: tuple[int, int]) -> dict[str, int]:
         n = shape[0]
