@@ -5,12 +5,10 @@ whose number from 0 is the identifier. Tasks that share one identifier (Sudoku, 
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from .arc import ArcAugmentation
 from .errors import PuzzleError
@@ -26,7 +24,7 @@ _MAX_SHOWN = 5  # names listed in a message
 class PuzzleIdentifiers:
     """`names[identifier]` is the name of a row of the puzzle table.
 
-    names: one str per identifier, of one line, without blanks at the ends; "" (a row without a name) may occur any
+    names: one printable str per identifier, without blanks at the ends; "" (a row without a name) may occur any
     number of times, every other name once. Raises PuzzleError otherwise.
     """
 
@@ -36,11 +34,9 @@ class PuzzleIdentifiers:
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "_identifier_of", {})  # by name
         for identifier, name in enumerate(self.names):
-            if not isinstance(name, str) or len(name.splitlines()) > 1 or name != name.strip():
+            if not isinstance(name, str) or not name.isprintable() or name != name.strip():
                 found = f"identifier {identifier}: {shown(name)}"
-                raise PuzzleError(f"{found} is no name: expected one line without blanks at its ends")
-            if not name.isascii() and name != name.encode(errors="replace").decode():  # half a surrogate pair
-                raise PuzzleError(f"identifier {identifier}: {shown(name)} is no name: UTF-8 cannot express it")
+                raise PuzzleError(f"{found} is no name: expected printable characters without blanks at the ends")
             if name and self._identifier_of.setdefault(name, identifier) != identifier:
                 first = self._identifier_of[name]
                 raise PuzzleError(f"the name {shown(name)} stands twice: for identifiers {first} and {identifier}")
@@ -65,10 +61,6 @@ class PuzzleIdentifiers:
         else:
             hint = f"the names here are of {len(tasks)} tasks" + (f", such as {_listed(tasks[:3])}" if tasks else "")
         raise PuzzleError(f"no puzzle identifier has the name {shown(name)}: {hint}")
-
-    def rows_for(self, names: Iterable[str]) -> np.ndarray:
-        """(n,) int64: the identifier of each of n names, -1 where it has none here (and for the name "")."""
-        return np.array([self._identifier_of.get(name, -1) for name in names], np.int64)
 
     def variants_of(self, task: str) -> list[tuple[str, int]]:
         """(name, identifier) of the bare task and its augmentations, in order; empty where the task is not here."""

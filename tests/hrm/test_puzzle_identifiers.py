@@ -1,6 +1,5 @@
 """Identifiers by name: look-ups, variants of a task, and the file that keeps them."""
 
-import numpy as np
 import pytest
 
 from hrm_hf.hrm.errors import PuzzleError
@@ -17,9 +16,6 @@ def identifiers():
 def test_names_and_rows(identifiers):
     assert len(identifiers) == 7 and identifiers.names == tuple(NAMES)
     assert [identifiers.find(name) for name in (BLANK_NAME, "00d62c1b", "007bbfb7_t0_0321456789")] == [0, 4, 5]
-    rows = identifiers.rows_for(["00d62c1b", "other", "", BLANK_NAME])
-    assert rows.dtype == np.int64 and rows.tolist() == [4, -1, -1, 0]
-    assert identifiers.rows_for([]).shape == (0,)
     assert repr(identifiers) == "PuzzleIdentifiers(7 names)"
 
 
@@ -61,6 +57,7 @@ def test_no_names_at_all():
         (["a\nb"], "identifier 0: .* is no name"),
         (["ok", "a\u2028b"], "identifier 1: .* is no name"),
         (["a "], "'a ' is no name"),
+        (["a\ud800"], "'a.ud800' is no name"),
         ([None], "None is no name"),
     ],
 )
