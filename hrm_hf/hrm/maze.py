@@ -7,12 +7,14 @@ Steps go up, down, left and right. The rules for many mazes at once are in `hrm_
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
 from .errors import PuzzleError
 from .grids import MAX_CELLS, PuzzleCodec, Shape, check_grids, check_shape, place, read_grid
 from .pasted_text import text_lines
+from .symmetry import dihedral
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(5)
@@ -225,6 +227,15 @@ def _row_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: Shape) 
     return {"valid_path": scores[0], "shortest_path": scores[1]}
 
 
+def _symmetry(
+    grid_shape: Shape, box_shape: None, permutation: Callable[[int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A turn or a mirroring that keeps the shape."""
+    views = range(8) if grid_shape[0] == grid_shape[1] else (0, 2, 4, 5)
+    cells = np.arange(math.prod(grid_shape)).reshape(grid_shape)
+    return dihedral(cells, views[permutation(len(views))[0]]).ravel(), np.arange(len(CHARACTERS) + 1)
+
+
 CODEC = PuzzleCodec(
     vocabulary=lambda grid_shape: vocabulary(),
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, grid_shape),
@@ -237,4 +248,5 @@ CODEC = PuzzleCodec(
     draw=lambda grid, box_shape: draw(grid),
     is_solution=lambda question, answer, box_shape: is_solution(question, answer),
     row_scores=_row_scores,
+    symmetry=_symmetry,
 )
