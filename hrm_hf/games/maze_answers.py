@@ -46,7 +46,7 @@ def follow_rule(questions: np.ndarray) -> np.ndarray:
 def check_answer(question: object, answer: object) -> None:
     """Raises PuzzleError, saying what is wrong and where, unless the answer is a valid path through the question.
 
-    question, answer: grids as of `maze.to_text`. What a valid path is: see `path_checks`.
+    question, answer: grids as of `maze.draw`. What a valid path is: see `path_checks`.
     """
     question, answer = maze.own_grid(question), maze.own_grid(answer)
     check_question(question)

@@ -23,11 +23,6 @@ AUGMENTED_NAME = re.compile(r"(.+)_t([0-9]+)_([0-9]{10})", re.DOTALL)
 _PLAIN_COLOURS = tuple(range(NUM_COLOURS))
 
 
-def vocabulary() -> list[str]:
-    """The 12 tokens by id: "PAD", "EOS", "0", ..., "9"."""
-    return ["PAD", "EOS", *map(str, range(NUM_COLOURS))]
-
-
 def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
     """A grid in any form of `read_grid` that has rows -> (h, w) uint8, 1 x 1 up to `max_shape`.
 
@@ -155,7 +150,7 @@ class ArcAugmentation:
 
 
 CODEC = PuzzleCodec(  # the grid stands top left in a frame of grid_shape
-    vocabulary=lambda grid_shape: vocabulary(),
+    vocabulary=lambda grid_shape: ["PAD", "EOS", *map(str, range(NUM_COLOURS))],
     read=lambda puzzle, grid_shape, box_shape: parse_grid(puzzle, grid_shape),
     encode=frame,
     decode=cut,

@@ -116,8 +116,8 @@ def renumber(grid: np.ndarray, puzzle: object) -> np.ndarray:
         return grid
 
 
-def write(grid: np.ndarray, question: str) -> str:
-    """The grid as text with the lines and signs of a question that `parse` reads."""
+def write(grid: np.ndarray, question: str = "") -> str:
+    """The grid as one line, or with the lines and signs of a question that `parse` reads."""
     used = [next((sign for sign in signs[1:] if sign in question), signs[0]) for signs in SIGNS]
     return ("\n" if "\n" in question.strip("\n") else "").join("".join(used[cell] for cell in row) for row in grid)
 
@@ -129,36 +129,24 @@ def own_grid(grid: object) -> np.ndarray:
     return parse(grid)
 
 
-def encode(grid: np.ndarray) -> np.ndarray:
-    """Grids of any shape, integers 0..4 -> token ids uint8, cell number + 1, never PAD. PuzzleError for others."""
-    return check_grids(grid, PATH) + np.uint8(1)
-
-
 def decode(ids: np.ndarray) -> np.ndarray:
     """Token ids of any shape -> grids uint8. PAD and ids of no cell, which a model may predict, become FREE."""
     is_cell = (ids > PAD_ID) & (ids <= len(CHARACTERS))
     return (np.where(is_cell, ids, FREE + 1) - 1).astype(np.uint8)
 
 
-def vocabulary() -> list[str]:
-    """The tokens by id: "PAD", "#", " ", "S", "G", "o"."""
-    return ["PAD", *CHARACTERS]
-
-
-def to_text(grid: object) -> str:
-    """The maze as lines joined by newlines; grid: an array of cell numbers, or anything else that `parse` reads."""
-    return "\n".join("".join(CHARACTERS[cell] for cell in row) for row in own_grid(grid).tolist())
-
-
 def draw(grid: object) -> str:
-    """The maze as text for people: `to_text` within a border, as the outermost cells need not be walls."""
-    lines = to_text(grid).split("\n")
+    """The maze as text for people, within a border, as the outermost cells need not be walls.
+
+    grid: an array of cell numbers, or anything else that `parse` reads.
+    """
+    lines = ["".join(CHARACTERS[cell] for cell in row) for row in own_grid(grid).tolist()]
     edge = "+" + "-" * len(lines[0]) + "+"
     return "\n".join([edge, *(f"|{line}|" for line in lines), edge])
 
 
 def check_question(grid: object) -> None:
-    """Raises PuzzleError, naming cells, unless a grid, as of `to_text`, has one S, one G, no path and a way."""
+    """Raises PuzzleError, naming cells, unless a grid, as of `draw`, has one S, one G, no path and a way."""
     grid = own_grid(grid)
     for number in (START, GOAL):
         cells = np.argwhere(grid == number)
@@ -237,11 +225,10 @@ def _symmetry(
 
 
 CODEC = PuzzleCodec(
-    vocabulary=lambda grid_shape: vocabulary(),
+    vocabulary=lambda grid_shape: ["PAD", *CHARACTERS],
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, grid_shape),
     read_answer=lambda answer, question, grid_shape, box_shape: read_answer(answer, question, grid_shape),
     check=lambda grid, box_shape: check_question(grid),
-    encode=lambda grid, grid_shape: encode(grid),
     decode=decode,
     write=write,
     renumber=renumber,

@@ -53,10 +53,8 @@ class PuzzleIdentifiers:
             return self._identifier_of[name]
         task = ArcAugmentation.task_of(name)
         tasks = [known for known in self._variants if known != BLANK_NAME]
-        if variants := self.variants_of(task):
-            known = _listed([variant for variant, _ in variants])
-            hint = f"task {_listed([task])} has {len(variants)} other variants here, such as {known}"
-        elif near := difflib.get_close_matches(task, tasks, n=_MAX_SHOWN):
+        near = [variant for variant, _ in self.variants_of(task)] or difflib.get_close_matches(task, tasks)
+        if near:
             hint = f"similar are {_listed(near)}"
         else:
             hint = f"the names here are of {len(tasks)} tasks" + (f", such as {_listed(tasks[:3])}" if tasks else "")

@@ -131,19 +131,9 @@ def is_solution(question: object, answer: object, box_shape: Shape) -> bool:
     return bool(answer.all() and ((question == 0) | (question == answer)).all())
 
 
-def encode(grid: np.ndarray) -> np.ndarray:
-    """Grids of any shape, integers 0..n, 0 = blank -> token ids uint8: blank 1, digit d -> d + 1, never PAD (0)."""
-    return check_grids(grid, len(SYMBOLS) - 1) + np.uint8(1)
-
-
 def decode(ids: np.ndarray) -> np.ndarray:
     """Token ids of any shape -> grids uint8. PAD, which an untrained model may predict, becomes blank like id 1."""
     return np.maximum(check_grids(ids, len(SYMBOLS)), 1) - np.uint8(1)
-
-
-def vocabulary(n: int) -> list[str]:
-    """The n + 2 tokens of an n x n Sudoku by id: "PAD", ".", "1", "2", ..."""
-    return ["PAD", *SYMBOLS[: n + 1]]
 
 
 def draw(grid: object, box_shape: Shape) -> str:
@@ -216,10 +206,9 @@ def _symmetry(
 
 
 CODEC = PuzzleCodec(
-    vocabulary=lambda grid_shape: vocabulary(grid_shape[0]),
+    vocabulary=lambda grid_shape: ["PAD", *SYMBOLS[: grid_shape[0] + 1]],
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, box_shape),
     check=check_givens,
-    encode=lambda grid, grid_shape: encode(grid),
     decode=decode,
     write=write,
     renumber=renumber,

@@ -254,7 +254,7 @@ def test_generated_rows_share_no_class():
 def test_a_set_like_the_published_one_is_confirmed_from_its_text(tmp_path):
     rows = generate_rows(20, 1, (30, 30), 60, 0.3, seed=6)[0]
     lines = [
-        ",".join(["made", *(maze.to_text(grid).replace("\n", "") for grid in pair), "60"])
+        ",".join(["made", *(maze.write(grid) for grid in pair), "60"])
         for pair in zip(rows.questions, rows.answers, strict=True)
     ]
     again = read_table(write_csv(tmp_path / "rows.csv", *lines))

@@ -218,8 +218,9 @@ def test_cut_ends_at_any_other_id():
 
 
 def test_vocabulary():
-    assert arc.vocabulary() == ["PAD", "EOS", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
-    assert arc.vocabulary()[int(arc.frame(np.array([[7]]))[0, 0])] == "7"
+    names = arc.CODEC.vocabulary((30, 30))
+    assert names == ["PAD", "EOS", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert names[int(arc.frame(np.array([[7]]))[0, 0])] == "7"
 
 
 # Augmentation

@@ -237,7 +237,7 @@ sizes = st.tuples(st.integers(4, 25), st.integers(4, 25))
 @given(arrays.arrays(np.uint8, sizes, elements=st.integers(0, 4)))
 def test_a_drawn_maze_can_be_read(grid):
     np.testing.assert_array_equal(maze.parse(maze.draw(grid)), grid)
-    np.testing.assert_array_equal(maze.parse(maze.to_text(grid), grid.shape), grid)
+    np.testing.assert_array_equal(maze.parse(maze.write(grid), grid.shape), grid)
 
 
 @settings(max_examples=60, deadline=None)
@@ -282,7 +282,7 @@ def test_numbers_of_a_maze_are_read_the_way_that_joins_start_and_goal(numbers):
 
 def test_the_answer_has_the_numbers_of_the_question():
     processor = HrmProcessor(task="maze", grid_shape=(3, 4))
-    ids = maze.encode(maze.parse(BY_RULE)).ravel().astype(int)
+    ids = maze.CODEC.encode(maze.parse(BY_RULE), (3, 4)).ravel()
     for numbers in (CELLS.astype(int), INVERTED):
         answer = processor.decode(ids, like=numbers)
         assert np.array_equal(np.where(answer == 4, numbers, answer), numbers) and (answer == 4).sum() == 4
@@ -332,7 +332,7 @@ def test_other_signs_of_a_maze(wall, free, goal):
     text = written(MAZE)
     assert np.array_equal(maze.parse(text), CELLS) and np.array_equal(maze.parse(text.split("\n")), CELLS)
     processor = HrmProcessor(task="maze", grid_shape=(3, 4))
-    answer = processor.decode(maze.encode(maze.parse(BY_RULE)).ravel().astype(int), like=text)
+    answer = processor.decode(maze.CODEC.encode(maze.parse(BY_RULE), (3, 4)).ravel(), like=text)
     assert answer == written(BY_RULE) and processor.is_valid(text, answer)
     if free != " ":
         spaced = "\n".join(" ".join(line) for line in text.split("\n"))

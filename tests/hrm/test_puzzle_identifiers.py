@@ -35,7 +35,7 @@ def test_variants_of_a_task(identifiers):
     "name, message",
     [
         ("007bbfb8", "no puzzle identifier has the name '007bbfb8': similar are 007bbfb7"),
-        ("007bbfb7_t2_0213456789", "task 007bbfb7 has 3 other variants here, such as 007bbfb7, 007bbfb7_t1_02134"),
+        ("007bbfb7_t2_0213456789", "similar are 007bbfb7, 007bbfb7_t1_0213456789, 007bbfb7_t0_0321456789"),
         ("zzz", "of 2 tasks, such as 007bbfb7, 00d62c1b"),
         ("", "has the name ''"),
     ],

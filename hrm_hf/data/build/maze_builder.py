@@ -14,7 +14,7 @@ import numpy as np
 from ...games.maze_answers import are_questions, check_answer, follow_rule, path_checks
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError, PuzzleError
-from ...hrm.maze import CHARACTERS, FREE, GOAL, PATH, START, check_grid_shape, encode, parse, read_answer
+from ...hrm.maze import CHARACTERS, FREE, GOAL, PATH, START, check_grid_shape, parse, read_answer
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -157,4 +157,4 @@ def build_maze(
         all_views = np.stack([dihedral(ids, k) for k in range(NUM_VIEWS)], axis=1).reshape(-1, *ids.shape[1:])
         return all_views, {"transform": np.tile(np.arange(NUM_VIEWS, dtype=np.uint8), len(ids))}
 
-    return build_files(output_dir, train, test, info, encode, views, subsample_size, overwrite)
+    return build_files(output_dir, train, test, info, views, subsample_size, overwrite)

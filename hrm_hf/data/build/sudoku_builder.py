@@ -19,7 +19,7 @@ from ...games.sudoku_generator import generate
 from ...games.sudoku_solver import solve_many
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, encode, parse
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, parse
 from ...progress import progress
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
@@ -223,4 +223,4 @@ def build_sudoku(
         parts = [SudokuSymmetries(train.box_shape, ranks.reshape(-1)).apply_to_ids(piece) for piece, ranks in pieces]
         return np.concatenate(parts), {"symmetry": codes.reshape(-1)}
 
-    return build_files(output_dir, train, test, info, encode, variants, subsample_size, overwrite)
+    return build_files(output_dir, train, test, info, variants, subsample_size, overwrite)
