@@ -87,6 +87,13 @@ def path_checks(questions: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray,
     return valid, valid & (on_path.sum(axis=(1, 2)) - 1 == steps_from_start(questions))
 
 
+def path_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """`valid_path` and `shortest_path`, (N,) 0.0 or 1.0 each, of token ids (N, S), S = rows * columns."""
+    questions, answers = (maze.decode(np.asarray(ids).reshape(-1, *grid_shape)) for ids in (inputs, predictions))
+    valid, shortest = path_checks(questions, answers)  # (N,) bool each
+    return {"valid_path": valid.astype(np.float64), "shortest_path": shortest.astype(np.float64)}
+
+
 def distances_to_goal(grids: np.ndarray) -> np.ndarray:
     """(M, rows, cols) -> int32 (M, rows, cols): steps to G, -1 for walls and for cells that cannot reach it.
 

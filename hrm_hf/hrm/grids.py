@@ -2,7 +2,7 @@
 
 A cell number is an integer from 0 on. In text it has one character.
 
-B batch, S cells (rows * columns of the grid), V vocabulary.
+S cells (rows * columns of the grid), V vocabulary.
 """
 
 import itertools
@@ -226,7 +226,6 @@ class PuzzleCodec:
         is_solution: (question grid, answer grid, box_shape) -> bool. None: the task has no rule to check.
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
-        row_scores: (inputs (B, S), predictions (B, S), grid_shape), token ids -> {name: (B,) scores from 0 to 1}.
         allowed: (ids (S,), grid_shape, box_shape), token ids of a question -> (S, V) bool, the ids that each blank may
             take beside the others, all False for cells that are no blanks. None: attempts cannot guess.
         symmetry: (grid_shape, box_shape, permutation) -> (sources (S,), ids (V,)), int64: one of the game's group, by
@@ -246,7 +245,6 @@ class PuzzleCodec:
     is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool] | None = None
     fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape
     blank_id: int | None = None
-    row_scores: Callable[[np.ndarray, np.ndarray, Shape], dict[str, np.ndarray]] | None = None
     allowed: Callable[[np.ndarray, Shape, Shape | None], np.ndarray] | None = None
     symmetry: Callable[[Shape, Shape | None, Callable], tuple[np.ndarray, np.ndarray]] | None = None
     symmetries: Callable[[Shape], tuple[int, Callable[[np.ndarray, np.ndarray], np.ndarray]]] | None = None

@@ -79,7 +79,7 @@ def _read(puzzle: object, grid_shape: Shape | None) -> list[np.ndarray]:
 
 def _wall(readings: list[np.ndarray]) -> int:
     """Which of the readings, with 0 or with 1 for walls, joins S and G; PuzzleError where that tells nothing."""
-    joined = [steps_to_goal(grid) >= 0 for grid in readings]
+    joined = [is_joined(grid) for grid in readings]
     if (readings[0] == PATH).any():
         doubt = "this maze shows a path, which fits"
     elif [(readings[0] == number).sum() for number in (START, GOAL)] != [1, 1]:
@@ -156,7 +156,7 @@ def check_question(grid: object) -> None:
             raise PuzzleError(f"the maze has {found}{where}: expected exactly one")
     if (grid == PATH).any():
         raise PuzzleError(f"{place(*np.argwhere(grid == PATH)[0])} is marked as path: a question has no path yet")
-    if steps_to_goal(grid) < 0:
+    if not is_joined(grid):
         start, goal = (place(*np.argwhere(grid == number)[0]) for number in (START, GOAL))
         raise PuzzleError(f"no way leads from S at {start} to G at {goal}")
 
@@ -175,44 +175,30 @@ def is_solution(question: object, answer: object) -> bool:
     keeps = np.array_equal(np.where(answer == PATH, FREE, answer), question)
     if not keeps or [(question == number).sum() for number in (START, GOAL)] != [1, 1]:
         return False
-    path = cells_reached(np.where(answer >= START, answer, WALL))
+    path = _reached_from_start(np.where(answer >= START, answer, WALL))
     return len(path) == (answer >= START).sum() and all(
         sum(near in path for near in _neighbours(cell)) == 1 + (answer[cell] == PATH) for cell in path
     )
 
 
-def steps_to_goal(grid: np.ndarray) -> int:
-    """Least number of steps from S to G of a grid (rows, cols), -1 if there is no way."""
-    return next((steps for cell, steps in cells_reached(grid).items() if grid[cell] == GOAL), -1)
+def is_joined(grid: np.ndarray) -> bool:
+    """Whether a way leads from S to G of a grid (rows, cols); path cells are free."""
+    return any(grid[cell] == GOAL for cell in _reached_from_start(grid))
 
 
-def cells_reached(grid: np.ndarray) -> dict[tuple[int, int], int]:
-    """The cells (row, column) that can be reached from S, nearest first -> least number of steps; path cells are free.
-
-    grid: (rows, cols) of cell numbers.
-    """
-    is_open = set(map(tuple, np.argwhere(grid != WALL).tolist()))
-    steps = {(row, column): 0 for row, column in np.argwhere(grid == START).tolist()}
-    waiting = list(steps)
-    for cell in waiting:  # which grows meanwhile
-        found = [near for near in _neighbours(cell) if near in is_open and near not in steps]
-        steps |= dict.fromkeys(found, steps[cell] + 1)
-        waiting += found
-    return steps
+def _reached_from_start(grid: np.ndarray) -> set[tuple[int, int]]:
+    others, newest = (set(map(tuple, np.argwhere(cells).tolist())) for cells in (grid != WALL, grid == START))
+    reached = set()
+    while newest:
+        reached |= newest
+        others -= newest
+        newest = others & {near for cell in newest for near in _neighbours(cell)}
+    return reached
 
 
 def _neighbours(cell: tuple[int, int]) -> list[tuple[int, int]]:
     row, column = cell
     return [(row + 1, column), (row, column - 1), (row, column + 1), (row - 1, column)]
-
-
-def _row_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: Shape) -> dict[str, np.ndarray]:
-    scores = np.zeros((2, len(inputs)))
-    for row, pair in enumerate(zip(inputs, predictions, strict=True)):
-        question, answer = (decode(np.asarray(ids).reshape(grid_shape)) for ids in pair)
-        if is_solution(question, answer):
-            scores[:, row] = 1, (answer == PATH).sum() + 1 == steps_to_goal(question)
-    return {"valid_path": scores[0], "shortest_path": scores[1]}
 
 
 def _symmetry(
@@ -234,6 +220,5 @@ CODEC = PuzzleCodec(
     renumber=renumber,
     draw=lambda grid, box_shape: draw(grid),
     is_solution=lambda question, answer, box_shape: is_solution(question, answer),
-    row_scores=_row_scores,
     symmetry=_symmetry,
 )

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from maze_grids import BY_HAND, BY_RULE, QUESTION, plain_distances, plain_paths, random_grids
 
-from hrm_hf.games.maze_answers import are_questions, check_answer, distances_to_goal, follow_rule, path_checks
+from hrm_hf.games.maze_answers import (
+    are_questions,
+    check_answer,
+    distances_to_goal,
+    follow_rule,
+    path_checks,
+    path_scores,
+)
 from hrm_hf.games.maze_generator import generate_mazes
 from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import PuzzleError
@@ -170,3 +177,26 @@ def test_questions_and_answers_must_fit():
         path_checks(grid, np.concatenate([grid, grid]))
     no_goal = np.where(grid == GOAL, FREE, grid)
     assert [check.tolist() for check in path_checks(no_goal, no_goal)] == [[False], [False]]
+
+
+def ids(text: str) -> np.ndarray:
+    return maze.CODEC.encode(parse(text), None).ravel()
+
+
+def test_scores_tell_valid_and_shortest_apart():
+    predictions = {
+        "S  \no# \noG ": (1.0, 1.0),
+        "Soo\n #o\n Go": (1.0, 0.0),  # round the other side of the wall
+        "S o\n #o\n Go": (0.0, 0.0),
+        "S  \no# \noG#": (0.0, 0.0),  # a wall where there is none
+    }
+    inputs = np.stack([ids("S  \n # \n G ")] * len(predictions))
+    scores = path_scores(inputs, np.stack([ids(text) for text in predictions]), (3, 3))
+    assert list(scores) == ["valid_path", "shortest_path"]
+    assert list(zip(*(scores[name].tolist() for name in scores))) == list(predictions.values())
+    assert all(score.dtype == np.float64 for score in scores.values())
+
+
+def test_padded_rows_have_scores_too():
+    scores = path_scores(np.zeros((2, 9), np.int64), np.zeros((2, 9), np.int64), (3, 3))
+    assert scores["valid_path"].tolist() == [0.0, 0.0]
