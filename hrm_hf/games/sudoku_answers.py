@@ -1,10 +1,12 @@
 """Answers to Sudokus: which of many are right, what is wrong with one, and guesses as a baseline."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..hrm.errors import PuzzleError
 from ..hrm.grids import check_grids, place
-from ..hrm.sudoku import SYMBOLS, box_of_cell, check_box_shape, check_givens, parse
+from ..hrm.sudoku import SYMBOLS, check_box_shape, check_givens, parse
 
 _CHUNK_PUZZLES = 4096  # puzzles guessed at once
 
@@ -62,3 +64,13 @@ def guess_among_candidates(
         guess = np.where(taken.all(axis=-1), 0, lots.argmax(axis=-1) + 1)
         answers[start : start + _CHUNK_PUZZLES] = np.where(part == 0, guess, part)
     return answers
+
+
+@lru_cache(maxsize=32)
+def box_of_cell(box_shape: tuple[int, int]) -> np.ndarray:
+    """(n, n) uint8, read-only: the number (from 0) of the box that each cell lies in, boxes counted along rows."""
+    rows, cols = box_shape
+    line = np.arange(rows * cols)
+    boxes = ((line // rows)[:, None] * rows + (line // cols)[None, :]).astype(np.uint8)
+    boxes.setflags(write=False)
+    return boxes

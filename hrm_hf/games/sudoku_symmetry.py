@@ -19,7 +19,8 @@ import numpy as np
 
 from ..hrm.errors import PuzzleError
 from ..hrm.grids import check_grids
-from ..hrm.sudoku import box_of_cell, check_box_shape
+from ..hrm.sudoku import check_box_shape
+from .sudoku_answers import box_of_cell
 
 _CHUNK_CELLS = 1 << 20  # cells worked on at once: bounds memory whatever M is, and stays inside a CPU's cache
 _LONGEST_LISTED = 4  # elements whose permutations are looked up in a table: the lines of a block, its blocks

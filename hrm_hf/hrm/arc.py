@@ -6,7 +6,6 @@ directly below and directly right of the grid, PAD elsewhere.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +19,6 @@ NUM_COLOURS = 10
 FRAME_SHAPE = (30, 30)  # the largest grid of the ARC collections
 
 AUGMENTED_NAME = re.compile(r"(.+)_t([0-9]+)_([0-9]{10})", re.DOTALL)
-_PLAIN_COLOURS = tuple(range(NUM_COLOURS))
 
 
 def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
@@ -98,21 +96,10 @@ def cut(frame: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ArcAugmentation:
-    """A symmetry of ARC tasks: a dihedral transform (`symmetry`) and a permutation of the colours.
+    """A symmetry of ARC tasks: a dihedral transform (`symmetry`), 0 to 7; colour i becomes colours[i]."""
 
-    transform: 0..7. colours: 10 numbers, colour i becomes colours[i]. Raises PuzzleError if they are something else.
-    """
-
-    transform: int
-    colours: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if isinstance(self.transform, bool) or self.transform not in range(8):
-            raise PuzzleError(f"there is no transform {self.transform!r}: it is one of 0 to 7")
-        object.__setattr__(self, "transform", int(self.transform))
-        object.__setattr__(self, "colours", tuple(map(int, self.colours)))
-        if sorted(self.colours) != list(_PLAIN_COLOURS):
-            raise PuzzleError(f"colours {self.colours} are not a permutation of 0 to {NUM_COLOURS - 1}")
+    transform: int = 0
+    colours: tuple[int, ...] = tuple(range(NUM_COLOURS))
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, "ArcAugmentation"]:
@@ -122,11 +109,11 @@ class ArcAugmentation:
         """
         parts = AUGMENTED_NAME.fullmatch(name)
         if not parts:
-            return name, cls(0, _PLAIN_COLOURS)
-        try:
-            return parts[1], cls(int(parts[2]), tuple(map(int, parts[3])))
-        except ValueError as error:
-            raise PuzzleError(f"{name[:200]!r} is no augmentation of a task: {error}") from None
+            return name, cls()
+        if parts[2] not in tuple("01234567") or len(set(parts[3])) < NUM_COLOURS:
+            allowed = "a transform from 0 to 7 and a permutation of the 10 colours"
+            raise PuzzleError(f"{name[:200]!r} is no augmentation of a task: expected {allowed}")
+        return parts[1], cls(int(parts[2]), tuple(map(int, parts[3])))
 
     @staticmethod
     def task_of(name: str) -> str:
@@ -141,12 +128,10 @@ class ArcAugmentation:
 
     def undo(self, grid: np.ndarray) -> np.ndarray:
         """The grids that `apply` turns into these: undo(apply(grid)) == grid."""
-        recoloured = self._former_colours[check_grids(grid, NUM_COLOURS - 1)]
-        return np.ascontiguousarray(inverse_dihedral(recoloured, self.transform))
-
-    @cached_property  # votes undo one augmentation many times
-    def _former_colours(self) -> np.ndarray:
-        return np.argsort(self.colours).astype(np.uint8)
+        former_colours = np.argsort(self.colours).astype(np.uint8)
+        return np.ascontiguousarray(
+            inverse_dihedral(former_colours[check_grids(grid, NUM_COLOURS - 1)], self.transform)
+        )
 
 
 CODEC = PuzzleCodec(  # the grid stands top left in a frame of grid_shape

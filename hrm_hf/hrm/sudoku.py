@@ -29,21 +29,12 @@ def check_box_shape(box_shape: Shape) -> Shape:
 
 
 @lru_cache(maxsize=32)
-def box_of_cell(box_shape: Shape) -> np.ndarray:
-    """(n, n) uint8, read-only: the number (from 0) of the box that each cell lies in, boxes counted along rows."""
-    rows, cols = box_shape
-    line = np.arange(rows * cols)
-    boxes = ((line // rows)[:, None] * rows + (line // cols)[None, :]).astype(np.uint8)
-    boxes.setflags(write=False)
-    return boxes
-
-
-@lru_cache(maxsize=32)
 def units(box_shape: Shape) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """The 3n units as (name, cells): "row 1".."row n", then columns, then boxes; cells by number, ascending."""
-    n = box_shape[0] * box_shape[1]
-    lines = np.indices((n, n))
-    unit_of_cell = {"row": lines[0], "column": lines[1], "box": box_of_cell(box_shape)}  # (n, n) each
+    rows, cols = box_shape
+    n = rows * cols
+    line, column = np.indices((n, n))
+    unit_of_cell = {"row": line, "column": column, "box": line // rows * rows + column // cols}  # (n, n) each
     return tuple(
         (f"{kind} {i + 1}", tuple(np.flatnonzero(numbers == i).tolist()))
         for kind, numbers in unit_of_cell.items()
