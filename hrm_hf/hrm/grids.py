@@ -62,7 +62,7 @@ def read_grid(
             seen.append(rows)
             shape = None
             try:
-                shape, characters = fit(_written_shape(rows, noun, hint))
+                shape, characters = fit(_written_shape(rows, hint))
                 grid = _codes(rows, shape, characters, signs)
                 found[shape, grid.tobytes()] = grid
             except PuzzleError as error:
@@ -140,15 +140,13 @@ def _readings(
     return [rows if any(isinstance(row, list | tuple | np.ndarray) for row in rows) else (rows,)]
 
 
-def _written_shape(rows: Rows, noun: str, hint: str) -> tuple[int, ...]:
-    """(rows, columns) or (cells,) as written; PuzzleError if rows have different lengths or too many cells."""
+def _written_shape(rows: Rows, hint: str) -> tuple[int, ...]:
+    """(rows, columns) or (cells,) as written; PuzzleError if rows have different lengths."""
     for i, row in enumerate(rows):
         if not isinstance(row, str | list | tuple):
             raise PuzzleError(f"row {i + 1} is a {type(row).__name__}, not a list of cells")
         if len(row) != len(rows[0]):
             raise PuzzleError(f"row {i + 1} has {len(row)} cells, but row 1 has {len(rows[0])}{hint}")
-    if rows and len(rows) * len(rows[0]) > MAX_CELLS:
-        raise PuzzleError(f"{len(rows)} x {len(rows[0])} cells are no {noun}: at most {MAX_CELLS} cells are allowed")
     return (len(rows[0]),) if isinstance(rows, tuple) and rows else (len(rows), len(rows[0]) if rows else 0)
 
 

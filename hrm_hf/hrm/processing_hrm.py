@@ -89,11 +89,7 @@ class HrmProcessor(ProcessorMixin):
                 f"{pretrained_model_name_or_path} has no {PROCESSOR_NAME} that names a task, one of {[*CODECS]}; "
                 "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder) writes one"
             )
-        try:
-            names = None if names_file is None else PuzzleIdentifiers.load(names_file)
-        except PuzzleError as error:
-            raise CheckpointError(str(error)) from error
-        settings["puzzle_identifiers"] = names
+        settings["puzzle_identifiers"] = None if names_file is None else PuzzleIdentifiers.load(names_file)
         return settings, kwargs
 
     @classmethod

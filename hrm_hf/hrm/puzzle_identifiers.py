@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .arc import ArcAugmentation
-from .errors import PuzzleError
+from .errors import CheckpointError, PuzzleError
 from .shown_value import shown
 
 BLANK_NAME = "<blank>"  # the identifier of puzzles that have none of their own
@@ -73,16 +73,16 @@ class PuzzleIdentifiers:
 
     @classmethod
     def load(cls, folder_or_file: str | Path) -> "PuzzleIdentifiers":
-        """What `save` wrote, from the file or its folder; PuzzleError, naming the file, for anything else."""
+        """What `save` wrote, from the file or its folder; CheckpointError, naming the file, for anything else."""
         path = Path(folder_or_file)
         path = path / FILE_NAME if path.is_dir() else path
         try:
             text = path.read_text(encoding="utf-8")
             return cls(text.removesuffix("\n").split("\n") if text else [])
         except OSError as error:
-            raise PuzzleError(f"no names of puzzle identifiers in {path}: {error.strerror}") from None
+            raise CheckpointError(f"no names of puzzle identifiers in {path}: {error.strerror}") from None
         except ValueError as error:  # no UTF-8, or no names
-            raise PuzzleError(f"{path}: {error}") from None
+            raise CheckpointError(f"{path}: {error}") from None
 
     @cached_property  # made on the first question for it: a table has up to a million names
     def _variants(self) -> dict[str, list[tuple[str, int]]]:

@@ -67,7 +67,7 @@ def test_spaces_are_cells_everywhere():
         (QUESTION, (3, "four"), "grid shape"),
         (QUESTION, (0, 4), "grid shape"),
         (" " * 200_000, None, "str of length 200000 is no maze"),
-        ([[0] * 300] * 300, None, "300 x 300 cells are no maze"),
+        ([[0] * 300] * 300, None, "grid shape is .300, 300."),
         ([[2, 1], [3]], None, "row 2 has 1 cells, but row 1 has 2"),
         ([[2, 1], 3], None, "row 2 is a int"),
         ([[2, 1], [3, 5]], None, "5 at row 2, column 2"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hrm_hf.hrm.errors import PuzzleError
+from hrm_hf.hrm.errors import CheckpointError, PuzzleError
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, FILE_NAME, PuzzleIdentifiers
 
 NAMES = [BLANK_NAME, "007bbfb7", "007bbfb7_t1_0213456789", "", "00d62c1b", "007bbfb7_t0_0321456789", ""]
@@ -84,14 +84,14 @@ def test_load_reads_what_an_editor_left(tmp_path):
 
 
 def test_load_names_the_file_that_is_wrong(tmp_path):
-    with pytest.raises(PuzzleError, match=f"{FILE_NAME}: No such file"):
+    with pytest.raises(CheckpointError, match=f"{FILE_NAME}: No such file"):
         PuzzleIdentifiers.load(tmp_path)
-    with pytest.raises(PuzzleError, match="other.txt: No such file"):
+    with pytest.raises(CheckpointError, match="other.txt: No such file"):
         PuzzleIdentifiers.load(tmp_path / "other.txt")
     path = tmp_path / FILE_NAME
     path.write_bytes(b"a\xff\n")
-    with pytest.raises(PuzzleError, match=f"{FILE_NAME}: 'utf-8' codec can't decode"):
+    with pytest.raises(CheckpointError, match=f"{FILE_NAME}: 'utf-8' codec can't decode"):
         PuzzleIdentifiers.load(path)
     path.write_text("a\na\n")
-    with pytest.raises(PuzzleError, match=f"{FILE_NAME}: the name 'a' stands twice"):
+    with pytest.raises(CheckpointError, match=f"{FILE_NAME}: the name 'a' stands twice"):
         PuzzleIdentifiers.load(path)
