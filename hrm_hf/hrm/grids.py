@@ -189,9 +189,9 @@ def _differ(first: np.ndarray, second: np.ndarray) -> str:
 def _check_characters(text: str, rows: Rows, signs: Mapping[Any, int] | None, noun: str) -> None:
     """Raises PuzzleError for the first character in the cells that is none, by its place in the text."""
     foreign = next((cell for row in rows for cell in row if signs and cell not in signs), None)
-    for number, line in enumerate(text.splitlines(), 1):
-        line, _, _ = line.partition("#")  # the rest is a comment
-        if foreign and foreign in line:
+    lines = text.splitlines()
+    for number, line in [*enumerate((line.split("#")[0] for line in lines), 1), *enumerate(lines, 1)]:
+        if foreign and foreign in line:  # rather in a row than in a comment
             where = f"line {number}, character {line.index(foreign) + 1}"
             raise PuzzleError(f"{shown(foreign)} at {where} is no cell of a {noun} and no separator")
 
