@@ -80,14 +80,12 @@ def read_grid(
         raise PuzzleError(f"a {type(puzzle).__name__} cannot be read as a {noun} ({type(error).__name__})") from error
 
 
-def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndarray:
+def check_grids(grids: Any, largest: int) -> np.ndarray:
     """Grids of cell numbers as uint8 (uint16 where `largest` asks for it), copied only if they have another dtype.
 
-    PuzzleError unless they hold integers from 0 to `largest` and, if `shape` is given, have the shape (M, *shape).
+    PuzzleError unless they hold integers from 0 to `largest`.
     """
     grids = np.asarray(grids)
-    if shape is not None and (grids.ndim != 3 or grids.shape[1:] != shape):
-        raise PuzzleError(f"expected grids of shape (M, {shape[0]}, {shape[1]}), got {grids.shape}")
     if grids.dtype.kind not in "iu":
         raise PuzzleError(f"a grid must hold integers from 0 to {largest}, got {grids.dtype}")
     if grids.size:
