@@ -1,4 +1,6 @@
-"""Answers to mazes: the shortest path that labels show, which of many are questions, what is wrong with one answer."""
+"""Answers to mazes: which of many are questions, which answers are paths and shortest ones, the path that labels show;
+and what is wrong with one answer.
+"""
 
 import numpy as np
 
