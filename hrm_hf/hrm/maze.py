@@ -49,6 +49,8 @@ def parse(puzzle: object, grid_shape: Shape | None = None, wall: int | None = No
 def read_answer(answer: object, question: object, grid_shape: Shape | None = None) -> np.ndarray:
     """`parse` of an answer, but the walls of the question tell which of 0 and 1 is the wall."""
     readings = _read(answer, grid_shape)
+    if len(readings) == 1:
+        return readings[0]
     walls = own_grid(question) == WALL
     return next((grid for grid in readings if np.array_equal(grid == WALL, walls)), readings[0])
 
