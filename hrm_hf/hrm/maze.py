@@ -178,9 +178,8 @@ def is_solution(question: object, answer: object) -> bool:
     if not keeps or [(question == number).sum() for number in (START, GOAL)] != [1, 1]:
         return False
     path = _reached_from_start(np.where(answer >= START, answer, WALL))
-    return len(path) == (answer >= START).sum() and all(
-        sum(near in path for near in _neighbours(cell)) == 1 + (answer[cell] == PATH) for cell in path
-    )
+    excess = [sum(near in path for near in _neighbours(cell)) - 1 - (answer[cell] == PATH) for cell in path]
+    return len(path) == int((answer >= START).sum()) and not any(excess)
 
 
 def is_joined(grid: np.ndarray) -> bool:
