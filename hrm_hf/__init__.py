@@ -4,6 +4,8 @@ Importing registers the classes with AutoConfig, AutoModel, AutoProcessor and th
 light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `hrm_hf.training`.
 """
 
+from pathlib import Path
+
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -15,11 +17,27 @@ from .hrm.processing_hrm import HrmProcessor
 
 __version__ = "0.1.0"
 
+
+def pretrained(name: str) -> str:
+    """The folder of a model that comes with the package, for every `from_pretrained`; ArgumentError for another name.
+
+    "sudoku-9x9": 9x9 Sudokus, 1.3 M weights; the README.md of the folder tells its training and its figures.
+    """
+    folders = {folder.name: folder for folder in Path(__file__).with_name("pretrained").iterdir()}
+    if name not in folders:
+        raise ArgumentError(f"no model {name!r} comes with hrm_hf; allowed: {', '.join(map(repr, sorted(folders)))}")
+    return str(folders[name])
+
+
 AutoConfig.register(HrmConfig.model_type, HrmConfig)
 AutoModel.register(HrmConfig, HrmForPuzzleSolving)
 AutoProcessor.register(HrmConfig, HrmProcessor)
 PIPELINE_REGISTRY.register_pipeline(
-    "puzzle-solving", pipeline_class=PuzzleSolvingPipeline, pt_model=AutoModel, type="text"
+    "puzzle-solving",
+    pipeline_class=PuzzleSolvingPipeline,
+    pt_model=AutoModel,
+    default={"model": (pretrained("sudoku-9x9"), "main")},
+    type="text",
 )
 
 __all__ = [
@@ -37,4 +55,5 @@ __all__ = [
     "HrmSolveOutput",
     "PuzzleError",
     "PuzzleSolvingPipeline",
+    "pretrained",
 ]
