@@ -1,10 +1,12 @@
 """hrm_hf: Hierarchical Reasoning Models and Tiny Recursive Models for puzzles, at home in the Hugging Face ecosystem.
 
 Importing registers the classes with AutoConfig, AutoModel, AutoProcessor and the "puzzle-solving" pipeline, and stays
-light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `hrm_hf.training`.
+light: no h5py, no accelerate, no network. Data sets: `hrm_hf.data`; training: `hrm_hf.training`; pictures and
+animations: `hrm_hf.picture`, which is imported when it is first used.
 """
 
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -57,3 +59,11 @@ __all__ = [
     "PuzzleSolvingPipeline",
     "pretrained",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "picture":
+        from .games import picture
+
+        return picture
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

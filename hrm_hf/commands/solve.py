@@ -3,6 +3,7 @@
     hrm-solve --checkpoint DIR "142.23....32..1."
     hrm-solve --checkpoint DIR puzzle.sdk
     hrm-solve --checkpoint DIR maze.txt --picture solved.png
+    hrm-solve --checkpoint DIR maze.txt --steps --animate thinking.gif
     hrm-solve --checkpoint DIR 007bbfb7.json
 
 PUZZLE is text, or a file (its path, or @path): text, or JSON that holds a grid as nested lists, a dict as the pipeline
@@ -12,6 +13,7 @@ takes it, an ARC task, or ARC tasks by name.
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +21,10 @@ import numpy as np
 from transformers import Pipeline, pipeline
 
 from ..files import MAX_JSON_BYTES, parse_json, read_within
-from ..games.picture import save_picture
+from ..games.picture import check_matplotlib, save_animation, save_picture, step_grids
 from ..hrm.errors import ArgumentError, PuzzleError
 from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
+from ..hrm.puzzle_codecs import CODECS
 from ..hrm.sudoku import SYMBOLS, renumber
 from ..progress import progress
 from .command import Command
@@ -36,6 +39,7 @@ class Solved(NamedTuple):
     """One question with what is known of its answer; grids (rows, columns) in the game's own cell numbers.
 
     digits: for a Sudoku that counts from 0, its digits by those of the drawings, which count from 1.
+    puzzle, steps: the pipeline's steps to the answer, and the puzzle as it was given it for them.
     """
 
     question: np.ndarray
@@ -43,6 +47,8 @@ class Solved(NamedTuple):
     answer: np.ndarray | None
     summary: str
     digits: dict[int, int] = {}
+    puzzle: Any = None
+    steps: Sequence[dict[str, Any]] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
     add("--num-augmentations", type=int, help="most trained variants of an ARC task that vote (default: all)")
     add("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
+    add("--steps", action="store_true", help="draw the answer after every segment; not for whole ARC tasks")
+    add("--animate", metavar="FILE.gif", help="draw these steps into an animated file; needs matplotlib")
     text = (
         "text (Sudoku: '.' or another sign for a blank, rows, boxes and separators as you like; maze: lines of '# SG')"
     )
@@ -58,27 +66,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.picture is not None and not args.picture.lower().endswith(".png"):
-        raise ArgumentError(f"--picture {args.picture}: a picture is a PNG file; give a name that ends in .png")
-    if args.picture is not None and not Path(args.picture).absolute().parent.is_dir():
-        raise ArgumentError(f"--picture {args.picture}: there is no folder {Path(args.picture).parent}")
+    check_drawing("--picture", args.picture, "a picture is a PNG", ".png")
+    check_drawing("--animate", args.animate, "an animation is a GIF", ".gif")
     item = read_item(args.puzzle, args.name)
+    wants_steps = args.steps or args.animate is not None
+    if wants_steps and "task" in item:
+        option = "--steps" if args.steps else "--animate"
+        allowed = 'one input of it, as {"puzzle": grid, "puzzle_identifier": name}'
+        raise ArgumentError(f"{option} shows the steps to one grid, not to a whole ARC task; give {allowed}")
     solver = load_solver(args.checkpoint)
     try:
-        all_solved = solve(solver, item, args.num_augmentations)
+        all_solved = solve(solver, item, args.num_augmentations, wants_steps)
     except PuzzleError as error:
         if item.get("puzzle") is args.puzzle and LIKE_A_NAME.fullmatch(args.puzzle):
             raise PuzzleError(f"{error}; there is no file of that name either") from error
         raise
     for solved in all_solved:
-        grids = "\n\n".join(draw(solver, grid) for grid in (solved.question, solved.prediction))
-        print(f"{grids.translate(solved.digits)}\n\n{solved.summary}")
+        question, prediction = (draw(solver, grid, solved.digits) for grid in solved[:2])
+        steps = draw_steps(solver, solved) if args.steps else []
+        print("\n\n".join([question, *steps, prediction, solved.summary]))
+    if args.animate is not None:
+        (solved,) = all_solved
+        symbols = SYMBOLS.translate(solved.digits)
+        save_animation(args.animate, solved.puzzle, solved.steps, solver.processor, symbols=symbols)
     if args.picture is not None:
         known = all(solved.answer is not None for solved in all_solved)
         titles = ("input", "prediction", "answer") if known else ("input", "prediction")
         titles = ("input, 0 as 1", *titles[1:]) if all_solved[0].digits else titles
         grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
         save_picture(args.picture, grids, titles, solver.processor.task, solver.processor.box_shape)
+
+
+def check_drawing(option: str, path: str | None, kind: str, suffix: str) -> None:
+    """Raises ArgumentError for a file that cannot be drawn into, ImportError where matplotlib is missing."""
+    if path is None:
+        return
+    if not path.lower().endswith(suffix):
+        raise ArgumentError(f"{option} {path}: {kind} file; give a name that ends in {suffix}")
+    if not Path(path).absolute().parent.is_dir():
+        raise ArgumentError(f"{option} {path}: there is no folder {Path(path).parent}")
+    check_matplotlib()
 
 
 def read_item(argument: str, name: str | None) -> dict[str, Any]:
@@ -114,7 +141,9 @@ def load_solver(checkpoint: str) -> Pipeline:
     return pipeline("puzzle-solving", model=model, processor=processor)
 
 
-def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None) -> list[Solved]:
+def solve(
+    solver: Pipeline, item: dict[str, Any], num_augmentations: int | None, return_steps: bool = False
+) -> list[Solved]:
     """Solves an item: a grid gives one entry, an ARC task one per test input.
 
     Raises ArgumentError for num_augmentations that are not allowed, PuzzleError for what is no puzzle of the game.
@@ -125,7 +154,8 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     if "task" not in item and "puzzle" in item:  # as text, which has one meaning, so that the answer has too
         text = solver.processor.decode(solver.processor.encode(item["puzzle"]), like="?\n?")
         item = item | {"puzzle": text}
-    parameters, _, _ = solver._sanitize_parameters(num_augmentations=num_augmentations)
+    asked = {"return_steps": True} if return_steps else {}
+    parameters, _, _ = solver._sanitize_parameters(num_augmentations=num_augmentations, **asked)
     question, answers = solver.preprocess(item, **parameters), []
     queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE)
     at_level = solver.model.model.L_level.register_forward_hook
@@ -140,7 +170,7 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
         grid, digits = read(item["puzzle"]), {}
         if solver.processor.task == "sudoku" and not np.array_equal(renumber(grid, puzzle), grid):
             digits = str.maketrans(SYMBOLS[1 : len(grid) + 1], f"0{SYMBOLS[1 : len(grid)]}")
-        return [Solved(grid, predictions[0], None, in_words(result), digits)]
+        return [Solved(grid, predictions[0], None, in_words(result), digits, item["puzzle"], result.get("steps", ()))]
     all_solved = []
     for index, pair in enumerate(item["task"]["test"]):
         answer = None if pair.get("output") is None else read(pair["output"])
@@ -152,9 +182,31 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None)
     return all_solved
 
 
-def draw(solver: Pipeline, grid: np.ndarray | str) -> str:
-    """A grid as text for people; an ARC answer may have no cells."""
-    return solver.processor.draw(grid) if len(grid) else "(empty)"
+def draw(solver: Pipeline, grid: np.ndarray, digits: dict[int, int]) -> str:
+    """A grid of the game's own cell numbers as text for people, see `Solved`; an ARC answer may have no cells."""
+    codec, processor = CODECS[solver.processor.task], solver.processor
+    # The processor would read the grid anew: of a maze's numbers alone it cannot tell which the wall is.
+    text = processor.draw(grid) if codec.draw is None else codec.draw(grid, processor.box_shape)
+    return text.translate(digits)
+
+
+def draw_steps(solver: Pipeline, solved: Solved) -> list[str]:
+    """Each step as text for people: a line, and the grid, where a Sudoku has a * behind each digit that changed."""
+    drawn = []
+    for step, grid in zip(solved.steps, step_grids(solved.puzzle, solved.steps, solver.processor), strict=True):
+        lines, changed = draw(solver, grid, solved.digits).split("\n"), step["changed"]
+        words = f"{len(changed)} {'cell' if len(changed) == 1 else 'cells'} changed"
+        if solver.processor.task == "sudoku" and changed:
+            words, (box_rows, box_columns) = f"{words} (*)", solver.processor.box_shape
+            lines = [list(f"{line} ") for line in lines]
+            for row, column in changed:  # between the boxes there is a line, and a column of two signs
+                lines[row + row // box_rows][2 * (column + column // box_columns) + 1] = "*"
+            lines = ["".join(line).rstrip() for line in lines]
+        at = f"attempt {step['attempt']}, segment {step['segment']}"
+        if step["pinned"]:
+            at += f", {len(step['pinned'])} guessed"
+        drawn.append("\n".join([f"{at}: confidence {step['confidence']:.2f}, {words}", *lines]))
+    return drawn
 
 
 def in_words(result: dict[str, Any]) -> str:
