@@ -292,7 +292,6 @@ def test_usual_sizes(size, box_shape, vocab_size):
         ({"box_shape": (2, 3)}, r"\(2, 3\).*9 cells"),
         ({"box_shape": (3, 3, 3)}, "box_shape is"),
         ({"task": "maze", "box_shape": (3, 3)}, "box_shape is"),
-        ({"task": "arc", "grid_shape": (31, 3)}, r"\(31, 3\).*\(30, 30\)"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, named):
