@@ -5,9 +5,9 @@
     accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
 By default every puzzle runs all segments, as in the published evaluation; --halt lets each puzzle stop by itself, and
-the next one takes its place. With --attempts N a puzzle is asked again until its answer keeps the rules;
-there are scores after 1, 2, 4, ... N attempts. With another --compute-dtype or --compile, whose speed depends on the machine, the
-first puzzles are solved without either too, and the number of equal answers is printed.
+the next one takes its place. With --attempts N a puzzle is asked again until its answer keeps the rules, and there are
+scores after 1, 2, 4, ... N attempts. With another --compute-dtype or with --compile, whose speed depends on the
+machine, the first puzzles are solved without either too, and the number of equal answers is printed.
 
 Sudoku: beside the model stands a baseline that draws each blank cell among the digits that its row, column and box
 allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and pass@k is
