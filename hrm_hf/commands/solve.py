@@ -1,13 +1,17 @@
 """Solve a puzzle and draw question and answer.
 
+    hrm-solve "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+    hrm-solve puzzle.sdk --check
     hrm-solve --checkpoint DIR "142.23....32..1."
-    hrm-solve --checkpoint DIR puzzle.sdk
     hrm-solve --checkpoint DIR maze.txt --picture solved.png
     hrm-solve --checkpoint DIR maze.txt --steps --animate thinking.gif
     hrm-solve --checkpoint DIR 007bbfb7.json
 
 PUZZLE is text, or a file (its path, or @path): text, or JSON that holds a grid as nested lists, a dict as the pipeline
 takes it, an ARC task, or ARC tasks by name.
+
+Without --checkpoint the model that comes with the package solves 9x9 Sudokus. It asks again, up to 64 times, while the
+answer breaks a rule; --attempts N does the same for other checkpoints.
 """
 
 import argparse
@@ -20,8 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import Pipeline, pipeline
 
+from .. import pretrained
 from ..files import MAX_JSON_BYTES, parse_json, read_within
 from ..games.picture import check_matplotlib, save_animation, save_picture, step_grids
+from ..games.sudoku_solver import solve_many
+from ..hrm.attempts import SELECTIONS, STRATEGIES
 from ..hrm.errors import ArgumentError, PuzzleError
 from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
 from ..hrm.puzzle_codecs import CODECS
@@ -30,6 +37,9 @@ from ..progress import progress
 from .command import Command
 from .load import load_model_and_processor
 
+DEFAULT_ATTEMPTS = 64  # of the model that comes with hrm_hf
+MAX_SOLVER_STEPS = 1_000_000  # a minute; sparse 16x16 grids may need hours
+FOR_OTHERS = "the model that comes with hrm_hf solves 9x9 Sudokus: for other puzzles give --checkpoint"
 # A name with a suffix that ends no puzzle: in small letters one beyond the digits of 25x25 and the blank x
 FILE_NAME = re.compile(r".{1,250}\.((?=[a-p]*[q-wyz])[a-z]{2,7}|(?i:json|txt|sdk|ss|sdm|csv))")
 LIKE_A_NAME = re.compile(r".*[A-Za-z/\\]{2}.*")  # of one line; what else it may be, the game tells
@@ -53,9 +63,14 @@ class Solved(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, help="folder or Hub id of the model")
+    add("--checkpoint", help="folder or Hub id of the model (default: one that comes with hrm_hf, for 9x9 Sudokus)")
     add("--name", help="name of the puzzle identifier; default for an ARC task: the name of its file")
     add("--num-augmentations", type=int, help="most trained variants of an ARC task that vote (default: all)")
+    add("--attempts", type=int, metavar="N", help="ask again, up to N times in all (1; without --checkpoint 64)")
+    add("--strategy", choices=STRATEGIES, help="how to ask again (auto)")
+    add("--select", choices=SELECTIONS, help="which answer counts (rules where the game has some, else vote)")
+    add("--seed", type=int, help="of what attempts draw (0)")
+    add("--check", action="store_true", help="Sudoku: count the solutions with the exact solver too")
     add("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
     add("--steps", action="store_true", help="draw the answer after every segment; not for whole ARC tasks")
     add("--animate", metavar="FILE.gif", help="draw these steps into an animated file; needs matplotlib")
@@ -74,17 +89,30 @@ def run(args: argparse.Namespace) -> None:
         option = "--steps" if args.steps else "--animate"
         allowed = 'one input of it, as {"puzzle": grid, "puzzle_identifier": name}'
         raise ArgumentError(f"{option} shows the steps to one grid, not to a whole ARC task; give {allowed}")
-    solver = load_solver(args.checkpoint)
+    asked = {"strategy": args.strategy, "select": args.select, "seed": args.seed}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if args.attempts is not None or args.checkpoint is None:
+        asked["num_attempts"] = DEFAULT_ATTEMPTS if args.attempts is None else args.attempts
+    if wants_steps:
+        asked["return_steps"] = True
+    solver = load_solver(args.checkpoint or pretrained("sudoku-9x9"))
+    if args.check and solver.processor.task != "sudoku":
+        raise ArgumentError(f"--check counts the solutions of a Sudoku; the model's task is {solver.processor.task!r}")
     try:
-        all_solved = solve(solver, item, args.num_augmentations, wants_steps)
+        all_solved = solve(solver, item, args.num_augmentations, **asked)
     except PuzzleError as error:
+        if args.checkpoint is None and "task" in item:
+            raise PuzzleError(f"this is an ARC task; {FOR_OTHERS}") from error
+        if args.checkpoint is None and "cells" in str(error):
+            raise PuzzleError(f"{error}; {FOR_OTHERS}") from error
         if item.get("puzzle") is args.puzzle and LIKE_A_NAME.fullmatch(args.puzzle):
             raise PuzzleError(f"{error}; there is no file of that name either") from error
         raise
     for solved in all_solved:
         question, prediction = (draw(solver, grid, solved.digits) for grid in solved[:2])
         steps = draw_steps(solver, solved) if args.steps else []
-        print("\n\n".join([question, *steps, prediction, solved.summary]))
+        checked = [count_solutions(solved.question, solver.processor.box_shape)] if args.check else []
+        print("\n\n".join([question, *steps, prediction, "\n".join([solved.summary, *checked])]))
     if args.animate is not None:
         (solved,) = all_solved
         symbols = SYMBOLS.translate(solved.digits)
@@ -141,12 +169,11 @@ def load_solver(checkpoint: str) -> Pipeline:
     return pipeline("puzzle-solving", model=model, processor=processor)
 
 
-def solve(
-    solver: Pipeline, item: dict[str, Any], num_augmentations: int | None, return_steps: bool = False
-) -> list[Solved]:
+def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None, **asked: Any) -> list[Solved]:
     """Solves an item: a grid gives one entry, an ARC task one per test input.
 
-    Raises ArgumentError for num_augmentations that are not allowed, PuzzleError for what is no puzzle of the game.
+    asked: the pipeline's parameters about attempts and steps. Raises ArgumentError for what is not allowed there or as
+    num_augmentations, PuzzleError for what is no puzzle of the game.
     """
     if num_augmentations is not None and "task" not in item:
         raise ArgumentError(f"num_augmentations is {num_augmentations}, but only whole ARC tasks have variants")
@@ -154,10 +181,10 @@ def solve(
     if "task" not in item and "puzzle" in item:  # as text, which has one meaning, so that the answer has too
         text = solver.processor.decode(solver.processor.encode(item["puzzle"]), like="?\n?")
         item = item | {"puzzle": text}
-    asked = {"return_steps": True} if return_steps else {}
-    parameters, _, _ = solver._sanitize_parameters(num_augmentations=num_augmentations, **asked)
-    question, answers = solver.preprocess(item, **parameters), []
-    queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE)
+    parameters, _, asked = solver._sanitize_parameters(num_augmentations=num_augmentations, **asked)
+    attempts = solver._attempts(asked)
+    question, answers = solver.preprocess(item, **parameters, attempts=attempts), []
+    queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE, attempts=attempts)
     at_level = solver.model.model.L_level.register_forward_hook
     with progress(description="solving", unit="rows", total=question.num_rows) as bar, at_level(bar.tick):
         for answer in queue:
@@ -209,9 +236,17 @@ def draw_steps(solver: Pipeline, solved: Solved) -> list[str]:
     return drawn
 
 
+def count_solutions(question: np.ndarray, box_shape: tuple[int, int]) -> str:
+    """What the exact solver says of a Sudoku (n, n), 0 = blank."""
+    ((count,), _) = solve_many(question[None], box_shape, max_steps=MAX_SOLVER_STEPS)
+    found = {-1: "did not come to an end", 0: "finds no solution", 1: "finds exactly one solution"}
+    return f"the exact solver {found.get(int(count), 'finds several solutions')}"
+
+
 def in_words(result: dict[str, Any]) -> str:
     """What the pipeline says of the answer to a grid."""
-    words = f"{result['segments']} segment(s), confidence {result['confidence']:.3f}"
+    spent = f" in {result['attempts']} attempts" if result.get("attempts", 1) > 1 else ""
+    words = f"{result['segments']} segment(s){spent}, confidence {result['confidence']:.3f}"
     return words if result["valid"] is None else f"{words}, valid: {result['valid']}"
 
 
