@@ -49,6 +49,8 @@ def parse(puzzle: object, grid_shape: Shape | None = None, wall: int | None = No
 def read_answer(answer: object, question: object, grid_shape: Shape | None = None) -> np.ndarray:
     """`parse` of an answer, but the walls of the question tell which of 0 and 1 is the wall."""
     readings = _read(answer, grid_shape)
+    if len(readings) == 1:
+        return readings[0]
     walls = own_grid(question) == WALL
     return next((grid for grid in readings if np.array_equal(grid == WALL, walls)), readings[0])
 
@@ -176,9 +178,8 @@ def is_solution(question: object, answer: object) -> bool:
     if not keeps or [(question == number).sum() for number in (START, GOAL)] != [1, 1]:
         return False
     path = _reached_from_start(np.where(answer >= START, answer, WALL))
-    return len(path) == (answer >= START).sum() and all(
-        sum(near in path for near in _neighbours(cell)) == 1 + (answer[cell] == PATH) for cell in path
-    )
+    excess = [sum(near in path for near in _neighbours(cell)) - 1 - (answer[cell] == PATH) for cell in path]
+    return len(path) == int((answer >= START).sum()) and not any(excess)
 
 
 def is_joined(grid: np.ndarray) -> bool:
