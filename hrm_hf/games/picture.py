@@ -137,11 +137,15 @@ def save_animation(
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_FRAMES)).round().astype(int))
     figure = Figure(figsize=(PANEL_INCHES, PANEL_INCHES + TITLE_INCHES), dpi=DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.03, 0.03, 0.94, 0.94 * PANEL_INCHES / (PANEL_INCHES + TITLE_INCHES)))
+    height = PANEL_INCHES / (PANEL_INCHES + TITLE_INCHES)
+    axes = figure.add_axes((0.03, 0.03, 0.94, 0.94 * height))
+    title = figure.text(0.03, height, "", fontsize=9.5)  # where it is, whatever the grid's shape and its numbers
     palette, frames = _palette(processor.task), []
     for number in shown:
         axes.clear()
-        _draw_step(axes, givens, grids[number], steps[number], processor, symbols)
+        step = steps[number]
+        title.set_text(f"attempt {step['attempt']}, segment {step['segment']}, confidence {step['confidence']:.2f}")
+        _draw_step(axes, givens, grids[number], step, processor, symbols)
         canvas.draw()
         picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
         frames.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
@@ -230,8 +234,6 @@ def _draw_step(
     symbols: str,
 ) -> None:
     axes.set(xticks=[], yticks=[])
-    words = f"attempt {step['attempt']}, segment {step['segment']}, confidence {step['confidence']:.2f}"
-    axes.set_title(words, loc="left", fontsize=9.5)  # at the left: it does not jump as its numbers change
     if not grid.size:
         axes.text(0.5, 0.5, "(empty)", ha="center", va="center", transform=axes.transAxes)
         return
