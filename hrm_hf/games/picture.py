@@ -165,7 +165,7 @@ def check_matplotlib() -> None:
 
 
 def step_grids(question: Any, steps: Sequence[Mapping[str, Any]], processor: "HrmProcessor") -> list[np.ndarray]:
-    """The solutions of steps in the game's own cell numbers, (rows, columns) each; 0 x 0 for one without cells.
+    """The solutions of steps in the game's own cell numbers, (rows, columns) uint8 each; 0 x 0 for one without cells.
 
     Arguments, and errors for them, as in `save_animation`.
     """
@@ -185,7 +185,7 @@ def step_grids(question: Any, steps: Sequence[Mapping[str, Any]], processor: "Hr
             cells = [meaning.get(sign) for sign in _signs(solution)]
             if None in cells or len(cells) != processor.num_cells:
                 raise ArgumentError(f"the solution of step {number} does not have the form of the question")
-            grid = np.array(cells).reshape(processor.grid_shape)
+            grid = np.array(cells, np.uint8).reshape(processor.grid_shape)
         sure = np.array(step["cell_confidence"], np.float64)
         if sure.size != grid.size or grid.size and (sure.shape != grid.shape or not ((sure >= 0) & (sure <= 1)).all()):
             expected = f"a number from 0 to 1 for each of {' x '.join(map(str, grid.shape))} cells"

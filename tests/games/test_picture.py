@@ -225,6 +225,7 @@ def test_numbers_of_an_answer_mean_what_they_mean_in_the_question(form):
         steps[0]["cell_confidence"] = np.ones(own.shape)
         (grid,) = step_grids(question, steps, processor)
         np.testing.assert_array_equal(grid, own)
+        assert grid.dtype == np.uint8
 
 
 def without(key: str) -> list[dict]:
