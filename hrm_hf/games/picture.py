@@ -137,11 +137,15 @@ def save_animation(
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_FRAMES)).round().astype(int))
     figure = Figure(figsize=(PANEL_INCHES, PANEL_INCHES + TITLE_INCHES), dpi=DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.03, 0.03, 0.94, 0.94 * PANEL_INCHES / (PANEL_INCHES + TITLE_INCHES)))
+    height = PANEL_INCHES / (PANEL_INCHES + TITLE_INCHES)
+    axes = figure.add_axes((0.03, 0.03, 0.94, 0.94 * height))
+    title = figure.text(0.03, height, "", fontsize=9.5)  # where it is, whatever the grid's shape and its numbers
     palette, frames = _palette(processor.task), []
     for number in shown:
         axes.clear()
-        _draw_step(axes, givens, grids[number], steps[number], processor, symbols)
+        step = steps[number]
+        title.set_text(f"attempt {step['attempt']}, segment {step['segment']}, confidence {step['confidence']:.2f}")
+        _draw_step(axes, givens, grids[number], step, processor, symbols)
         canvas.draw()
         picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
         frames.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
@@ -161,7 +165,7 @@ def check_matplotlib() -> None:
 
 
 def step_grids(question: Any, steps: Sequence[Mapping[str, Any]], processor: "HrmProcessor") -> list[np.ndarray]:
-    """The solutions of steps in the game's own cell numbers, (rows, columns) each; 0 x 0 for one without cells.
+    """The solutions of steps in the game's own cell numbers, (rows, columns) uint8 each; 0 x 0 for one without cells.
 
     Arguments, and errors for them, as in `save_animation`.
     """
@@ -181,7 +185,7 @@ def step_grids(question: Any, steps: Sequence[Mapping[str, Any]], processor: "Hr
             cells = [meaning.get(sign) for sign in _signs(solution)]
             if None in cells or len(cells) != processor.num_cells:
                 raise ArgumentError(f"the solution of step {number} does not have the form of the question")
-            grid = np.array(cells).reshape(processor.grid_shape)
+            grid = np.array(cells, np.uint8).reshape(processor.grid_shape)
         sure = np.array(step["cell_confidence"], np.float64)
         if sure.size != grid.size or grid.size and (sure.shape != grid.shape or not ((sure >= 0) & (sure <= 1)).all()):
             expected = f"a number from 0 to 1 for each of {' x '.join(map(str, grid.shape))} cells"
@@ -230,8 +234,6 @@ def _draw_step(
     symbols: str,
 ) -> None:
     axes.set(xticks=[], yticks=[])
-    words = f"attempt {step['attempt']}, segment {step['segment']}, confidence {step['confidence']:.2f}"
-    axes.set_title(words, loc="left", fontsize=9.5)  # at the left: it does not jump as its numbers change
     if not grid.size:
         axes.text(0.5, 0.5, "(empty)", ha="center", va="center", transform=axes.transAxes)
         return

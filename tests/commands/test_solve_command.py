@@ -293,7 +293,7 @@ def test_steps_are_drawn_between_question_and_answer(checkpoints, said, with_ste
     assert [blocks[0], *blocks[3:]] == [question, answer, summary]
     first, *lines = blocks[1].split("\n")
     assert first == "attempt 1, segment 1: confidence 0.25, 2 cells changed (*)"
-    assert "\n".join(lines).replace("*", " ") != answer and [line.count("*") for line in lines] == [1, 1, 0, 0, 0]
+    assert [line.count("*") for line in lines] == [1, 1, 0, 0, 0]
     assert lines[0][3] == "*" and lines[1][9] == "*"  # behind the second digit, and behind the last of a line
     assert [line.replace("*", " ").rstrip() for line in lines] == answer.split("\n")
     assert blocks[2].startswith("attempt 2, segment 1, 1 guessed: confidence 0.88, 1 cell changed (*)\n")
