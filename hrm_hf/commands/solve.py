@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
             raise PuzzleError(f"{error}; there is no file of that name either") from error
         raise
     for solved in all_solved:
-        question, prediction = (draw(solver, grid, solved.digits) for grid in solved[:2])
+        question, prediction = (draw(solver, grid).translate(solved.digits) for grid in solved[:2])
         steps = draw_steps(solver, solved) if args.steps else []
         checked = [count_solutions(solved.question, solver.processor.box_shape)] if args.check else []
         print("\n\n".join([question, *steps, prediction, "\n".join([solved.summary, *checked])]))
@@ -209,19 +209,21 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None,
     return all_solved
 
 
-def draw(solver: Pipeline, grid: np.ndarray, digits: dict[int, int]) -> str:
-    """A grid of the game's own cell numbers as text for people, see `Solved`; an ARC answer may have no cells."""
+def draw(solver: Pipeline, grid: np.ndarray | str) -> str:
+    """A grid, of the game's own cell numbers or as text, as text for people; an ARC answer may have no cells."""
     codec, processor = CODECS[solver.processor.task], solver.processor
-    # The processor would read the grid anew: of a maze's numbers alone it cannot tell which the wall is.
-    text = processor.draw(grid) if codec.draw is None else codec.draw(grid, processor.box_shape)
-    return text.translate(digits)
+    if not len(grid):
+        return "(empty)"
+    if isinstance(grid, str) or codec.draw is None:
+        return processor.draw(grid)
+    return codec.draw(grid, processor.box_shape)  # the processor would read anew what a maze's numbers mean
 
 
 def draw_steps(solver: Pipeline, solved: Solved) -> list[str]:
     """Each step as text for people: a line, and the grid, where a Sudoku has a * behind each digit that changed."""
     drawn = []
     for step, grid in zip(solved.steps, step_grids(solved.puzzle, solved.steps, solver.processor), strict=True):
-        lines, changed = draw(solver, grid, solved.digits).split("\n"), step["changed"]
+        lines, changed = draw(solver, grid).translate(solved.digits).split("\n"), step["changed"]
         words = f"{len(changed)} {'cell' if len(changed) == 1 else 'cells'} changed"
         if solver.processor.task == "sudoku" and changed:
             words, (box_rows, box_columns) = f"{words} (*)", solver.processor.box_shape
