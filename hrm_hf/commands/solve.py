@@ -209,14 +209,13 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None,
     return all_solved
 
 
-def draw(solver: Pipeline, grid: np.ndarray | str) -> str:
-    """A grid, of the game's own cell numbers or as text, as text for people; an ARC answer may have no cells."""
+def draw(solver: Pipeline, grid: np.ndarray) -> str:
+    """A grid of the game's own cell numbers as text for people; an ARC answer may have no cells."""
     codec, processor = CODECS[solver.processor.task], solver.processor
     if not len(grid):
         return "(empty)"
-    if isinstance(grid, str) or codec.draw is None:
-        return processor.draw(grid)
-    return codec.draw(grid, processor.box_shape)  # the processor would read anew what a maze's numbers mean
+    # The processor would read anew what a maze's numbers mean.
+    return processor.draw(grid) if codec.draw is None else codec.draw(grid, processor.box_shape)
 
 
 def draw_steps(solver: Pipeline, solved: Solved) -> list[str]:

@@ -2,7 +2,7 @@
 
 A wrong answer to a Sudoku or a maze is known to be wrong, so it pays to ask again. The strategies:
 
-- "guess": after every segment one more blank is pinned to a value drawn from the model's own probabilities, and the
+- "guess": after every segment one more blank is pinned to a value drawn by the softmax of the model's logits, and the
   model goes on from where it is. What a rule forbids is never drawn, and pins of failed attempts are drawn less often.
 - "symmetry": another member of the game's symmetry group, undone afterwards.
 - "noise": start states perturbed.
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from .errors import ArgumentError
+from .losses import log_stablemax
 from .puzzle_codecs import CODECS
 from .shown_value import is_integer, shown
 from .solving import PuzzleSlots, SolvedRow, ThinkingStep, check_count, sigmoid
@@ -184,14 +185,20 @@ class Thought:
         """Those of the attempt at work."""
         return Draws(self._ask.seed, *self._question.tolist(), len(self._tried) + 1, of)
 
-    def after(self, probabilities: np.ndarray, q_halt_logit: float, halts: bool) -> SolvedRow | None:
-        """What a segment gave, probabilities (S, V) float64: the answer if the work is done, else None."""
+    def after(
+        self, probabilities: np.ndarray, q_halt_logit: float, halts: bool, sure: np.ndarray | None = None
+    ) -> SolvedRow | None:
+        """What a segment gave: the answer if the work is done, else None.
+
+        probabilities: (S, V) float64, by softmax. sure: (S,), of each cell the model's own, for the steps.
+        """
         if self._sources is not None:
-            probabilities = probabilities[np.argsort(self._sources)][:, self._ids]
+            cells = np.argsort(self._sources)
+            probabilities, sure = probabilities[cells][:, self._ids], None if sure is None else sure[cells]
         sequence = probabilities.argmax(-1)  # (S,)
         self._segments, self._total = self._segments + 1, self._total + 1
         if self._ask.return_steps:
-            sure = probabilities.max(-1).astype(np.float32)
+            sure = (probabilities.max(-1) if sure is None else sure).astype(np.float32)
             place = len(self._tried) + 1, self._segments
             self._steps.append(ThinkingStep(*place, sequence, sure, q_halt_logit, tuple(sorted(self._pins))))
         by_rules, strategy = self._ask.select == "rules", self._ask.strategy
@@ -283,8 +290,13 @@ class AttemptSlots:
         before = [self._thoughts[key].input_ids for key in keys]
         done: dict[int, SolvedRow] = {}
         logits, q_halt, halts = self._slots.read_segment()
-        probabilities = torch.softmax(logits.double().cpu(), -1).numpy()  # (B, S, V)
-        for key, *read in zip(keys, probabilities, q_halt.tolist(), halts.tolist(), strict=True):
+        # By softmax, also for a model that was trained by stablemax: its flatter probabilities make worse guesses.
+        probabilities = torch.softmax(logits.double().cpu(), -1)  # (B, S, V)
+        own = probabilities
+        if self._ask.return_steps and self._slots.model.config.token_loss == "stablemax":
+            own = log_stablemax(logits.cpu()).exp()
+        rows = probabilities.numpy(), q_halt.tolist(), halts.tolist(), own.amax(-1).numpy()
+        for key, *read in zip(keys, *rows, strict=True):
             self._thoughts[key].restart = False
             answer = self._thoughts[key].after(*read)
             if answer is not None:

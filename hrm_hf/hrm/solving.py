@@ -36,7 +36,7 @@ class ThinkingStep(NamedTuple):
     attempt: int  # from 1
     segment: int  # of this attempt, from 1
     sequence: np.ndarray  # (S,) int64 codes
-    cell_confidence: np.ndarray  # (S,) float32, the probability of each cell's code
+    cell_confidence: np.ndarray  # (S,) float32, the model's probability of each cell's code
     q_halt_logit: float
     pinned: tuple[int, ...]  # cells that this attempt was given as guesses
 
@@ -91,7 +91,7 @@ class PuzzleSlots:
         check_compute_dtype(compute_dtype)
         if not (run_block is None or callable(run_block)):
             raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
-        self._model, self._halt, self._run_block = model, halt, run_block
+        self.model, self._halt, self._run_block = model, halt, run_block
         self._core = model.model
         if compute_dtype not in (None, model.config.compute_dtype):  # a view of the same weights
             self._core, self._core.config = copy(model.model), copy(model.config)
@@ -135,13 +135,13 @@ class PuzzleSlots:
         q_halt = None
         if self._halt and not done.all():
             q_halt, q_continue = self._q_logits(hidden)
-            done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
+            done |= wants_to_halt(q_halt, q_continue, self.model.config.halting).cpu().numpy()
         if not done.any():
             return None
         finished = on_device(np.flatnonzero(done), hidden.device)
         hidden = hidden.index_select(0, finished)
         q_halt = self._q_logits(hidden)[0] if q_halt is None else q_halt.index_select(0, finished)
-        sequences = self._model.cell_logits(hidden).argmax(-1)  # (F, S)
+        sequences = self.model.cell_logits(hidden).argmax(-1)  # (F, S)
         found = FinishedRows(self.keys[done], sequences, self._segments[done], q_halt)
         self.keep(~done)
         return found
@@ -153,8 +153,8 @@ class PuzzleSlots:
         """
         hidden = self._run_segment()  # (B, T, D)
         q_halt, q_continue = self._q_logits(hidden)
-        halts = wants_to_halt(q_halt, q_continue, self._model.config.halting) & self._halt
-        return self._model.cell_logits(hidden), q_halt, halts
+        halts = wants_to_halt(q_halt, q_continue, self.model.config.halting) & self._halt
+        return self.model.cell_logits(hidden), q_halt, halts
 
     @torch.no_grad()
     def change(self, places: np.ndarray, input_ids: np.ndarray, starts: Sequence[Callable | None]) -> None:
@@ -200,7 +200,7 @@ class PuzzleSlots:
         first = hidden[:, 0]  # (n, D)
         if len(first) < _LEAST_Q_ROWS:
             first = F.pad(first, (0, 0, 0, _LEAST_Q_ROWS - len(first)))
-        return tuple(values[: len(hidden)] for values in self._model.q_logits(first))
+        return tuple(values[: len(hidden)] for values in self.model.q_logits(first))
 
 
 def solve_queue(

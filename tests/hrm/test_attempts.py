@@ -318,6 +318,17 @@ def test_the_pipeline_tells_attempts_and_steps():
         pipeline("puzzle-solving", model=MODEL, processor=SUDOKU_4)(PUZZLES[0], select="vote")
 
 
+@pytest.mark.parametrize("token_loss", ["stablemax", "softmax"])
+def test_steps_tell_the_probabilities_that_the_model_was_trained_with(token_loss):
+    model = perturbed(tiny_model(token_loss=token_loss))
+    (row,) = solve(PUZZLES[:1], model=model, how={"max_segments": 1}, num=1, return_steps=True)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(SUDOKU_4.encode(PUZZLES[0]))[None]).logits.double()[0]
+    s = torch.where(logits < 0, 1 / (1 - logits), logits + 1) if token_loss == "stablemax" else logits.exp()
+    want = (s / s.sum(-1, keepdim=True)).amax(-1)
+    np.testing.assert_allclose(row.steps[0].cell_confidence, want.numpy(), rtol=1e-5)
+
+
 def test_steps_alone_change_no_answer():
     solver = pipeline("puzzle-solving", model=MODEL, processor=SUDOKU_4)
     for puzzle in PUZZLES:
