@@ -1,0 +1,156 @@
+"""Builds the page that solves Sudokus in the browser: python examples/space/build.py --output-dir build/page
+
+The folder holds all that the page needs: the files beside this script, the model as an ONNX graph of one segment, and
+onnxruntime-web from npm. Serve it with any web server, or push it as a static Space (hrm-push space).
+
+This needs npm, and `pip install onnxscript` (part of the extra `test`).
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+import hrm_hf
+from hrm_hf import CheckpointError, HrmCarry, HrmForPuzzleSolving
+from hrm_hf.commands.command import Command, refuse_used_folder
+from hrm_hf.commands.load import load_model_and_processor
+
+HERE = Path(__file__).parent
+IN_THE_BOX = Path(hrm_hf.__file__).parent / "pretrained" / "sudoku-9x9"
+ONNXRUNTIME_WEB = "1.30.0"
+RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+PAGE_FILES = ("*.html", "*.css", "*.js", "README.md")
+
+
+class Segment(torch.nn.Module):
+    """One segment with its carry, tensors in and tensors out."""
+
+    def __init__(self, model: HrmForPuzzleSolving):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, z_H: torch.Tensor, z_L: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B, S) int64 and twice (B, T, D) float32 -> the next z_H and z_L, logits (B, S, V), q_halt (B,)."""
+        out = self.model(input_ids, carry=HrmCarry(z_H, z_L))
+        return *out.carry, out.logits, out.q_halt_logits
+
+
+INPUTS = ("input_ids", "z_H", "z_L")
+OUTPUTS = ("next_z_H", "next_z_L", "logits", "q_halt")
+
+
+def export(model: HrmForPuzzleSolving, path: Path) -> None:
+    """Writes a model as the ONNX graph of one `Segment`, for any batch size; it computes in float32."""
+    import onnx  # comes with onnxscript
+
+    model.config.compute_dtype = "float32"
+    example = (torch.ones(2, model.config.seq_len, dtype=torch.long), *model.initial_carry(2))
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's exporter, about itself
+        program = torch.export.export(Segment(model), example, dynamic_shapes=({0: batch},) * 3)
+        exported = torch.onnx.export(program, input_names=INPUTS, output_names=OUTPUTS, dynamo=True, verbose=False)
+    graph = exported.model_proto
+    halve_weights(graph.graph)
+    onnx.save(graph, path)
+
+
+def halve_weights(graph: "onnx.GraphProto") -> None:  # noqa: F821
+    """Stores weights that bfloat16 holds exactly as bfloat16; the graph casts them when it is loaded."""
+    import onnx
+
+    for weight in list(graph.initializer):
+        values = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
+        half = values.to(torch.bfloat16)
+        if values.dtype != torch.float32 or values.numel() < 1000 or not torch.equal(half.float(), values):
+            continue
+        stored = onnx.TensorProto(name=f"{weight.name}_bfloat16", data_type=onnx.TensorProto.BFLOAT16)
+        stored.dims.extend(weight.dims)
+        stored.raw_data = half.view(torch.int16).numpy().tobytes()
+        cast = onnx.helper.make_node("Cast", [stored.name], [weight.name], to=onnx.TensorProto.FLOAT)
+        graph.initializer.remove(weight)
+        graph.initializer.append(stored)
+        graph.node.insert(0, cast)
+
+
+def load_sudoku_model(checkpoint: str) -> HrmForPuzzleSolving:
+    """A model of 9x9 Sudokus, in float32; CheckpointError for one of other puzzles."""
+    model, processor = load_model_and_processor(checkpoint)
+    if (processor.task, processor.grid_shape) != ("sudoku", (9, 9)):
+        rows, columns = processor.grid_shape
+        raise CheckpointError(f"{checkpoint} solves {processor.task} of {rows}x{columns}; the page is for 9x9 Sudokus")
+    return model.float().eval()
+
+
+def settings(model: HrmForPuzzleSolving) -> dict:
+    """What the page has to know of the model: sizes, limits, and the vectors that a carry starts from."""
+    config = model.config
+    names = ("vocab_size", "hidden_size", "num_positions", "halt_max_steps")
+    return {name: getattr(config, name) for name in names} | {
+        "num_weights": model.num_parameters(),
+        "z_H": model.model.z_H_init.float().tolist(),
+        "z_L": model.model.z_L_init.float().tolist(),
+    }
+
+
+def add_onnxruntime(folder: Path) -> None:
+    """Fetches the files of onnxruntime-web that the page needs from npm, or from npm's cache."""
+    name = f"onnxruntime-web@{ONNXRUNTIME_WEB}"
+    with TemporaryDirectory() as fetched:
+        try:
+            words = ["npm", "pack", name, "--prefer-offline", "--silent", "--pack-destination", fetched]
+            done = subprocess.run(words, capture_output=True, text=True, cwd=fetched)
+        except FileNotFoundError as error:
+            raise ImportError("npm is not installed: install Node.js (https://nodejs.org), which brings it") from error
+        if done.returncode != 0:
+            raise ImportError(f"npm could not fetch {name}: {done.stderr.strip() or 'is there a network?'}")
+        (archive,) = Path(fetched).glob("*.tgz")
+        folder.mkdir()
+        with tarfile.open(archive) as packed:
+            for file in RUNTIME_FILES:
+                (folder / file).write_bytes(packed.extractfile(f"package/dist/{file}").read())
+
+
+def build(output_dir: Path, checkpoint: str) -> None:
+    """Puts the page together in `output_dir`, which must be new or empty; writes nothing where anything fails."""
+    refuse_used_folder(output_dir)
+    if find_spec("onnxscript") is None:
+        raise ImportError("the export needs onnxscript: pip install onnxscript")
+    model = load_sudoku_model(checkpoint)
+    with TemporaryDirectory() as made:
+        made = Path(made)
+        add_onnxruntime(made / "onnxruntime-web")
+        export(model, made / "segment.onnx")
+        (made / "settings.json").write_text(json.dumps(settings(model)) + "\n")
+        for pattern in PAGE_FILES:
+            for path in HERE.glob(pattern):
+                shutil.copy(path, made)
+        shutil.copytree(made, output_dir, dirs_exist_ok=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output-dir", required=True, type=Path, help="new or empty folder for the page")
+    parser.add_argument(
+        "--checkpoint", default=str(IN_THE_BOX), help="a model of 9x9 Sudokus (default: the one that comes along)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    build(args.output_dir, args.checkpoint)
+    size = sum(path.stat().st_size for path in args.output_dir.rglob("*") if path.is_file())
+    print(f"{args.output_dir} holds the page, {size:,} bytes: python -m http.server --directory {args.output_dir}")
+
+
+main = Command(__doc__, add_arguments, run).main
+
+if __name__ == "__main__":
+    sys.exit(main())
