@@ -5,8 +5,9 @@
     accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
 By default every puzzle runs all segments, as in the published evaluation; --halt lets each puzzle stop by itself, and
-the next one takes its place. With another --compute-dtype or --compile, whose speed depends on the machine, the first
-puzzles are solved without either too, and the number of equal answers is printed.
+the next one takes its place. With --attempts N a puzzle is asked again until its answer keeps the rules, and the scores
+after 1, 2, 4, ... N attempts are printed. With another --compute-dtype or --compile, whose speed depends on the machine,
+the first puzzles are solved without either too, and the number of equal answers is printed.
 
 Sudoku: beside the model stands a baseline that draws each blank cell among the digits that its row, column and box
 allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and pass@k is
@@ -25,11 +26,13 @@ from ..data import FileRows, PuzzleFile
 from ..data.trained_rows import seen_in_words, trained_on
 from ..files import write_whole
 from ..games.sudoku_answers import guess_among_candidates
+from ..hrm.attempts import SELECTIONS, STRATEGIES, Attempts
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.sudoku import BLANK_ID, decode, encode
 from ..hub.downloads import puzzle_file_path
+from ..scores.attempt_curve import attempt_curve, save_curves
 from ..scores.compiled import compiled_block
 from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, score_predictions
 from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
@@ -52,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
     add("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
     add("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
-    add("--seed", type=int, default=0, help="of the baseline's guesses (0)")
+    add("--seed", type=int, default=0, help="of the attempts and of the baseline's guesses (0)")
+    add("--attempts", type=int, metavar="N", help="ask up to N times, and report after 1, 2, 4, ... N attempts")
+    add("--strategy", choices=STRATEGIES, help="how to ask again (auto)")
+    add("--select", choices=SELECTIONS, help="which answer counts (rules where the game has some, else vote)")
+    add("--plot", metavar="FILE.png", help="draw the curve over the attempts; needs matplotlib")
     unknown = "embedding of puzzles whose identifiers the checkpoint does not know (default: refuse them)"
     add("--unknown-puzzles", choices=["blank", "mean"], help=unknown)
     add("--save-predictions", metavar="FILE", help="write all answers to a .safetensors file")
@@ -74,9 +81,13 @@ def run(args: argparse.Namespace) -> None:
     seen = on_main_process(accelerator, lambda: seen_in_words(trained_on(args.checkpoint), file, dataset.numbers))
     if seen is not None:
         accelerator.print(f"{args.checkpoint} was trained on {seen}: the scores say little about new puzzles")
+    attempts = None
+    if args.attempts is not None:
+        asked = {"strategy": args.strategy or "auto", "select": args.select, "seed": args.seed}
+        attempts = Attempts(processor, args.attempts, **asked)
     model = model.to(accelerator.device).eval()
     started = time.perf_counter()
-    how = {"halt": args.halt, "max_segments": args.max_segments}
+    how = {"halt": args.halt or attempts is not None, "max_segments": args.max_segments}
     predictions = predict_puzzles(
         model,
         dataset,
@@ -84,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
         compute_dtype=args.compute_dtype,
         run_block=compiled_block(accelerator.device, any_batch_size=True) if args.compile else None,
         **how,
+        attempts=attempts,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
         gather=accelerator.gather,
@@ -95,9 +107,20 @@ def run(args: argparse.Namespace) -> None:
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
         print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s")
         report(args, file, dataset, processor, predictions)
+        if attempts is not None:
+            curve = attempt_curve(predictions, dataset, attempts.num)
+            print(f"\n{'attempts':>10}{'exact':>10}{'segments':>10}")
+            for row in curve:
+                print(f"{row['attempts']:10}{row['exact_accuracy']:10.4f}{row['segments']:10.1f}")
+            if args.plot:
+                save_curves(args.plot, {attempts.strategy: curve})
         most, mean = args.max_segments or model.config.halt_max_steps, predictions.segments.mean()
         speed = f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} of {most} segments per puzzle, "
-        print(f"{speed}{100 * (1 - mean / most):.1f} % saved{' (compiling included)' if args.compile else ''}")
+        compiling = " (compiling included)" if args.compile else ""
+        if attempts is None:
+            print(f"{speed}{100 * (1 - mean / most):.1f} % saved{compiling}")
+        else:
+            print(f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} segments per puzzle{compiling}")
         own = model.config.compute_dtype
         if args.compile or args.compute_dtype not in (None, own):
             some = FileRows(file, dataset.numbers[:COMPARED_ROWS])
@@ -115,7 +138,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")
-    for option, value in (("--save-predictions", args.save_predictions), ("--submission", args.submission)):
+    given = [option for option in ("strategy", "select", "plot") if getattr(args, option) is not None]
+    if given and args.attempts is None:
+        raise ArgumentError(f"--{given[0]} says something about attempts: give --attempts N too")
+    files = {"--save-predictions": args.save_predictions, "--submission": args.submission, "--plot": args.plot}
+    for option, value in files.items():
         if value is not None and not Path(value).absolute().parent.is_dir():
             raise ArgumentError(f"{option} {value}: there is no folder {Path(value).parent}")
     refuse_mistyped_path(args.checkpoint)

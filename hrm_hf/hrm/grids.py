@@ -227,6 +227,10 @@ class PuzzleCodec:
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
         row_scores: (inputs (B, S), predictions (B, S), grid_shape), token ids -> {name: (B,) scores from 0 to 1}.
+        allowed: (ids (S,), grid_shape, box_shape), token ids of a question -> (S, V) bool, the ids that each blank may
+            take beside the others, all False for cells that are no blanks. None: attempts cannot guess.
+        symmetry: (grid_shape, box_shape, permutation) -> (sources (S,), ids (V,)), int64: one of the game's group, by
+            which ids[question[sources]] is another question; `permutation(n)` draws one of 0 to n - 1. None: none.
         symmetries: grid_shape -> (order, apply) for `hrm_hf.data.Symmetries`, drawn in training. None: none is known.
     """
 
@@ -243,4 +247,6 @@ class PuzzleCodec:
     fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape
     blank_id: int | None = None
     row_scores: Callable[[np.ndarray, np.ndarray, Shape], dict[str, np.ndarray]] | None = None
+    allowed: Callable[[np.ndarray, Shape, Shape | None], np.ndarray] | None = None
+    symmetry: Callable[[Shape, Shape | None, Callable], tuple[np.ndarray, np.ndarray]] | None = None
     symmetries: Callable[[Shape], tuple[int, Callable[[np.ndarray, np.ndarray], np.ndarray]]] | None = None

@@ -7,12 +7,14 @@ Steps go up, down, left and right. The rules work on whole arrays of M mazes, so
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
 from .errors import ArgumentError, PuzzleError
 from .grids import MAX_CELLS, PuzzleCodec, Shape, check_grids, check_shape, no_box_shape, place, read_grid
 from .pasted_text import text_lines
+from .symmetry import dihedral
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(5)
@@ -293,6 +295,15 @@ def _row_scores(inputs: np.ndarray, predictions: np.ndarray, grid_shape: Shape) 
     return {"valid_path": valid.astype(np.float64), "shortest_path": shortest.astype(np.float64)}
 
 
+def _symmetry(
+    grid_shape: Shape, box_shape: None, permutation: Callable[[int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A turn or a mirroring that keeps the shape."""
+    views = range(8) if grid_shape[0] == grid_shape[1] else (0, 2, 4, 5)
+    cells = np.arange(math.prod(grid_shape)).reshape(grid_shape)
+    return dihedral(cells, views[permutation(len(views))[0]]).ravel(), np.arange(len(CHARACTERS) + 1)
+
+
 CODEC = PuzzleCodec(
     vocabulary=lambda grid_shape: vocabulary(),
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, grid_shape),
@@ -306,4 +317,5 @@ CODEC = PuzzleCodec(
     is_solution=lambda question, answer, box_shape: is_solution(question, answer),
     fit=_fit,
     row_scores=_row_scores,
+    symmetry=_symmetry,
 )

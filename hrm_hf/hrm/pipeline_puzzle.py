@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
 
+from .attempts import Attempts
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion
@@ -25,7 +26,8 @@ from .shown_value import shown
 from .solving import SolvedRow, check_compute_dtype, check_count, execution_device
 
 Question = GridQuestion | ArcTaskQuestion
-PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations")
+ATTEMPT_PARAMETERS = ("num_attempts", "strategy", "select", "seed", "return_steps")
+PARAMETERS = ("max_segments", "halt", "compute_dtype", "batch_size", "num_augmentations", *ATTEMPT_PARAMETERS)
 DEFAULT_BATCH_SIZE = 32
 MAX_SEGMENTS = 1024  # that may be asked for: a row that never halts runs them all
 MAX_BATCH_SIZE = 65_536
@@ -41,6 +43,9 @@ class PuzzleSolvingPipeline(Pipeline):
         compute_dtype: "float32" or "bfloat16", the dtype the model computes in; None = its config's.
         batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
+        num_attempts: how often a grid may be asked; strategy, select, seed: how, and which answer counts, see
+            `attempts.Attempts`. An ARC task is not asked again: its variants vote.
+        return_steps: True: the result tells what the model thought after every segment.
 
     Raises:
         CheckpointError: no processor, sizes or names that do not fit the model's, or weights that are not finite.
@@ -78,12 +83,17 @@ class PuzzleSolvingPipeline(Pipeline):
                 - an ARC task {"task": {"train": [...], "test": [{"input": grid}, ...]}, "name": its name in training}.
                 A list of those (or of nested lists) is a batch, checked before the first is solved. An iterator or a
                 `torch.utils.data.Dataset` is read as the answers are taken.
-            batch_size, max_segments, halt, compute_dtype, num_augmentations: as in the class.
+            batch_size, max_segments, halt, compute_dtype, num_augmentations, num_attempts, strategy, select, seed,
+                return_steps: as in the class.
 
         Returns:
             A dict for one puzzle, a list of dicts for a list, an iterator of dicts for a stream. For a grid:
             `solution` in the form of the puzzle (a cell that the model left open is '.', ' ' or 0), `segments` (int),
-            `confidence` (float, sigmoid of q_halt), `valid` (whether it keeps givens and rules; None: no such rules).
+            `confidence` (float, sigmoid of q_halt), `valid` (whether it keeps givens and rules; None: no such rules);
+            where attempts were asked for, `attempts` (int, how many were spent); with `return_steps` also `steps`, a
+            dict for every segment: `attempt` and `segment` (int, from 1), `solution`, `confidence`, `cell_confidence`
+            (lists of rows of floats, the probability of each cell's value), `changed` and `pinned` (lists of
+            [row, column]: what differs from the step before, and what the attempt was given as guesses).
             For an ARC task, whose trained variants vote, lists with an entry per test input: `solutions` (the grid
             with most votes, of equals the most confident, as nested lists), `attempts` (the best grids: two, or one if
             all variants agree), `votes` (int) and `confidence` (float, mean) of the solution, `segments` (float, mean
@@ -116,11 +126,15 @@ class PuzzleSolvingPipeline(Pipeline):
         question = self.preprocess(puzzles, **preprocess_params)
         return next(self._solve([question], batch_size, forward_params))
 
-    def preprocess(self, item: Any, num_augmentations: int | None = None) -> Question:
+    def preprocess(
+        self, item: Any, num_augmentations: int | None = None, attempts: Attempts | None = None
+    ) -> Question:
         """Checks one item, with the errors of `__call__`; the question gives the model's rows."""
         if not isinstance(item, dict):
             item = {"puzzle": item}
         if set(item) == {"task", "name"}:
+            if attempts is not None:
+                raise PuzzleError("a whole ARC task is asked under its variants, not again: give num_augmentations")
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
         if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
             allowed = "'puzzle' and 'puzzle_identifier', or for an ARC task 'task' and 'name'"
@@ -132,7 +146,7 @@ class PuzzleSolvingPipeline(Pipeline):
         num_rows = self.model.config.num_puzzle_identifiers
         if row >= num_rows:
             raise PuzzleError(f"puzzle_identifier is {row}; the model's puzzle table has the rows 0 to {num_rows - 1}")
-        return GridQuestion(self.processor, item["puzzle"], row)
+        return GridQuestion(self.processor, item["puzzle"], row, attempts)
 
     def postprocess(self, answered: tuple[Question, list[SolvedRow]]) -> dict[str, Any]:
         """One result, see `__call__`, from a question and the answers to its rows."""
@@ -151,6 +165,11 @@ class PuzzleSolvingPipeline(Pipeline):
         halt: bool | None = None,
         compute_dtype: str | None = None,
         num_augmentations: int | None = None,
+        num_attempts: int | None = None,
+        strategy: str | None = None,
+        select: str | None = None,
+        seed: int | None = None,
+        return_steps: bool | None = None,
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
@@ -164,6 +183,10 @@ class PuzzleSolvingPipeline(Pipeline):
             check_count("num_augmentations", num_augmentations)
         forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
         preprocess_params = {"num_augmentations": num_augmentations}
+        asked = dict(num=num_attempts, strategy=strategy, select=select, seed=seed, return_steps=return_steps)
+        asked = {name: value for name, value in asked.items() if value is not None}
+        if asked and hasattr(self, "processor"):
+            preprocess_params["attempts"] = forward_params["attempts"] = Attempts(self.processor, **asked)
         given = ({k: v for k, v in params.items() if v is not None} for params in (preprocess_params, forward_params))
         return *given, {}
 

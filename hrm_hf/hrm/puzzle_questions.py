@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from .arc import ArcAugmentation, frame, parse_side
+from .attempts import Attempts
 from .errors import PuzzleError
 from .processing_hrm import HrmProcessor
+from .puzzle_codecs import CODECS
 from .shown_value import shown
-from .solving import SolvedRow
+from .solving import SolvedRow, sigmoid
 from .voting import vote
 
 NUM_ATTEMPTS = 2  # answers to a test input that ARC allows
@@ -28,8 +30,8 @@ class GridQuestion:
 
     num_rows = 1
 
-    def __init__(self, processor: HrmProcessor, puzzle: Any, puzzle_identifier: int):
-        self._processor = processor
+    def __init__(self, processor: HrmProcessor, puzzle: Any, puzzle_identifier: int, attempts: Attempts | None = None):
+        self._processor, self._attempts = processor, attempts
         self._puzzle = puzzle
         self._row = processor.encode(puzzle), puzzle_identifier
 
@@ -37,15 +39,39 @@ class GridQuestion:
         yield self._row
 
     def result(self, answers: Sequence[SolvedRow]) -> dict[str, Any]:
-        """`solution` in the form of the puzzle, `segments`, `confidence`, `valid`."""
+        """`solution` in the form of the puzzle, `segments`, `confidence`, `valid`, and what attempts tell besides."""
         (answer,) = answers
         solution = self._processor.decode(answer.sequence, like=self._puzzle)
-        return {
+        result = {
             "solution": solution,
             "segments": answer.segments,
             "confidence": answer.confidence,
             "valid": self._processor.is_valid(self._puzzle, solution),
         }
+        if self._attempts is not None:
+            result["attempts"] = answer.attempts
+        if self._attempts is not None and self._attempts.return_steps:
+            result["steps"] = list(self._steps(answer))
+        return result
+
+    def _steps(self, answer: SolvedRow) -> Iterator[dict[str, Any]]:
+        before, shape = self._row[0], self._processor.grid_shape
+        for step in answer.steps:
+            rows, columns = (
+                CODECS[self._processor.task].decode(step.sequence.reshape(shape)).shape
+            )  # ARC: of its frame
+            changed = (step.sequence != before).reshape(shape)
+            pinned = np.isin(np.arange(step.sequence.size), step.pinned).reshape(shape)
+            yield {
+                "attempt": step.attempt,
+                "segment": step.segment,
+                "solution": self._processor.decode(step.sequence, like=self._puzzle),
+                "confidence": sigmoid(step.q_halt_logit),
+                "cell_confidence": step.cell_confidence.reshape(shape)[:rows, :columns].tolist(),
+                "changed": np.argwhere(changed[:rows, :columns]).tolist(),
+                "pinned": np.argwhere(pinned[:rows, :columns]).tolist(),
+            }
+            before = step.sequence
 
 
 class ArcTaskQuestion:

@@ -30,17 +30,31 @@ from .shown_value import is_integer, shown
 _LEAST_Q_ROWS = 12  # a product of fewer rows may round them in another way
 
 
+class ThinkingStep(NamedTuple):
+    """What the model thought after one segment."""
+
+    attempt: int  # from 1
+    segment: int  # of this attempt, from 1
+    sequence: np.ndarray  # (S,) int64 codes
+    cell_confidence: np.ndarray  # (S,) float32, the probability of each cell's code
+    q_halt_logit: float
+    pinned: tuple[int, ...]  # cells that this attempt was given as guesses
+
+
 class SolvedRow(NamedTuple):
     """The answer to one puzzle."""
 
-    sequence: np.ndarray  # (S,) int64 codes, from the puzzle's last segment
+    sequence: np.ndarray  # (S,) int64 codes, from the last segment of the attempt that counts
     segments: int  # spent on the puzzle
-    q_halt_logit: float  # of the last segment
+    q_halt_logit: float  # of the same segment as the sequence
+    attempts: int = 1  # spent on the puzzle
+    tried: Sequence[Any] = ()  # an `attempts.Tried` for each, where attempts were asked for
+    steps: Sequence[ThinkingStep] = ()  # where they were asked for
 
     @property
     def confidence(self) -> float:
-        """The sigmoid of `q_halt_logit`, computed in float32."""
-        return torch.tensor(self.q_halt_logit).sigmoid().item()
+        """The sigmoid of `q_halt_logit`."""
+        return sigmoid(self.q_halt_logit)
 
 
 class FinishedRows(NamedTuple):
@@ -50,6 +64,11 @@ class FinishedRows(NamedTuple):
     sequences: torch.Tensor  # (F, S) int64 codes, on the model's device
     segments: np.ndarray  # (F,) int64
     q_halt_logits: torch.Tensor  # (F,) float32, on the model's device
+
+    def rows(self) -> dict[int, SolvedRow]:
+        """The answers by their keys, on the host."""
+        found = (self.sequences.cpu().numpy(), self.segments.tolist(), self.q_halt_logits.tolist())
+        return dict(zip(self.keys.tolist(), map(SolvedRow, *found), strict=True))
 
 
 class PuzzleSlots:
@@ -79,14 +98,15 @@ class PuzzleSlots:
             self._core.config.compute_dtype = compute_dtype
         with torch.no_grad():
             self._weights = self._core.kept_weights()  # cast once, for all segments
-        self._keys = np.zeros(0, dtype=np.int64)  # (B,)
+        self.keys = np.zeros(0, dtype=np.int64)  # (B,) of the puzzles at work
+        self._identifiers = torch.zeros(0, dtype=torch.long, device=execution_device(model))  # (B,)
         self._segments = np.zeros(0, dtype=np.int64)  # (B,) spent so far
         self._carry = self._core.initial_carry(0)  # of (B, T, D)
         self._embeddings = self._carry.z_H  # (B, T, D)
 
     def __len__(self) -> int:
         """Puzzles at work."""
-        return len(self._keys)
+        return len(self.keys)
 
     @torch.no_grad()
     def add(
@@ -97,21 +117,20 @@ class PuzzleSlots:
         Raises PuzzleError for input outside what the model knows; nothing is changed then.
         """
         embeddings = self._core.embed(input_ids, puzzle_identifiers)
+        if puzzle_identifiers is None:
+            puzzle_identifiers = input_ids.new_zeros(len(keys), dtype=torch.long)
+        self._identifiers = torch.cat((self._identifiers, puzzle_identifiers.to(self._identifiers)))
         new = (embeddings, *self._core.initial_carry(len(keys)))  # (n, T, D) each
         old = (self._embeddings, *self._carry)
         states = [torch.cat(pair) for pair in zip(old, new, strict=True)]
-        self._keys = np.append(self._keys, np.asarray(keys, np.int64))
+        self.keys = np.append(self.keys, np.asarray(keys, np.int64))
         self._segments = np.append(self._segments, np.zeros(len(keys), np.int64))
         self._embeddings, self._carry = states[0], self._carry._make(states[1:])
 
     @torch.no_grad()
     def run_segment(self) -> FinishedRows | None:
         """One segment for every puzzle at work. Those that are done leave; None if none is."""
-        states = {"inputs_embeds": self._embeddings, "carry": self._carry}
-        with self._weights:
-            out = self._core(**states, run_block=self._run_block, return_dict=True)
-        self._carry, hidden = out.carry, out.last_hidden_state  # (B, T, D)
-        self._segments += 1
+        hidden = self._run_segment()  # (B, T, D)
         done = self._segments >= self.max_segments  # (B,)
         q_halt = None
         if self._halt and not done.all():
@@ -119,15 +138,62 @@ class PuzzleSlots:
             done |= wants_to_halt(q_halt, q_continue, self._model.config.halting).cpu().numpy()
         if not done.any():
             return None
-        finished, kept = (on_device(np.flatnonzero(rows), hidden.device) for rows in (done, ~done))
+        finished = on_device(np.flatnonzero(done), hidden.device)
         hidden = hidden.index_select(0, finished)
         q_halt = self._q_logits(hidden)[0] if q_halt is None else q_halt.index_select(0, finished)
         sequences = self._model.cell_logits(hidden).argmax(-1)  # (F, S)
-        found = FinishedRows(self._keys[done], sequences, self._segments[done], q_halt)
-        self._keys, self._segments = self._keys[~done], self._segments[~done]
-        self._embeddings = self._embeddings.index_select(0, kept)
-        self._carry = self._carry._make(state.index_select(0, kept) for state in self._carry)
+        found = FinishedRows(self.keys[done], sequences, self._segments[done], q_halt)
+        self.keep(~done)
         return found
+
+    @torch.no_grad()
+    def read_segment(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One segment for every puzzle at work, none of which leaves: cell logits (B, S, V), q_halt (B,) float32, and
+        which of them would halt (B,) bool.
+        """
+        hidden = self._run_segment()  # (B, T, D)
+        q_halt, q_continue = self._q_logits(hidden)
+        halts = wants_to_halt(q_halt, q_continue, self._model.config.halting) & self._halt
+        return self._model.cell_logits(hidden), q_halt, halts
+
+    @torch.no_grad()
+    def change(self, places: np.ndarray, input_ids: np.ndarray, starts: Sequence[Callable | None]) -> None:
+        """Asks the puzzles at `places` (n,) for other input (n, S) from now on.
+
+        starts: for each what makes its start states of the init vectors; None: its states stay.
+        """
+        slots = on_device(places, self._embeddings.device)
+        identifiers = self._identifiers.index_select(0, slots)
+        embeddings = self._core.embed(on_device(input_ids, slots.device), identifiers)  # (n, T, D)
+        self._embeddings = self._embeddings.index_copy(0, slots, embeddings)
+        again = [(place, start) for place, start in zip(places.tolist(), starts, strict=True) if start is not None]
+        if again:
+            slots = on_device(np.array([place for place, _ in again]), slots.device)
+            fresh = [start(self._core.initial_carry(1)) for _, start in again]
+            new = (torch.cat(states) for states in zip(*fresh, strict=True))  # z_H and z_L, (m, T, D)
+            self._carry = self._carry._make(
+                old.index_copy(0, slots, put) for old, put in zip(self._carry, new, strict=True)
+            )
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Lets the puzzles leave where `rows` (B,) bool is False."""
+        if rows.all():
+            return
+        kept = on_device(np.flatnonzero(rows), self._embeddings.device)
+        self.keys, self._segments = self.keys[rows], self._segments[rows]
+        self._embeddings, self._identifiers = (
+            values.index_select(0, kept) for values in (self._embeddings, self._identifiers)
+        )
+        self._carry = self._carry._make(state.index_select(0, kept) for state in self._carry)
+
+    def _run_segment(self) -> torch.Tensor:
+        """The high-level state (B, T, D) after one more segment."""
+        states = {"inputs_embeds": self._embeddings, "carry": self._carry}
+        with self._weights:
+            out = self._core(**states, run_block=self._run_block, return_dict=True)
+        self._carry = out.carry
+        self._segments += 1
+        return out.last_hidden_state
 
     def _q_logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue, (n,) float32 each."""
@@ -145,21 +211,22 @@ def solve_queue(
     halt: bool = True,
     compute_dtype: str | None = None,
     run_block: Callable | None = None,
+    attempts: Any = None,
 ) -> Iterator[SolvedRow]:
     """Answers any number of puzzles, in their order, with `batch_size` slots that are refilled from the queue.
 
     rows: (input_ids (S,) int, puzzle identifier) each, read when a slot is free and all known answers have been taken.
+    attempts: `attempts.Attempts`, further ways to ask for the same puzzle; max_segments is then of each attempt.
     The other arguments are those of `HrmForPuzzleSolving.solve`, with its errors; a PuzzleError names the row, from 0,
     by its place in the queue. Where `rows` raises or a row is refused, no further row is read, those at work are
     answered, and then the error is raised.
     """
     check_count("batch_size", batch_size)
-    return _answers(PuzzleSlots(model, max_segments, halt, compute_dtype, run_block), iter(rows), batch_size, model)
+    slots = PuzzleSlots(model, max_segments, halt, compute_dtype, run_block)
+    return _answers(slots if attempts is None else attempts.slots(slots), iter(rows), batch_size, model)
 
 
-def _answers(
-    slots: PuzzleSlots, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any
-) -> Iterator[SolvedRow]:
+def _answers(slots: Any, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any) -> Iterator[SolvedRow]:
     waiting: dict[int, SolvedRow] = {}  # known, but one before them is not: at most batch_size * max_segments
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
@@ -186,8 +253,7 @@ def _answers(
             return
         done = slots.run_segment()
         if done is not None:
-            found = (done.sequences.cpu().numpy(), done.segments.tolist(), done.q_halt_logits.tolist())
-            waiting |= zip(done.keys.tolist(), map(SolvedRow, *found), strict=True)
+            waiting |= done.rows() if isinstance(done, FinishedRows) else done
         while num_given in waiting:
             yield waiting.pop(num_given)
             num_given += 1
@@ -205,6 +271,11 @@ def _checked(row: Any, number: int, core: Any) -> tuple[torch.Tensor, torch.Tens
         expected = "expected (input_ids, puzzle identifier)"
         raise PuzzleError(f"row {number} of the queue: it is {shown(row)}; {expected}") from error
     return input_ids.long(), identifier.long()
+
+
+def sigmoid(logit: float) -> float:
+    """Computed in float32."""
+    return torch.tensor(logit).sigmoid().item()
 
 
 def execution_device(model: Any) -> torch.device:

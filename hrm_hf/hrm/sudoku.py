@@ -6,7 +6,7 @@ in row-major order.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
 
@@ -197,6 +197,31 @@ def _fit(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     return box_shape
 
 
+def _allowed(ids: np.ndarray, grid_shape: Shape, box_shape: Shape) -> np.ndarray:
+    """(S, V) bool: the digits that the filled cells of its row, column and box leave to each blank."""
+    free = np.zeros((len(ids), grid_shape[0] + 2), bool)
+    free[ids == BLANK_ID, BLANK_ID + 1 :] = True
+    for _, members in units(box_shape):
+        cells = np.array(members)
+        free[np.ix_(cells, ids[cells][ids[cells] > BLANK_ID])] = False
+    return free
+
+
+def _symmetry(
+    grid_shape: Shape, box_shape: Shape, permutation: Callable[[int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bands and stacks, lines inside each, digits, and for square boxes the transposition, as they are drawn."""
+    n, (rows, columns) = grid_shape[0], box_shape
+    orders = []
+    for blocks, size in ((columns, rows), (rows, columns)):
+        order = permutation(blocks)
+        orders.append(np.concatenate([block * size + permutation(size) for block in order]))
+    sources = orders[0][:, None] * n + orders[1]
+    if rows == columns and permutation(2)[0]:
+        sources = sources.T
+    return sources.ravel(), np.concatenate([[0, BLANK_ID], BLANK_ID + 1 + permutation(n)])
+
+
 CODEC = PuzzleCodec(
     vocabulary=lambda grid_shape: vocabulary(grid_shape[0]),
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, box_shape),
@@ -209,4 +234,6 @@ CODEC = PuzzleCodec(
     is_solution=is_solution,
     fit=_fit,
     blank_id=BLANK_ID,
+    allowed=_allowed,
+    symmetry=_symmetry,
 )

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +67,20 @@ def vote(
             grid = augmentation.undo(frames[row - start, :rows, :columns] - FIRST_COLOUR_ID)
             # tobytes goes row by row, whatever the memory order
             candidates[task, int(test_indices[row])][grid.shape, grid.tobytes()].append(float(confidences[row]))
-    return {key: _ranked(found) for key, found in candidates.items()}
+    return {
+        key: [
+            RankedAnswer(np.frombuffer(cells, np.uint8).reshape(shape).copy(), votes, confidence)
+            for (shape, cells), votes, confidence in ranked(found)
+        ]
+        for key, found in candidates.items()
+    }
 
 
-def _ranked(candidates: Mapping[_Identity, list[float]]) -> list[RankedAnswer]:
-    """The answers, best first, from the confidences of each grid."""
-    answers = []
-    for (shape, cells), found in sorted(candidates.items()):
-        grid = np.frombuffer(cells, np.uint8).reshape(shape).copy()
-        mean = math.fsum(found) / len(found)  # fsum is exact, so the order of the rows does not matter
-        answers.append(RankedAnswer(grid, len(found), mean))
-    return sorted(answers, key=lambda answer: (-answer.votes, -answer.confidence))
+def ranked(candidates: Mapping[Any, Sequence[float]]) -> list[tuple[Any, int, float]]:
+    """(answer, votes, mean confidence) of each answer, best first, from the confidences that it was given with.
+
+    By votes, then by mean confidence, then by the answers themselves, which can be ordered.
+    """
+    # fsum is exact, so the order of the rows does not matter
+    answers = [(answer, len(found), math.fsum(found) / len(found)) for answer, found in sorted(candidates.items())]
+    return sorted(answers, key=lambda answer: (-answer[1], -answer[2]))

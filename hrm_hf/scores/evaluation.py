@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..hrm.arc import cut
+from ..hrm.attempts import Attempts
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
@@ -44,6 +45,9 @@ class PuzzlePredictions:
     sequences: np.ndarray  # (N, S) uint8, int32 for a vocabulary above 256; token ids
     q_halt_logits: np.ndarray  # (N,) float32, the halting value at the last segment
     segments: np.ndarray  # (N,) int32, segments that each row took
+    # Where attempts were asked for: what would have been answered after at most 1, 2, 4, ..., see `attempt_counts`
+    sequences_after: np.ndarray | None = None  # (N, K, S), as `sequences`
+    segments_after: np.ndarray | None = None  # (N, K) int32
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -68,6 +72,7 @@ def predict_puzzles(
     compute_dtype: str | None = None,
     run_block: Callable | None = None,
     after_update: Callable[[bool], None] | None = None,
+    attempts: Attempts | None = None,
 ) -> PuzzlePredictions:
     """The model's answer to every row, with a progress bar.
 
@@ -85,6 +90,7 @@ def predict_puzzles(
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.
         after_update: called with False after every update of a level, and with True once this process has its
             answers, before they are joined; what it raises breaks off.
+        attempts: further ways to ask for the same puzzle; max_segments is then of each attempt.
     Returns:
         The same on every process.
     Raises:
@@ -98,10 +104,14 @@ def predict_puzzles(
     if num_processes > 1 and gather is None:
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
     share = -(-len(dataset) // num_processes)  # rows of each process; the last one of some is left empty
+    cells, code = model.config.seq_len, np.uint8 if model.config.vocab_size <= 256 else np.int32
+    counts = [] if attempts is None else attempt_counts(attempts.num)
     answers = (
-        np.zeros((share, model.config.seq_len), np.uint8 if model.config.vocab_size <= 256 else np.int32),
+        np.zeros((share, cells), code),
         np.zeros(share, dtype=np.float32),
         np.zeros(share, dtype=np.int32),
+        np.zeros((share, len(counts), cells), code),
+        np.zeros((share, len(counts)), dtype=np.int32),
     )
     solved = model.solve_queue(
         _read_rows(dataset, process_index, num_processes),
@@ -110,6 +120,7 @@ def predict_puzzles(
         halt=halt,
         compute_dtype=compute_dtype,
         run_block=run_block,
+        attempts=attempts,
     )
     with progress(description="solving", unit="puzzles", total=len(dataset)) as bar:
 
@@ -123,14 +134,23 @@ def predict_puzzles(
             for level in filter(None, (model.model.H_level, model.model.L_level)):
                 hooks.enter_context(level.register_forward_hook(level_done))
             for place, row in enumerate(solved):
-                for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=True):
+                for answer, value in zip(answers, (row.sequence, row.q_halt_logit, row.segments), strict=False):
                     answer[place] = value
+                for column, count in enumerate(counts):
+                    tried = row.tried[:count]
+                    answers[3][place, column] = attempts.choose(tried).sequence
+                    answers[4][place, column] = tried[-1].segments
                 bar.update(min(num_processes, len(dataset) - bar.n))
     if after_update is not None:
         after_update(True)
     if num_processes > 1:
         answers = tuple(_joined(answer, num_processes, gather, model.device) for answer in answers)
-    return PuzzlePredictions(*(answer[: len(dataset)] for answer in answers))
+    return PuzzlePredictions(*(answer[: len(dataset)] for answer in answers[: 5 if counts else 3]))
+
+
+def attempt_counts(num: int) -> list[int]:
+    """1, 2, 4 and so on below `num`, and `num`: the K counts of attempts after which an evaluation looks."""
+    return [*(1 << power for power in range(num.bit_length()) if 1 << power < num), num]
 
 
 def score_predictions(

@@ -1,0 +1,304 @@
+"""Attempts: other ways to ask the model for the same puzzle, and which of its answers counts.
+
+A wrong answer to a Sudoku or a maze is known to be wrong, so it pays to ask again. The strategies:
+
+- "guess": after every segment one more blank is pinned to a value drawn from the model's own probabilities, and the
+  model goes on from where it is. What a rule forbids is never drawn, and pins of failed attempts are drawn less often.
+- "symmetry": another member of the game's symmetry group, undone afterwards.
+- "noise": start states perturbed.
+- "segments": the attempt before goes on.
+- "auto": "guess" where the game can, else "symmetry", else "noise".
+
+The first attempt is the plain question. All draws hash the puzzle, the seed and the number of the attempt: an answer
+depends on no other puzzle of a batch. The hash is of 32-bit integers, so that other languages draw the same.
+
+S cells, V token ids, T positions, D hidden width.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .errors import ArgumentError
+from .puzzle_codecs import CODECS
+from .shown_value import is_integer, shown
+from .solving import PuzzleSlots, SolvedRow, ThinkingStep, check_count, sigmoid
+from .voting import ranked
+
+STRATEGIES = ("auto", "guess", "symmetry", "noise", "segments")
+SELECTIONS = ("rules", "confidence", "vote", "first_halt")
+MAX_ATTEMPTS = 1024
+MOST_PINS = 12  # of one attempt
+TRUST_AFTER_FAILURE = 0.5  # by which a pin's probability is multiplied for each attempt with it that has failed
+NOISE = 0.5  # standard deviation; the start vectors have 1
+_MASK = 0xFFFFFFFF
+
+
+class Tried(NamedTuple):
+    """What one attempt came to."""
+
+    sequence: np.ndarray  # (S,) int64 token ids
+    q_halt_logit: float
+    halted: bool  # by itself, not at the last segment
+    accepted: bool  # by the game's rules
+    segments: int  # spent on this attempt and those before it
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How often and how a puzzle may be asked, and what counts.
+
+    Args:
+        processor: an `HrmProcessor`, which knows the game.
+        num: attempts at the most, 1 to `MAX_ATTEMPTS`.
+        strategy: one of `STRATEGIES`.
+        select: "rules": the first answer of any segment that the game's rules accept ends the work; where none is,
+            the most confident one counts. "confidence": of all attempts, the highest q_halt. "vote": the answer given
+            most often, then by mean confidence. "first_halt": the first attempt that halted by itself. None: "rules"
+            where the game has some, else "vote".
+        seed: of all draws, 0 to 2^32 - 1.
+        return_steps: whether the answers carry a `ThinkingStep` for every segment.
+    Raises:
+        ArgumentError: a value that is not allowed, or what this game cannot offer.
+    """
+
+    processor: Any
+    num: int = 1
+    strategy: str = "auto"
+    select: str | None = None
+    seed: int = 0
+    return_steps: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("num_attempts", self.num, MAX_ATTEMPTS)
+        for name, value, allowed in (("strategy", self.strategy, STRATEGIES), ("select", self.select, SELECTIONS)):
+            if not (value is None and name == "select" or isinstance(value, str) and value in allowed):
+                raise ArgumentError(f"{name} is {shown(value)}; allowed: {', '.join(map(repr, allowed))}")
+        if not is_integer(self.seed) or not 0 <= self.seed <= _MASK:
+            raise ArgumentError(f"seed is {shown(self.seed)}; allowed: integers from 0 to {_MASK}")
+        task, codec = self.processor.task, CODECS[self.processor.task]
+        offers = {"guess": codec.allowed, "symmetry": codec.symmetry, "noise": True, "segments": True}
+        for name, offer in offers.items():
+            if self.strategy in ("auto", name) and offer is not None:
+                object.__setattr__(self, "strategy", name)
+        if offers[self.strategy] is None:
+            able = ", ".join(repr(name) for name, offer in offers.items() if offer is not None)
+            raise ArgumentError(
+                f"strategy is {self.strategy!r}, which the task {task!r} does not offer; allowed: {able}"
+            )
+        if self.select == "rules" and codec.is_solution is None:
+            able = "'confidence', 'vote', 'first_halt'"
+            raise ArgumentError(f"select is 'rules', but the task {task!r} has no rules to check; allowed: {able}")
+        if self.select is None:
+            object.__setattr__(self, "select", "vote" if codec.is_solution is None else "rules")
+
+    def slots(self, slots: PuzzleSlots) -> "AttemptSlots":
+        """Slots whose puzzles are asked in this way."""
+        return AttemptSlots(slots, self)
+
+    def accepts(self, input_ids: np.ndarray, sequence: np.ndarray) -> bool:
+        """Whether the rules accept an answer (S,) to a question (S,), token ids both; False where there are none."""
+        codec, shape = CODECS[self.processor.task], self.processor.grid_shape
+        if codec.is_solution is None:
+            return False
+        question, answer = (codec.decode(ids.reshape(shape)) for ids in (input_ids, sequence))
+        return bool(codec.is_solution(question, answer, self.processor.box_shape))
+
+    def choose(self, tried: Sequence[Tried]) -> Tried:
+        """The attempt whose answer counts."""
+        best = max(tried, key=lambda attempt: (attempt.accepted, attempt.q_halt_logit))  # of equals the first
+        if self.select == "first_halt":
+            return next((attempt for attempt in tried if attempt.halted), best)
+        if self.select == "confidence":
+            return max(tried, key=lambda attempt: attempt.q_halt_logit)
+        if self.select == "vote":
+            found = defaultdict(list)
+            for attempt in tried:
+                found[attempt.sequence.tobytes()].append(sigmoid(attempt.q_halt_logit))
+            most = ranked(found)[0][0]
+            return max((each for each in tried if each.sequence.tobytes() == most), key=lambda each: each.q_halt_logit)
+        return best
+
+
+class Draws:
+    """Random numbers from a hash of some integers: the same in every process, batch and language."""
+
+    def __init__(self, *keys: int):
+        self._state = 0
+        for key in keys:
+            self._state = mix32(self._state ^ int(key))
+
+    def uniform(self) -> float:
+        """From 0 to below 1, in steps of 2^-32."""
+        self._state = (self._state + 0x9E3779B9) & _MASK
+        return mix32(self._state) / 2**32
+
+    def permutation(self, length: int) -> np.ndarray:
+        """(length,) int64."""
+        order = np.arange(length)
+        for last in range(length - 1, 0, -1):
+            other = int(self.uniform() * (last + 1))
+            order[[last, other]] = order[[other, last]]
+        return order
+
+    def choice(self, weights: np.ndarray) -> int:
+        """A place of weights (n,), drawn in proportion to them; one of them at least is above 0."""
+        sums = np.cumsum(weights, dtype=np.float64)
+        return int(np.searchsorted(sums, self.uniform() * sums[-1], side="right"))
+
+
+def mix32(value: int) -> int:
+    """A bijection of 32-bit integers that scatters its input."""
+    value = (value ^ (value >> 16)) * 0x7FEB352D & _MASK
+    value = (value ^ (value >> 15)) * 0x846CA68B & _MASK
+    return value ^ (value >> 16)
+
+
+class Thought:
+    """One puzzle at work: what it is asked now, and what it was asked before.
+
+    Attributes:
+        input_ids: (S,) int64, what the model reads next: the question, turned or with pins.
+        restart: whether it starts from the init vectors then.
+    """
+
+    def __init__(self, ask: Attempts, input_ids: np.ndarray, max_segments: int):
+        self.input_ids, self.restart = input_ids, True
+        self._ask, self._question, self._max_segments = ask, input_ids, max_segments
+        self._codec = CODECS[ask.processor.task]
+        self._sizes = ask.processor.grid_shape, ask.processor.box_shape
+        self._tried: list[Tried] = []
+        self._steps: list[ThinkingStep] = []
+        self._segments = self._total = 0
+        self._pins: dict[int, int] = {}  # cell -> token id
+        self._sources, self._ids = None, None  # of the symmetry at work
+        self._first, self._trust = None, None  # (S, V): probabilities after the first attempt, and of pins
+        self._refused: bytes | None = None  # the last answer that the rules have refused
+
+    def draws(self, of: int = 0) -> Draws:
+        """Those of the attempt at work."""
+        return Draws(self._ask.seed, *self._question.tolist(), len(self._tried) + 1, of)
+
+    def after(self, probabilities: np.ndarray, q_halt_logit: float, halts: bool) -> SolvedRow | None:
+        """What a segment gave, probabilities (S, V) float64: the answer if the work is done, else None."""
+        if self._sources is not None:
+            probabilities = probabilities[np.argsort(self._sources)][:, self._ids]
+        sequence = probabilities.argmax(-1)  # (S,)
+        self._segments, self._total = self._segments + 1, self._total + 1
+        if self._ask.return_steps:
+            sure = probabilities.max(-1).astype(np.float32)
+            place = len(self._tried) + 1, self._segments
+            self._steps.append(ThinkingStep(*place, sequence, sure, q_halt_logit, tuple(sorted(self._pins))))
+        by_rules, strategy = self._ask.select == "rules", self._ask.strategy
+        accepted = by_rules and self._is_accepted(sequence)
+        halts = halts and not (self._tried and strategy == "segments")
+        pinning = bool(self._tried) and strategy == "guess"
+        over = accepted or halts and not (by_rules and pinning) or self._segments >= self._max_segments
+        if not over and not (pinning and not self._pin(probabilities)):
+            return None
+        self._tried.append(Tried(sequence, q_halt_logit, halts, accepted, self._total))
+        if accepted or len(self._tried) == self._ask.num:
+            return self._answer()
+        self._ask_again(probabilities)
+        return None
+
+    def start(self, carry: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The start states of the attempt at work, from the init vectors, (1, T, D) each."""
+        if not (self._tried and self._ask.strategy == "noise"):
+            return carry
+        generator = torch.Generator().manual_seed(int(self.draws().uniform() * 2**32))
+        noises = [torch.randn(state.shape, generator=generator) for state in carry]
+        return [state + (NOISE * noise).to(state) for state, noise in zip(carry, noises, strict=True)]
+
+    def _is_accepted(self, sequence: np.ndarray) -> bool:
+        if self._refused == sequence.tobytes():
+            return False
+        accepted = self._ask.accepts(self._question, sequence)
+        self._refused = None if accepted else sequence.tobytes()
+        return accepted
+
+    def _ask_again(self, probabilities: np.ndarray) -> None:
+        """Begins the next attempt."""
+        strategy = self._ask.strategy
+        self._segments, self.restart = 0, strategy != "segments"
+        if strategy == "symmetry":
+            self._sources, ids = self._codec.symmetry(*self._sizes, self.draws().permutation)
+            self.input_ids, self._ids = ids[self._question[self._sources]], ids
+        if strategy == "guess":
+            if self._first is None:
+                self._first, self._trust = probabilities, np.ones_like(probabilities)
+            for cell, pin in self._pins.items():
+                self._trust[cell, pin] *= TRUST_AFTER_FAILURE
+            self._pins, self.input_ids = {}, self._question
+            self._pin(self._first)
+
+    def _pin(self, probabilities: np.ndarray) -> bool:
+        """Pins one more blank; False if there are enough, or if some blank has nothing left that the rules allow."""
+        if len(self._pins) == MOST_PINS:
+            return False
+        allowed = self._codec.allowed(self.input_ids, *self._sizes)  # (S, V) bool, False for cells that are no blanks
+        blanks = self.input_ids == self._codec.blank_id
+        weights = probabilities * allowed * self._trust  # (S, V)
+        if not (blanks.any() and allowed[blanks].any(-1).all() and weights.any()):
+            return False
+        draws = self.draws(len(self._pins) + 1)
+        cell = draws.choice(probabilities.max(-1) ** 2 * weights.any(-1))
+        pin = draws.choice(weights[cell])
+        self._pins[cell] = pin
+        self.input_ids = self.input_ids.copy()
+        self.input_ids[cell] = pin
+        return True
+
+    def _answer(self) -> SolvedRow:
+        chosen = self._ask.choose(self._tried)
+        spent = self._total, chosen.q_halt_logit, len(self._tried)
+        return SolvedRow(chosen.sequence, *spent, tuple(self._tried), tuple(self._steps))
+
+
+class AttemptSlots:
+    """`PuzzleSlots` that the attempts of all puzzles share; a puzzle leaves when its answer counts."""
+
+    def __init__(self, slots: PuzzleSlots, ask: Attempts):
+        self._slots, self._ask = slots, ask
+        self._thoughts: dict[int, Thought] = {}
+
+    def __len__(self) -> int:
+        """Puzzles at work."""
+        return len(self._slots)
+
+    def add(self, keys: Sequence[int], input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor) -> None:
+        """As `PuzzleSlots.add`."""
+        self._slots.add(keys, input_ids, puzzle_identifiers)
+        for key, ids in zip(keys, input_ids.cpu().numpy(), strict=True):
+            self._thoughts[key] = Thought(self._ask, ids, self._slots.max_segments)
+
+    def run_segment(self) -> dict[int, SolvedRow]:
+        """One segment for every puzzle at work; those that are done leave."""
+        keys = self._slots.keys.tolist()
+        before = [self._thoughts[key].input_ids for key in keys]
+        done: dict[int, SolvedRow] = {}
+        logits, q_halt, halts = self._slots.read_segment()
+        probabilities = torch.softmax(logits.double().cpu(), -1).numpy()  # (B, S, V)
+        for key, *read in zip(keys, probabilities, q_halt.tolist(), halts.tolist(), strict=True):
+            self._thoughts[key].restart = False
+            answer = self._thoughts[key].after(*read)
+            if answer is not None:
+                done[key] = answer
+        changed = [
+            (place, self._thoughts[key])
+            for place, (key, old) in enumerate(zip(keys, before, strict=True))
+            if key not in done and (self._thoughts[key].restart or self._thoughts[key].input_ids is not old)
+        ]
+        if changed:
+            places, thoughts = zip(*changed, strict=True)
+            ids = np.stack([thought.input_ids for thought in thoughts])
+            starts = [thought.start if thought.restart else None for thought in thoughts]
+            self._slots.change(np.array(places), ids, starts)
+        self._slots.keep(np.array([key not in done for key in keys]))
+        for key in done:
+            del self._thoughts[key]
+        return done
