@@ -23,6 +23,7 @@ import hrm_hf
 from hrm_hf import CheckpointError, HrmCarry, HrmForPuzzleSolving
 from hrm_hf.commands.command import Command, refuse_used_folder
 from hrm_hf.commands.load import load_model_and_processor
+from hrm_hf.hrm.halting import wants_to_halt
 
 HERE = Path(__file__).parent
 IN_THE_BOX = Path(hrm_hf.__file__).parent / "pretrained" / "sudoku-9x9"
@@ -39,13 +40,14 @@ class Segment(torch.nn.Module):
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, z_H: torch.Tensor, z_L: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(B, S) int64 and twice (B, T, D) float32 -> the next z_H and z_L, logits (B, S, V), q_halt (B,)."""
+        """(B, S) int64 and twice (B, T, D) float32 -> z_H, z_L, logits (B, S, V), q_halt (B,), halts (B,) bool."""
         out = self.model(input_ids, carry=HrmCarry(z_H, z_L))
-        return *out.carry, out.logits, out.q_halt_logits
+        halts = wants_to_halt(out.q_halt_logits, out.q_continue_logits, self.model.config.halting)
+        return *out.carry, out.logits, out.q_halt_logits, halts
 
 
 INPUTS = ("input_ids", "z_H", "z_L")
-OUTPUTS = ("next_z_H", "next_z_L", "logits", "q_halt")
+OUTPUTS = ("next_z_H", "next_z_L", "logits", "q_halt", "halts")
 
 
 def export(model: HrmForPuzzleSolving, path: Path) -> None:

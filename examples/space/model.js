@@ -15,24 +15,21 @@ export async function loadModel() {
 
   /** One segment for token ids (81), from the start states if `fresh`, else from where the last one ended. */
   const segment = (ids, fresh) => {
-    const answer = answered(); // { logits (81 * V), qHalt }
+    const answer = answered(); // { logits (81 * V), qHalt, halts }
     worker.postMessage({ ids, fresh });
     return answer;
   };
   return { settings, segment };
 }
 
-/** The answer in the logits of 81 cells: the likeliest digit of each, and its probability among the digits. */
-export function readLogits(logits) {
-  const vocabulary = logits.length / 81; // padding, blank, 1 to 9
-  const digits = [];
-  const confidence = [];
-  for (let cell = 0; cell < 81; cell += 1) {
-    const row = logits.subarray(cell * vocabulary, (cell + 1) * vocabulary);
-    const best = row.indexOf(Math.max(...row));
-    const weights = Array.from(row, (value) => Math.exp(value - row[best]));
-    digits.push(Math.max(best - 1, 0));
-    confidence.push(1 / weights.reduce((sum, weight) => sum + weight));
-  }
-  return { digits, confidence };
+/** Logits (81 * V) -> 81 arrays of V probabilities. */
+export function softmax(logits) {
+  const size = logits.length / 81;
+  return Array.from({ length: 81 }, (_, cell) => {
+    const row = Array.from(logits.subarray(cell * size, (cell + 1) * size));
+    const largest = Math.max(...row);
+    const weights = row.map((value) => Math.exp(value - largest));
+    const sum = weights.reduce((total, weight) => total + weight);
+    return weights.map((weight) => weight / sum);
+  });
 }

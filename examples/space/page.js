@@ -1,9 +1,9 @@
 // The page: the grid and its keys, and the loop that shows the model at work.
 
 import { Attempts } from "./attempts.js";
-import { loadModel, readLogits } from "./model.js";
+import { loadModel, softmax } from "./model.js";
 import { PUZZLES } from "./puzzles.js";
-import { clashes, encode, place, read, write } from "./sudoku.js";
+import { clashes, decode, place, read, write } from "./sudoku.js";
 
 const PAUSES = [2000, 1000, 500, 150, 0]; // milliseconds after a segment, by the speed slider
 const SURE = 0.9;
@@ -35,7 +35,7 @@ for (let row = 0; row < 9; row += 1) {
 }
 
 /** Draws all cells. pins: the cells that the attempt has guessed; wrong: those to mark. */
-function draw({ pins = new Map(), wrong = [], before = null } = {}) {
+function draw({ pins = new Set(), wrong = [], before = null } = {}) {
   const marked = new Set(wrong);
   cells.forEach((element, cell) => {
     const given = givens[cell];
@@ -54,13 +54,12 @@ function draw({ pins = new Map(), wrong = [], before = null } = {}) {
   });
 }
 
-function select(cell, { takesFocus = true } = {}) {
+function select(cell) {
   selected = cell;
   cells.forEach((element, each) => {
     element.tabIndex = each === cell ? 0 : -1;
     element.setAttribute("aria-selected", each === cell);
   });
-  if (takesFocus) cells[cell].focus();
 }
 
 // The puzzle
@@ -74,12 +73,10 @@ function say(words, isProblem = false) {
 function setPuzzle(grid, { keepText = false } = {}) {
   stop();
   givens = grid;
-  answer = null;
+  forget();
   const text = givens.some(Boolean) ? write(givens) : "";
   if (!keepText) $("text").value = text;
   history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
-  showCounts();
-  draw();
   const count = givens.filter(Boolean).length;
   if (model) say(count ? `${count} givens.` : "Type, paste or pick a puzzle.");
 }
@@ -94,6 +91,7 @@ function takeText(text, options) {
   try {
     setPuzzle(read(text), options);
   } catch (error) {
+    if (options?.keepText) setPuzzle(blank(), options); // the grid is what the text field says
     stop();
     say(error.message, true);
   }
@@ -103,13 +101,9 @@ function takeText(text, options) {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-function showCounts({ attempts = null, numSure = 0, seconds = 0 } = {}) {
-  const of = (part, whole) => (whole > 1 ? `${part} of ${whole}` : `${part}`);
-  $("attempt").textContent = attempts ? of(attempts.attempt, attempts.most) : "–";
-  $("segment").textContent = attempts ? of(attempts.segment, attempts.segmentsEach) : "–";
-  $("sure").textContent = attempts ? numSure : "–";
-  $("seconds").textContent = attempts ? `${seconds.toFixed(1)} s` : "–";
-  if (!attempts) $("trace").replaceChildren();
+/** Shows the counts of a segment; none before the first one. */
+function showCounts(counts = {}) {
+  for (const name of ["attempt", "segment", "sure", "seconds"]) $(name).textContent = counts[name] ?? "–";
 }
 
 /** Adds a bar for a segment, as high as the share of sure cells; each attempt has its own group. */
@@ -119,6 +113,14 @@ function trace(attempt, share, isSolved) {
   bar.style.height = `${100 * share}%`;
   bar.classList.toggle("solved", isSolved);
   $("trace").lastChild.append(bar);
+}
+
+/** Forgets the answer, and all that is shown of it. */
+function forget() {
+  answer = null;
+  showCounts();
+  $("trace").replaceChildren();
+  draw();
 }
 
 function stop() {
@@ -140,10 +142,8 @@ async function solve() {
   }
   const mine = (running = {});
   $("solve").textContent = "Stop";
-  showCounts();
+  forget();
   say("Thinking …");
-  answer = null;
-  draw();
   try {
     await think(() => running === mine);
   } catch (error) {
@@ -159,22 +159,27 @@ async function think(isWanted) {
   let seconds = 0;
   let what = "continue";
   while (what === "continue" || what === "restart") {
-    if (what === "restart") {
-      attempts.begin();
-      say(`A rule was broken. Attempt ${attempts.attempt}: ${counted(attempts.pins.size, "cell")} guessed …`);
-    }
+    if (what === "restart") say(`That broke a rule. Attempt ${attempts.attempt} guesses some cells …`);
+    const { attempt, segment } = attempts;
+    const pins = new Set(attempts.pins.keys());
     const started = performance.now();
-    const { logits } = await model.segment(encode(attempts.question), attempts.segment === 0);
+    const { logits, halts } = await model.segment(attempts.ids, segment === 0);
     if (!isWanted()) return;
     seconds += (performance.now() - started) / 1000;
     total += 1;
     const before = answer && answer.digits;
-    answer = readLogits(logits);
-    what = attempts.next(answer.digits);
+    const probabilities = softmax(logits);
+    answer = readAnswer(probabilities);
+    what = attempts.after(probabilities, halts);
     const numSure = answer.confidence.filter((each) => each >= SURE).length;
-    showCounts({ attempts, numSure, seconds });
-    trace(attempts.attempt, numSure / 81, what === "solved");
-    draw({ pins: attempts.pins, before, wrong: wrongCells() });
+    showCounts({
+      attempt: `${attempt} of ${attempts.most}`,
+      segment: `${segment + 1} of ${attempts.segmentsEach}`,
+      sure: numSure,
+      seconds: `${seconds.toFixed(1)} s`,
+    });
+    trace(attempt, numSure / 81, what === "solved");
+    draw({ pins, before, wrong: wrongCells() });
     if (what === "continue" || what === "restart") await pause(PAUSES[$("speed").value]);
     if (!isWanted()) return;
   }
@@ -184,6 +189,12 @@ async function think(isWanted) {
 }
 
 const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
+/** The likeliest digit of each cell, 0 for none, and its probability. */
+function readAnswer(probabilities) {
+  const confidence = probabilities.map((row) => Math.max(...row));
+  return { digits: decode(probabilities.map((row, cell) => row.indexOf(confidence[cell]))), confidence };
+}
 
 /** The cells of the answer, beside the givens, whose digit stands twice in a row, column or box. */
 function wrongCells() {
@@ -201,9 +212,9 @@ $("grid").addEventListener("keydown", (event) => {
   if (event.key in MOVES) {
     const isSideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
     const to = selected + MOVES[event.key];
-    if (isSideways ? Math.floor(to / 9) === row : to >= 0 && to < 81) select(to);
-  } else if (event.key === "Home") select(9 * row);
-  else if (event.key === "End") select(9 * row + 8);
+    if (isSideways ? Math.floor(to / 9) === row : to >= 0 && to < 81) cells[to].focus();
+  } else if (event.key === "Home") cells[9 * row].focus();
+  else if (event.key === "End") cells[9 * row + 8].focus();
   else if (/^[1-9]$/.test(event.key)) setDigit(Number(event.key));
   else if (["Backspace", "Delete", "0", ".", " "].includes(event.key)) setDigit(0);
   else if (event.key === "Enter") $("solve").click();
@@ -211,7 +222,10 @@ $("grid").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-cells.forEach((element, cell) => element.addEventListener("focus", () => select(cell, { takesFocus: false })));
+cells.forEach((element, cell) => {
+  element.addEventListener("focus", () => select(cell));
+  element.addEventListener("click", () => element.focus());
+});
 
 for (const digit of [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]) {
   const button = document.createElement("button");
@@ -249,8 +263,8 @@ document.addEventListener("keydown", (event) => {
 const ofAddress = () => location.hash.slice(1) || PUZZLES.easy[0];
 window.addEventListener("hashchange", () => takeText(ofAddress()));
 
-select(0, { takesFocus: false });
-draw();
+select(0);
+forget();
 takeText(ofAddress());
 
 try {

@@ -36,6 +36,17 @@ export const isSolution = (givens, answer) =>
 /** Token ids: blank 1, digit d -> d + 1; 0 is padding, which no puzzle holds. */
 export const encode = (grid) => grid.map((digit) => digit + 1);
 
+export const decode = (ids) => ids.map((id) => Math.max(id, 1) - 1);
+
+/** Token ids of a puzzle -> for each blank the set of ids that its row, column and box leave to it, else null. */
+export function allowed(ids) {
+  const free = ids.map((id) => (id === 1 ? new Set(range(9).map((i) => i + 2)) : null));
+  for (const { cells } of UNITS) {
+    for (const cell of cells) for (const other of cells) free[cell]?.delete(ids[other]);
+  }
+  return free;
+}
+
 export const write = (grid) => grid.map((digit) => digit || ".").join("");
 
 const SIGNS = /^[1-9.0*_xX?#-]$/;

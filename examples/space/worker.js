@@ -30,7 +30,7 @@ async function run({ ids, fresh }) {
   const input_ids = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
   const out = await session.run({ input_ids, ...(fresh ? start : carry) });
   carry = { z_H: out.next_z_H, z_L: out.next_z_L };
-  return { logits: out.logits.data, qHalt: out.q_halt.data[0] };
+  return { logits: out.logits.data, qHalt: out.q_halt.data[0], halts: Boolean(out.halts.data[0]) };
 }
 
 // One answer for every message, in their order; the first one says that the model is there.

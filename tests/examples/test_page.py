@@ -19,10 +19,12 @@ from tiny_models import tiny_model
 
 from hrm_hf import HrmProcessor, PuzzleError
 from hrm_hf.hrm import sudoku
+from hrm_hf.hrm.attempts import Attempts, Thought
 
 BUILD = runpy.run_path(str(ROOT / "examples" / "space" / "build.py"))
 CHECKPOINT = os.environ.get("HRM_PAGE_CHECKPOINT", str(BUILD["IN_THE_BOX"]))
 EASY = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+HARDEST = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
 SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -207,6 +209,45 @@ def test_the_logits_are_those_of_pytorch(page):
         carry = out.carry
         np.testing.assert_allclose(np.reshape(logits, (1, 81, 11)), out.logits, atol=1e-3)
         np.testing.assert_allclose(q_halt, out.q_halt_logits.item(), atol=1e-3)
+
+
+def segments_of(seed: int) -> list[tuple[np.ndarray, bool]]:
+    """What a model may give for some segments: probabilities (81, 11) and whether it would halt."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(60):
+        weights = generator.random((81, 11)) ** 4
+        found.append((weights / weights.sum(-1, keepdims=True), bool(generator.random() < 0.2)))
+    return found
+
+
+@pytest.mark.browser
+def test_attempts_ask_as_those_of_python(page):
+    puzzles, segments, settings = (EASY, HARDEST), [segments_of(seed) for seed in range(2)], {"halt_max_steps": 5}
+    found = page.evaluate(
+        """async ([puzzles, segments, settings]) => {
+            const { Attempts } = await import("./attempts.js");
+            const { read } = await import("./sudoku.js");
+            return puzzles.map((puzzle, number) => {
+                const attempts = new Attempts(read(puzzle), settings, { most: 9, seed: 7 });
+                return segments[number].map((each) => [attempts.after(...each), [...attempts.ids]]);
+            });
+        }""",
+        [puzzles, [[(rows.tolist(), halts) for rows, halts in each] for each in segments], settings],
+    )
+    processor = HrmProcessor(task="sudoku", grid_shape=(9, 9))
+    ask = Attempts(processor, num=9, strategy="guess", select="rules", seed=7)
+    for puzzle, given, asked in zip(puzzles, segments, found, strict=True):
+        thought, pinned = Thought(ask, processor.encode(puzzle), settings["halt_max_steps"]), 0
+        for (probabilities, halts), (what, ids) in zip(given, asked, strict=True):
+            thought.restart = False
+            if thought.after(probabilities, 0.0, halts) is not None:
+                assert what == "give up"
+                break
+            assert what == ("restart" if thought.restart else "continue")
+            assert ids == thought.input_ids.tolist()
+            pinned += ids != processor.encode(puzzle).tolist()
+        assert what == "give up" and pinned > 10
 
 
 @pytest.mark.browser
