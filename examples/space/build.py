@@ -16,6 +16,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -51,37 +52,35 @@ OUTPUTS = ("next_z_H", "next_z_L", "logits", "q_halt", "halts")
 
 
 def export(model: HrmForPuzzleSolving, path: Path) -> None:
-    """Writes a model as the ONNX graph of one `Segment`, for any batch size; it computes in float32."""
+    """Writes a model as the ONNX graph of one `Segment` of one puzzle (B = 1); it computes in float32."""
     import onnx  # comes with onnxscript
 
     model.config.compute_dtype = "float32"
-    example = (torch.ones(2, model.config.seq_len, dtype=torch.long), *model.initial_carry(2))
-    batch = torch.export.Dim("batch", min=1, max=4096)
+    example = (torch.ones(1, model.config.seq_len, dtype=torch.long), *model.initial_carry(1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's exporter, about itself
-        program = torch.export.export(Segment(model), example, dynamic_shapes=({0: batch},) * 3)
+        program = torch.export.export(Segment(model), example)
         exported = torch.onnx.export(program, input_names=INPUTS, output_names=OUTPUTS, dynamo=True, verbose=False)
     graph = exported.model_proto
-    halve_weights(graph.graph)
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")  # which line of Python it is from: a third of the file
+    store_in_bfloat16(graph.graph)
     onnx.save(graph, path)
 
 
-def halve_weights(graph: "onnx.GraphProto") -> None:  # noqa: F821
-    """Stores weights that bfloat16 holds exactly as bfloat16; the graph casts them when it is loaded."""
-    import onnx
+def store_in_bfloat16(graph: Any) -> None:
+    """Stores the weights of an `onnx.GraphProto` that bfloat16 holds exactly as bfloat16, cast where they are read."""
+    from onnx import TensorProto, helper, numpy_helper
 
     for weight in list(graph.initializer):
-        values = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
-        half = values.to(torch.bfloat16)
-        if values.dtype != torch.float32 or values.numel() < 1000 or not torch.equal(half.float(), values):
+        values = torch.from_numpy(numpy_helper.to_array(weight).copy())
+        stored = values.bfloat16()
+        if values.dtype != torch.float32 or values.numel() < 1000 or not torch.equal(stored.float(), values):
             continue
-        stored = onnx.TensorProto(name=f"{weight.name}_bfloat16", data_type=onnx.TensorProto.BFLOAT16)
-        stored.dims.extend(weight.dims)
-        stored.raw_data = half.view(torch.int16).numpy().tobytes()
-        cast = onnx.helper.make_node("Cast", [stored.name], [weight.name], to=onnx.TensorProto.FLOAT)
+        name, content = f"{weight.name}_bfloat16", stored.view(torch.int16).numpy().tobytes()
         graph.initializer.remove(weight)
-        graph.initializer.append(stored)
-        graph.node.insert(0, cast)
+        graph.initializer.append(helper.make_tensor(name, TensorProto.BFLOAT16, weight.dims, content, raw=True))
+        graph.node.insert(0, helper.make_node("Cast", [name], [weight.name], to=TensorProto.FLOAT))
 
 
 def load_sudoku_model(checkpoint: str) -> HrmForPuzzleSolving:
@@ -128,8 +127,9 @@ def build(output_dir: Path, checkpoint: str) -> None:
     if find_spec("onnxscript") is None:
         raise ImportError("the export needs onnxscript: pip install onnxscript")
     model = load_sudoku_model(checkpoint)
-    with TemporaryDirectory() as made:
-        made = Path(made)
+    with TemporaryDirectory() as temporary:
+        made = Path(temporary) / "page"
+        made.mkdir()
         add_onnxruntime(made / "onnxruntime-web")
         export(model, made / "segment.onnx")
         (made / "settings.json").write_text(json.dumps(settings(model)) + "\n")

@@ -6,7 +6,6 @@ import { PUZZLES } from "./puzzles.js";
 import { clashes, decode, place, read, write } from "./sudoku.js";
 
 const PAUSES = [2000, 1000, 500, 150, 0]; // milliseconds after a segment, by the speed slider
-const SURE = 0.9;
 
 const $ = (id) => document.getElementById(id);
 const blank = () => Array(81).fill(0);
@@ -35,22 +34,22 @@ for (let row = 0; row < 9; row += 1) {
 }
 
 /** Draws all cells. pins: the cells that the attempt has guessed; wrong: those to mark. */
-function draw({ pins = new Set(), wrong = [], before = null } = {}) {
-  const marked = new Set(wrong);
+function draw({ pins = new Set(), wrong = new Set(), before = null } = {}) {
+  const surest = answer ? Math.max(...answer.confidence) : 1; // below 1 where the model has learnt to be modest
   cells.forEach((element, cell) => {
     const given = givens[cell];
     const digit = given || (answer ? answer.digits[cell] : 0);
     const found = answer && !given;
-    const sure = found ? answer.confidence[cell] : 1;
     element.firstChild.textContent = digit || "";
     element.classList.toggle("given", Boolean(given));
     element.classList.toggle("found", Boolean(found));
     element.classList.toggle("guessed", pins.has(cell));
-    element.classList.toggle("wrong", marked.has(cell));
+    element.classList.toggle("wrong", wrong.has(cell));
     element.classList.toggle("changed", Boolean(found && before && before[cell] !== digit));
-    element.style.setProperty("--doubt", (1 - sure).toFixed(3));
-    const what = given ? `given ${digit}` : digit ? `${digit}, ${Math.round(100 * sure)} % sure` : "blank";
-    element.setAttribute("aria-label", `${place(cell)}: ${what}${marked.has(cell) ? ", breaks a rule" : ""}`);
+    element.style.setProperty("--doubt", found ? (1 - answer.confidence[cell] / surest).toFixed(3) : 0);
+    const sure = found ? `, ${Math.round(100 * answer.confidence[cell])} % sure` : "";
+    const what = given ? `given ${digit}` : digit ? `${digit}${sure}` : "blank";
+    element.setAttribute("aria-label", `${place(cell)}: ${what}${wrong.has(cell) ? ", breaks a rule" : ""}`);
   });
 }
 
@@ -103,10 +102,10 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 
 /** Shows the counts of a segment; none before the first one. */
 function showCounts(counts = {}) {
-  for (const name of ["attempt", "segment", "sure", "seconds"]) $(name).textContent = counts[name] ?? "–";
+  for (const name of ["attempt", "segment", "conflicts", "seconds"]) $(name).textContent = counts[name] ?? "–";
 }
 
-/** Adds a bar for a segment, as high as the share of sure cells; each attempt has its own group. */
+/** Adds a bar for a segment, as high as the share of cells that keep the rules; each attempt has its own group. */
 function trace(attempt, share, isSolved) {
   while ($("trace").children.length < attempt) $("trace").append(document.createElement("div"));
   const bar = document.createElement("i");
@@ -133,7 +132,7 @@ async function solve() {
   if (clash) {
     const where = clash.cells.map((cell) => `at ${place(cell)}`).join(" and ");
     say(`The digit ${clash.digit} stands twice in ${clash.unit}: ${where}.`, true);
-    draw({ wrong: clash.cells });
+    draw({ wrong: new Set(clash.cells) });
     return;
   }
   if (!givens.some(Boolean)) {
@@ -171,20 +170,20 @@ async function think(isWanted) {
     const probabilities = softmax(logits);
     answer = readAnswer(probabilities);
     what = attempts.after(probabilities, halts);
-    const numSure = answer.confidence.filter((each) => each >= SURE).length;
+    const wrong = wrongCells();
     showCounts({
       attempt: `${attempt} of ${attempts.most}`,
       segment: `${segment + 1} of ${attempts.segmentsEach}`,
-      sure: numSure,
+      conflicts: wrong.size,
       seconds: `${seconds.toFixed(1)} s`,
     });
-    trace(attempt, numSure / 81, what === "solved");
-    draw({ pins, before, wrong: wrongCells() });
+    trace(attempt, 1 - wrong.size / 81, what === "solved");
+    draw({ pins, before, wrong });
     if (what === "continue" || what === "restart") await pause(PAUSES[$("speed").value]);
     if (!isWanted()) return;
   }
-  const spent = `${counted(attempts.attempt, "attempt")}, ${counted(total, "segment")}`;
-  if (what === "solved") say(`Solved: ${spent}. Every row, column and box is right.`);
+  const spent = `${counted(attempts.attempt, "attempt")} and ${counted(total, "segment")}`;
+  if (what === "solved") say(`Solved in ${spent}: every rule is kept.`);
   else say(`Not solved after ${spent}: this answer breaks the rules. The puzzle may have no solution.`, true);
 }
 
@@ -199,7 +198,7 @@ function readAnswer(probabilities) {
 /** The cells of the answer, beside the givens, whose digit stands twice in a row, column or box. */
 function wrongCells() {
   const shown = answer.digits.map((digit, cell) => givens[cell] || digit);
-  return clashes(shown).flatMap(({ cells }) => cells.filter((cell) => !givens[cell]));
+  return new Set(clashes(shown).flatMap(({ cells: pair }) => pair.filter((cell) => !givens[cell])));
 }
 
 // Keys, buttons, and the address

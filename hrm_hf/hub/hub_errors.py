@@ -87,9 +87,8 @@ def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_
     except HrmError:
         raise
     except Exception as error:
-        message = _message(
-            error, f"{constants.ENDPOINT}/{constants.REPO_TYPES_URL_PREFIXES.get(repo_type, '')}{repo_id}"
-        )
+        prefix = constants.REPO_TYPES_URL_PREFIXES.get(repo_type, "")
+        message = _message(error, f"{constants.ENDPOINT}/{prefix}{repo_id}")
         if message is None:
             raise
         raise kind(f"{_in_words(repo_id, repo_type)}: {message}") from error

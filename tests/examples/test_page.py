@@ -9,7 +9,6 @@ import runpy
 import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,13 +134,21 @@ def test_a_typed_puzzle_is_solved(page):
     assert digits(page) == EASY and page.input_value("#text") == EASY and page.url.endswith(f"#{EASY}")
     page.press("[role=gridcell] >> nth=80", "Enter")
     page.wait_for_function("!document.getElementById('status').textContent.startsWith('Thinking')")
-    assert status(page).startswith("Solved: 1 attempt, ")
+    assert status(page).startswith("Solved in 1 attempt and ") and page.text_content("#conflicts") == "0"
     assert digits(page) == SOLVED
     label = page.locator("[role=gridcell]").nth(2).get_attribute("aria-label")
     assert label.startswith("row 1, column 3: 4, ") and label.endswith(" % sure")
     assert page.locator("[role=gridcell]").nth(0).get_attribute("aria-label") == "row 1, column 1: given 5"
-    if picture := os.environ.get("HRM_PAGE_PICTURE"):
-        page.screenshot(path=picture)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif("HRM_PAGE_PICTURE" not in os.environ, reason="only for the picture of the documentation")
+def test_picture(page):
+    page.click("[data-pick=hardest]")
+    page.click("#solve")
+    page.wait_for_function("document.querySelectorAll('.guessed').length > 3")
+    page.screenshot(path=os.environ["HRM_PAGE_PICTURE"])
+    page.click("#clear")
 
 
 @pytest.mark.browser
