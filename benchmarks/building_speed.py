@@ -141,7 +141,7 @@ def write_sudokus(path: Path, count: int) -> str:
     """
     from hrm_hf.games.sudoku_generator import generate
     from hrm_hf.games.sudoku_symmetry import SudokuSymmetries
-    from hrm_hf.hrm.sudoku import to_string
+    from hrm_hf.hrm.sudoku import write
 
     generator = np.random.default_rng(0)
     questions, answers = generate(5, (3, 3), generator)
@@ -149,7 +149,7 @@ def write_sudokus(path: Path, count: int) -> str:
     for question, answer in zip(questions, answers, strict=True):
         symmetries = SudokuSymmetries.draw((3, 3), -(-count // len(questions)), generator)
         for images in symmetries.apply(np.stack([question, answer])):
-            lines.append(",".join(["made up", *map(to_string, images), "0"]))
+            lines.append(",".join(["made up", *map(write, images), "0"]))
     path.write_text("\n".join(["source,question,answer,rating", *lines[:count]]) + "\n", encoding="utf-8")
     return f"a made-up CSV of {count:,} rows"
 

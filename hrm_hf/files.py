@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .hrm.errors import ArgumentError, HrmError
-from .hrm.shown_value import one_line
 
 MAX_JSON_BYTES = 16 * 2**20
+_MAX_LINE = 2000  # characters of a message
 
 
 def read_json(
@@ -133,3 +133,9 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def one_line(message: object) -> str:
+    """An error's message without line breaks and control characters, as names of files may bring them along."""
+    words = " ".join(str(message)[:_MAX_LINE].split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..hrm.errors import ArgumentError, HrmError, ProcessLostError
-from ..hrm.shown_value import one_line
+from ..files import one_line
+from ..hrm.errors import ArgumentError, HrmError
 from ..progress import show_messages
+from ..training.processes import ProcessLostError
 from ..training.stop_requests import StoppedBySignal
 
 

@@ -5,9 +5,9 @@
     accelerate launch --multi_gpu --num_processes N -m hrm_hf.commands.evaluate ...
 
 By default every puzzle runs all segments, as in the published evaluation; --halt lets each puzzle stop by itself, and
-the next one takes its place. With --attempts N a puzzle is asked again until its answer keeps the rules, and the scores
-after 1, 2, 4, ... N attempts are printed. With another --compute-dtype or --compile, whose speed depends on the machine,
-the first puzzles are solved without either too, and the number of equal answers is printed.
+the next one takes its place. With --attempts N a puzzle is asked again until its answer keeps the rules, and there are
+scores after 1, 2, 4, ... N attempts. With another --compute-dtype or with --compile, whose speed depends on the
+machine, the first puzzles are solved without either too, and the number of equal answers is printed.
 
 Sudoku: beside the model stands a baseline that draws each blank cell among the digits that its row, column and box
 allow. Mazes: also the share of valid and of shortest paths. ARC: all augmentations of a test input vote, and pass@k is
@@ -30,7 +30,7 @@ from ..hrm.attempts import SELECTIONS, STRATEGIES, Attempts
 from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError
 from ..hrm.processing_hrm import HrmProcessor
-from ..hrm.sudoku import BLANK_ID, decode, encode
+from ..hrm.sudoku import BLANK_ID, decode
 from ..hub.downloads import puzzle_file_path
 from ..scores.attempt_curve import attempt_curve, save_curves
 from ..scores.compiled import compiled_block
@@ -180,7 +180,7 @@ def baseline(dataset: FileRows, box_shape: tuple[int, int], seed: int) -> dict[s
     rows, side = dataset[:], box_shape[0] * box_shape[1]
     inputs = np.asarray(rows["input_ids"])
     grids = decode(inputs).reshape(-1, side, side)
-    guesses = encode(guess_among_candidates(grids, box_shape, np.random.default_rng(seed))).reshape(inputs.shape)
+    guesses = guess_among_candidates(grids, box_shape, np.random.default_rng(seed)).reshape(inputs.shape) + 1
     return finish(puzzle_scores(guesses, np.asarray(rows["labels"]), inputs=inputs, blank_id=BLANK_ID))
 
 

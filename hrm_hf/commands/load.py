@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from transformers.utils import PROCESSOR_NAME, cached_file
 
+from ..files import one_line
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
-from ..hrm.shown_value import one_line
 from ..hub.checkpoints import load_checkpoint
 from ..hub.hub_errors import clear_hub_errors, is_hub_id
 

@@ -12,7 +12,6 @@ from ..data import FileRows, PuzzleFile, PuzzleSetInfo
 from ..data.augmentation import check_reveal
 from ..data.build import maze_builder, sudoku_builder
 from ..hrm.errors import ArgumentError
-from ..hrm.sudoku import BOX_SHAPE_OF_SIZE
 from .build_options import box_shape_of
 
 
@@ -95,7 +94,7 @@ class SudokuArguments(DataArguments):
     @staticmethod
     def default_recipe(given: Namespace, info: PuzzleSetInfo | None) -> str:
         size = given.size if info is None else info.grid_shape[0]
-        size = max(known for known in BOX_SHAPE_OF_SIZE if known <= max(size, 4))  # larger puzzles as 9x9
+        size = max(known for known in (4, 6, 9) if known <= max(size, 4))  # larger puzzles as 9x9
         return f"sudoku_{size}x{size}"
 
     def generate(self, folder: Path, seed: int) -> None:

@@ -1,7 +1,7 @@
 """Grids of assorted sizes as frames of one size, a whole batch at once: shifted, padded, closed with EOS. Only numpy.
 
-`hrm_hf.hrm.arc.frame` does the same for one grid and says what a frame holds. The (input, label) grids of a pair share
-one offset. Grids are copied line by line, all lines of one width in one gather: a batch has tens of thousands of
+`hrm_hf.hrm.arc.frame` says what a frame holds, and makes one of a grid top left. The (input, label) grids of a pair
+share one offset. Grids are copied line by line, all lines of one width in one gather: a batch has tens of thousands of
 lines, but no more widths than a frame has columns.
 """
 

@@ -9,10 +9,10 @@ import math
 import numpy as np
 
 from ..hrm.errors import ArgumentError
-from ..hrm.maze import FREE, GOAL, START, WALL, as_grids, check_grid_shape, distances_to_goal
+from ..hrm.maze import FREE, GOAL, START, WALL, check_grid_shape
 from ..hrm.symmetry import dihedral
 from ..progress import progress
-from .maze_answers import follow_rule
+from .maze_answers import as_grids, distances_to_goal, follow_rule
 
 _BATCH_CELLS = 200_000  # cells of the mazes tried at once
 _PATIENCE_CELLS = 20_000_000  # give up after so many cells of mazes in a row without a new one (30x30: 22,222 mazes)

@@ -1,10 +1,12 @@
 """Answers to Sudokus: which of many are right, what is wrong with one, and guesses as a baseline."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..hrm.errors import PuzzleError
 from ..hrm.grids import check_grids, place
-from ..hrm.sudoku import SYMBOLS, box_of_cell, check_box_shape, check_givens, parse
+from ..hrm.sudoku import SYMBOLS, check_box_shape, check_givens, parse
 
 _CHUNK_PUZZLES = 4096  # puzzles guessed at once
 
@@ -13,7 +15,7 @@ def are_solutions(questions: np.ndarray, answers: np.ndarray, box_shape: tuple[i
     """(M,) bool: which answers are full valid grids that keep the givens; both (M, n, n) integers 0..n, 0 = blank."""
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    questions, answers = (check_grids(grids, n, (n, n)) for grids in (questions, answers))
+    questions, answers = (check_sudokus(grids, n) for grids in (questions, answers))
     if questions.shape != answers.shape:
         raise PuzzleError(f"{len(questions)} questions and {len(answers)} answers: give one answer per question")
     bits = np.uint32(1) << answers.astype(np.uint32)  # digit d -> bit d
@@ -50,7 +52,7 @@ def guess_among_candidates(
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    questions = check_grids(questions, n, (n, n))
+    questions = check_sudokus(questions, n)
     answers = questions.copy()
     boxes = box_of_cell((rows, cols))
     for start in range(0, len(questions), _CHUNK_PUZZLES):
@@ -62,3 +64,21 @@ def guess_among_candidates(
         guess = np.where(taken.all(axis=-1), 0, lots.argmax(axis=-1) + 1)
         answers[start : start + _CHUNK_PUZZLES] = np.where(part == 0, guess, part)
     return answers
+
+
+def check_sudokus(grids: np.ndarray, n: int, largest: int | None = None) -> np.ndarray:
+    """Grids (M, n, n) as of `check_grids`, of integers up to n or `largest`; PuzzleError for another shape too."""
+    grids = np.asarray(grids)
+    if grids.ndim != 3 or grids.shape[1:] != (n, n):
+        raise PuzzleError(f"expected grids of shape (M, {n}, {n}), got {grids.shape}")
+    return check_grids(grids, n if largest is None else largest)
+
+
+@lru_cache(maxsize=32)
+def box_of_cell(box_shape: tuple[int, int]) -> np.ndarray:
+    """(n, n) uint8, read-only: the number (from 0) of the box that each cell lies in, boxes counted along rows."""
+    rows, cols = box_shape
+    line = np.arange(rows * cols)
+    boxes = ((line // rows)[:, None] * rows + (line // cols)[None, :]).astype(np.uint8)
+    boxes.setflags(write=False)
+    return boxes

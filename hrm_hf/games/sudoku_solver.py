@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..hrm.grids import check_grids
 from ..hrm.sudoku import check_box_shape, units
 from ..progress import progress
+from .sudoku_answers import check_sudokus
 
 _BATCH = 2048  # positions looked at together: the arrays of one step stay in a CPU's cache
 
@@ -26,7 +26,7 @@ def solve(grid: np.ndarray, box_shape: tuple[int, int], limit: int = 2) -> tuple
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    (grid,) = check_grids(np.asarray(grid)[None], n, (n, n))
+    (grid,) = check_sudokus(np.asarray(grid)[None], n)
     board = Board((rows, cols))
     position = board.position(grid.ravel().tolist())
     found: list[list[int]] = []
@@ -46,7 +46,7 @@ def solve_many(
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    cells = check_grids(grids, n, (n, n)).reshape(-1, n * n).T  # (S, M)
+    cells = check_sudokus(grids, n).reshape(-1, n * n).T  # (S, M)
     counts, answers = np.zeros(cells.shape[1], np.int64), np.zeros((cells.shape[1], n, n), np.uint8)
     candidates = np.array([(1 << n) - 1] + [1 << digit for digit in range(n)], np.min_scalar_type((1 << n) - 1))
     pending: list[tuple[np.ndarray, np.ndarray]] = []  # positions (S, K), bit d of a cell: digit d + 1; puzzles (K,)

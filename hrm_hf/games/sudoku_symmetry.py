@@ -18,8 +18,8 @@ from math import factorial, prod
 import numpy as np
 
 from ..hrm.errors import PuzzleError
-from ..hrm.grids import check_grids
-from ..hrm.sudoku import box_of_cell, check_box_shape
+from ..hrm.sudoku import check_box_shape
+from .sudoku_answers import box_of_cell, check_sudokus
 
 _CHUNK_CELLS = 1 << 20  # cells worked on at once: bounds memory whatever M is, and stays inside a CPU's cache
 _LONGEST_LISTED = 4  # elements whose permutations are looked up in a table: the lines of a block, its blocks
@@ -93,7 +93,7 @@ class SudokuSymmetries:
         shapes or values.
         """
         n = self._digit_map.shape[1] - 1
-        cells = check_grids(grids, n, (n, n)).reshape(-1, n * n)  # (K, S)
+        cells = check_sudokus(grids, n).reshape(-1, n * n)  # (K, S)
         out = np.empty((len(self), len(cells), n * n), np.uint8)
         for side, values in enumerate(cells):
             out[:, side] = _renamed(self._digit_map, values.take(self.sources))
@@ -109,7 +109,7 @@ class SudokuSymmetries:
         id_map = np.pad(self._digit_map + np.uint8(1), ((0, 0), (1, 0)))  # (M, n + 2)
         out = np.empty((len(self), num_grids, n * n), np.uint8)
         for side in range(num_grids):
-            cells = check_grids(ids[:, side], n + 1, (n, n)).reshape(-1)
+            cells = check_sudokus(ids[:, side], n, n + 1).reshape(-1)
             out[:, side] = _renamed(id_map, cells.take(sources))
         return out.reshape(len(self), num_grids, n, n)
 
@@ -119,7 +119,7 @@ class SudokuSymmetries:
         old_digits = np.argsort(self._digit_map, axis=1).astype(np.uint8)
         out = np.empty((num, num_grids, n * n), np.uint8)
         for side in range(num_grids):
-            cells = check_grids(grids[:, side], n, (n, n)).reshape(num, -1)
+            cells = check_sudokus(grids[:, side], n).reshape(num, -1)
             np.put_along_axis(out[:, side], self.sources, _renamed(old_digits, cells), axis=1)
         return out.reshape(grids.shape)
 
@@ -139,7 +139,7 @@ def class_keys(grids: np.ndarray, box_shape: tuple[int, int]) -> list[bytes]:
     """
     rows, cols = check_box_shape(box_shape)
     n = rows * cols
-    grids = check_grids(grids, n, (n, n))
+    grids = check_sudokus(grids, n)
     positions = prod(_radices((rows, cols))[1:])
     if positions <= _MAX_ENUMERATED:
         return _canonical_keys(grids.reshape(-1, n * n), (rows, cols), positions)

@@ -6,12 +6,11 @@ directly below and directly right of the grid, PAD elsewhere.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from .errors import ArgumentError, PuzzleError
-from .grids import PuzzleCodec, Shape, check_grids, no_box_shape, read_grid
+from .errors import PuzzleError
+from .grids import PuzzleCodec, Shape, check_grids, read_grid
 from .pasted_text import text_lines
 from .symmetry import dihedral, inverse_dihedral
 
@@ -20,12 +19,6 @@ NUM_COLOURS = 10
 FRAME_SHAPE = (30, 30)  # the largest grid of the ARC collections
 
 AUGMENTED_NAME = re.compile(r"(.+)_t([0-9]+)_([0-9]{10})", re.DOTALL)
-_PLAIN_COLOURS = tuple(range(NUM_COLOURS))
-
-
-def vocabulary() -> list[str]:
-    """The 12 tokens by id: "PAD", "EOS", "0", ..., "9"."""
-    return ["PAD", "EOS", *map(str, range(NUM_COLOURS))]
 
 
 def parse_grid(grid: object, max_shape: Shape = FRAME_SHAPE) -> np.ndarray:
@@ -63,24 +56,20 @@ def parse_side(pair: object, side: str, where: str, max_shape: Shape = FRAME_SHA
 
 def draw(grid: np.ndarray) -> str:
     """The grid as text for people: a line of digits per row, which `parse_grid` reads; "(empty)" for 0 x 0."""
-    return "\n".join(" ".join(map(str, row)) for row in _colours(grid).tolist()) or "(empty)"
+    return "\n".join(" ".join(map(str, row)) for row in check_grids(grid, NUM_COLOURS - 1).tolist()) or "(empty)"
 
 
-def frame(grid: np.ndarray, frame_shape: Shape = FRAME_SHAPE, offset: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """The grid's token ids in a frame (H, W) uint8, its top left cell at `offset` (row, column).
+def frame(grid: np.ndarray, frame_shape: Shape = FRAME_SHAPE) -> np.ndarray:
+    """The grid's token ids in the top left corner of a frame (H, W) uint8; PuzzleError for what holds no colours.
 
     EOS fills the cells directly below the grid (in its columns) and directly right of it (in its rows) as far as they
-    lie in the frame; the corner between them, and all else, is PAD. Raises PuzzleError where the grid does not fit.
+    lie in the frame; the corner between them, and all else, is PAD.
     """
-    grid = _colours(grid)
-    top, left = offset
-    bottom, right = top + grid.shape[-2], left + grid.shape[-1]
-    if grid.ndim != 2 or top < 0 or left < 0 or bottom > frame_shape[0] or right > frame_shape[1]:
-        raise PuzzleError(f"a grid of shape {grid.shape} at {tuple(offset)} does not fit a frame of {frame_shape}")
+    rows, columns = np.shape(grid)
     ids = np.full(frame_shape, PAD_ID, np.uint8)
-    ids[bottom : bottom + 1, left:right] = EOS_ID  # an empty slice where the line falls outside the frame
-    ids[top:bottom, right : right + 1] = EOS_ID
-    ids[top:bottom, left:right] = grid + FIRST_COLOUR_ID
+    ids[rows : rows + 1, :columns] = EOS_ID  # an empty slice where the line falls outside the frame
+    ids[:rows, columns : columns + 1] = EOS_ID
+    ids[:rows, :columns] = check_grids(grid, NUM_COLOURS - 1) + FIRST_COLOUR_ID
     return ids
 
 
@@ -90,9 +79,6 @@ def cut_sizes(frames: np.ndarray) -> np.ndarray:
     It is the largest rectangle from the top left corner that holds colours only, of equal areas the one with fewest
     rows; 0 x 0 where the corner itself is no colour. Any other id, out of the vocabulary too, ends the grid.
     """
-    frames = np.asarray(frames)
-    if frames.ndim != 3 or frames.dtype.kind not in "iu" or 0 in frames.shape[1:]:
-        raise PuzzleError(f"frames must be integers (N, H, W), got {frames.dtype} of shape {frames.shape}")
     ends = (frames < FIRST_COLOUR_ID) | (frames >= FIRST_COLOUR_ID + NUM_COLOURS)  # where no colour is
     first_end = np.where(ends.any(axis=2), ends.argmax(axis=2), frames.shape[2])  # (N, H) leading colours of each row
     widths = np.minimum.accumulate(first_end, axis=1)  # (N, H) columns of the rectangle whose last row this is
@@ -104,46 +90,30 @@ def cut_sizes(frames: np.ndarray) -> np.ndarray:
 
 def cut(frame: np.ndarray) -> np.ndarray:
     """The grid (h, w) uint8 that a frame (H, W) of token ids shows; see `cut_sizes`."""
-    frame = np.asarray(frame)
     rows, columns = cut_sizes(frame[None])[0]
     return (frame[:rows, :columns] - FIRST_COLOUR_ID).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class ArcAugmentation:
-    """A symmetry of ARC tasks: a dihedral transform (`symmetry`) and a permutation of the colours.
+    """A symmetry of ARC tasks: a dihedral transform (`symmetry`), 0 to 7; colour i becomes colours[i]."""
 
-    transform: 0..7. colours: 10 numbers, colour i becomes colours[i]. Raises PuzzleError if they are something else.
-    """
-
-    transform: int
-    colours: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if isinstance(self.transform, bool) or self.transform not in range(8):
-            raise PuzzleError(f"there is no transform {self.transform!r}: it is one of 0 to 7")
-        object.__setattr__(self, "transform", int(self.transform))
-        object.__setattr__(self, "colours", tuple(map(int, self.colours)))
-        if sorted(self.colours) != list(_PLAIN_COLOURS):
-            raise PuzzleError(f"colours {self.colours} are not a permutation of 0 to {NUM_COLOURS - 1}")
-
-    @classmethod
-    def identity(cls) -> "ArcAugmentation":
-        return cls(0, _PLAIN_COLOURS)
+    transform: int = 0
+    colours: tuple[int, ...] = tuple(range(NUM_COLOURS))
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, "ArcAugmentation"]:
-        """An identifier's name -> (task, augmentation); see `name`. A name of another form is a task's own: identity.
+        """An identifier's name -> (task, augmentation). A name of another form is a task's own: identity.
 
-        Raises PuzzleError for '<task>_t<k>_<10 digits>' whose k is not 0..7 or whose digits are no permutation.
+        '<task>_t<transform>_<10 digits>', digit i = the colour that i becomes; PuzzleError where these are none.
         """
         parts = AUGMENTED_NAME.fullmatch(name)
         if not parts:
-            return name, cls.identity()
-        try:
-            return parts[1], cls(int(parts[2]), tuple(map(int, parts[3])))
-        except ValueError as error:
-            raise PuzzleError(f"{name[:200]!r} is no augmentation of a task: {error}") from None
+            return name, cls()
+        if parts[2] not in tuple("01234567") or len(set(parts[3])) < NUM_COLOURS:
+            allowed = "a transform from 0 to 7 and a permutation of the 10 colours"
+            raise PuzzleError(f"{name[:200]!r} is no augmentation of a task: expected {allowed}")
+        return parts[1], cls(int(parts[2]), tuple(map(int, parts[3])))
 
     @staticmethod
     def task_of(name: str) -> str:
@@ -151,46 +121,24 @@ class ArcAugmentation:
         parts = AUGMENTED_NAME.fullmatch(name)
         return parts[1] if parts else name
 
-    def name(self, task: str) -> str:
-        """'<task>_t<transform>_<10 digits>', digit i = the colour that i becomes; the identity keeps the bare name."""
-        if self == ArcAugmentation.identity():
-            return task
-        return f"{task}_t{self.transform}_{''.join(map(str, self.colours))}"
-
     def apply(self, grid: np.ndarray) -> np.ndarray:
         """Grids (..., h, w) of colours -> uint8 of the same shape, or (..., w, h) where the transform turns them."""
-        recoloured = np.array(self.colours, np.uint8)[_colours(grid)]
+        recoloured = np.array(self.colours, np.uint8)[check_grids(grid, NUM_COLOURS - 1)]
         return np.ascontiguousarray(dihedral(recoloured, self.transform))
 
     def undo(self, grid: np.ndarray) -> np.ndarray:
         """The grids that `apply` turns into these: undo(apply(grid)) == grid."""
-        recoloured = self._former_colours[_colours(grid)]
-        return np.ascontiguousarray(inverse_dihedral(recoloured, self.transform))
-
-    @cached_property  # votes undo one augmentation many times
-    def _former_colours(self) -> np.ndarray:
-        return np.argsort(self.colours).astype(np.uint8)
-
-
-def _colours(grid: np.ndarray) -> np.ndarray:
-    """uint8; PuzzleError unless these are grids (..., h, w) of colours."""
-    if np.ndim(grid) < 2:
-        raise PuzzleError(f"a grid must hold integers (h, w), got the shape {np.shape(grid)}")
-    return check_grids(grid, NUM_COLOURS - 1)
-
-
-def _fit(grid_shape: Shape, box_shape: Shape | None) -> None:
-    no_box_shape(grid_shape, box_shape)
-    if grid_shape[0] > FRAME_SHAPE[0] or grid_shape[1] > FRAME_SHAPE[1]:
-        raise ArgumentError(f"grid_shape is {grid_shape}; an ARC frame has up to {FRAME_SHAPE} rows and columns")
+        former_colours = np.argsort(self.colours).astype(np.uint8)
+        return np.ascontiguousarray(
+            inverse_dihedral(former_colours[check_grids(grid, NUM_COLOURS - 1)], self.transform)
+        )
 
 
 CODEC = PuzzleCodec(  # the grid stands top left in a frame of grid_shape
-    vocabulary=lambda grid_shape: vocabulary(),
+    vocabulary=lambda grid_shape: ["PAD", "EOS", *map(str, range(NUM_COLOURS))],
     read=lambda puzzle, grid_shape, box_shape: parse_grid(puzzle, grid_shape),
     encode=frame,
     decode=cut,
     write=lambda grid, question: "\n".join("".join(map(str, row)) for row in grid.tolist()),
     draw=lambda grid, box_shape: draw(grid),
-    fit=_fit,
 )

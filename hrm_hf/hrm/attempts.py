@@ -59,7 +59,7 @@ class Attempts:
         select: "rules": the first answer of any segment that the game's rules accept ends the work; where none is,
             the most confident one counts. "confidence": of all attempts, the highest q_halt. "vote": the answer given
             most often, then by mean confidence. "first_halt": the first attempt that halted by itself. None: "rules"
-            where the game has some, else "vote".
+            for several attempts at a game that has some, else "vote".
         seed: of all draws, 0 to 2^32 - 1.
         return_steps: whether the answers carry a `ThinkingStep` for every segment.
     Raises:
@@ -94,7 +94,8 @@ class Attempts:
             able = "'confidence', 'vote', 'first_halt'"
             raise ArgumentError(f"select is 'rules', but the task {task!r} has no rules to check; allowed: {able}")
         if self.select is None:
-            object.__setattr__(self, "select", "vote" if codec.is_solution is None else "rules")
+            by_rules = self.num > 1 and codec.is_solution is not None
+            object.__setattr__(self, "select", "rules" if by_rules else "vote")
 
     def slots(self, slots: PuzzleSlots) -> "AttemptSlots":
         """Slots whose puzzles are asked in this way."""

@@ -22,11 +22,3 @@ class CheckpointError(HrmError):
 
 class ArgumentError(HrmError):
     """An argument or recipe entry that does not exist or whose value is not allowed."""
-
-
-class NonFiniteError(HrmError):
-    """NaN or infinity in a loss, a gradient or a weight: the run stops before it is saved."""
-
-
-class ProcessLostError(HrmError):
-    """Another process of the run has ended, and this one must end too; stderr has said so."""

@@ -2,7 +2,7 @@
 
 A cell number is an integer from 0 on. In text it has one character.
 
-B batch, S cells (rows * columns of the grid), V vocabulary.
+S cells (rows * columns of the grid), V vocabulary.
 """
 
 import itertools
@@ -62,7 +62,7 @@ def read_grid(
             seen.append(rows)
             shape = None
             try:
-                shape, characters = fit(_written_shape(rows, noun, hint))
+                shape, characters = fit(_written_shape(rows, hint))
                 grid = _codes(rows, shape, characters, signs)
                 found[shape, grid.tobytes()] = grid
             except PuzzleError as error:
@@ -80,14 +80,12 @@ def read_grid(
         raise PuzzleError(f"a {type(puzzle).__name__} cannot be read as a {noun} ({type(error).__name__})") from error
 
 
-def check_grids(grids: Any, largest: int, shape: Shape | None = None) -> np.ndarray:
+def check_grids(grids: Any, largest: int) -> np.ndarray:
     """Grids of cell numbers as uint8 (uint16 where `largest` asks for it), copied only if they have another dtype.
 
-    PuzzleError unless they hold integers from 0 to `largest` and, if `shape` is given, have the shape (M, *shape).
+    PuzzleError unless they hold integers from 0 to `largest`.
     """
     grids = np.asarray(grids)
-    if shape is not None and (grids.ndim != 3 or grids.shape[1:] != shape):
-        raise PuzzleError(f"expected grids of shape (M, {shape[0]}, {shape[1]}), got {grids.shape}")
     if grids.dtype.kind not in "iu":
         raise PuzzleError(f"a grid must hold integers from 0 to {largest}, got {grids.dtype}")
     if grids.size:
@@ -140,15 +138,13 @@ def _readings(
     return [rows if any(isinstance(row, list | tuple | np.ndarray) for row in rows) else (rows,)]
 
 
-def _written_shape(rows: Rows, noun: str, hint: str) -> tuple[int, ...]:
-    """(rows, columns) or (cells,) as written; PuzzleError if rows have different lengths or too many cells."""
+def _written_shape(rows: Rows, hint: str) -> tuple[int, ...]:
+    """(rows, columns) or (cells,) as written; PuzzleError if rows have different lengths."""
     for i, row in enumerate(rows):
         if not isinstance(row, str | list | tuple):
             raise PuzzleError(f"row {i + 1} is a {type(row).__name__}, not a list of cells")
         if len(row) != len(rows[0]):
             raise PuzzleError(f"row {i + 1} has {len(row)} cells, but row 1 has {len(rows[0])}{hint}")
-    if rows and len(rows) * len(rows[0]) > MAX_CELLS:
-        raise PuzzleError(f"{len(rows)} x {len(rows[0])} cells are no {noun}: at most {MAX_CELLS} cells are allowed")
     return (len(rows[0]),) if isinstance(rows, tuple) and rows else (len(rows), len(rows[0]) if rows else 0)
 
 
@@ -226,7 +222,6 @@ class PuzzleCodec:
         is_solution: (question grid, answer grid, box_shape) -> bool. None: the task has no rule to check.
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
-        row_scores: (inputs (B, S), predictions (B, S), grid_shape), token ids -> {name: (B,) scores from 0 to 1}.
         allowed: (ids (S,), grid_shape, box_shape), token ids of a question -> (S, V) bool, the ids that each blank may
             take beside the others, all False for cells that are no blanks. None: attempts cannot guess.
         symmetry: (grid_shape, box_shape, permutation) -> (sources (S,), ids (V,)), int64: one of the game's group, by
@@ -246,7 +241,6 @@ class PuzzleCodec:
     is_solution: Callable[[np.ndarray, np.ndarray, Shape | None], bool] | None = None
     fit: Callable[[Shape, Shape | None], Shape | None] = no_box_shape
     blank_id: int | None = None
-    row_scores: Callable[[np.ndarray, np.ndarray, Shape], dict[str, np.ndarray]] | None = None
     allowed: Callable[[np.ndarray, Shape, Shape | None], np.ndarray] | None = None
     symmetry: Callable[[Shape, Shape | None, Callable], tuple[np.ndarray, np.ndarray]] | None = None
     symmetries: Callable[[Shape], tuple[int, Callable[[np.ndarray, np.ndarray], np.ndarray]]] | None = None

@@ -5,19 +5,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-IGNORED = ("num_items_in_batch", "use_cache")
-NOT_GIVEN = ("output_attentions", "output_hidden_states")
-
 
 def refuse_keywords(given: dict[str, Any], forward: Callable) -> None:
     """Raises TypeError for keywords that `forward` does not know, or that ask for what it does not give."""
     for name, value in given.items():
-        if name in IGNORED or value is None:
+        if name in ("num_items_in_batch", "use_cache") or value is None:
             continue
         if name == "attention_mask":
             if getattr(value, "ndim", 0) != 2 or not value.all():  # PEFT passes a second positional argument by it
                 raise TypeError("attention_mask hides cells or is none, but the model attends to all: leave it out")
-        elif name in NOT_GIVEN:
+        elif name in ("output_attentions", "output_hidden_states"):
             if value:
                 raise TypeError(f"{name} is {value!r}, but the model hands out its last states alone: leave it out")
         else:

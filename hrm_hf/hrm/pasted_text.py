@@ -12,8 +12,6 @@ _BARS = "|" + "".join(map(chr, range(0x2500, 0x2580)))  # and all that boxes are
 _SURE_RULE = "[+=─━═]"  # a line of separators with one of these is hardly a row,
 _RULE = f"--|__|{_SURE_RULE}"  # and one with one of these may be a row of blanks
 _MINUS_ONE = re.compile(r"(?<![^\s,;|\[])-1(?![^\s,;|\]])")
-
-
 # Of pages: blanks of other widths or none, dots in the middle of a line
 _PLAIN = str.maketrans("\u00a0\u2007\u202f\u3000·•∙", "    ...", "\ufeff\u200b\u2060")
 _AROUND_A_LIST = re.compile(r"\A\s*(\w+ *= *)?([\w.]*array\()?(?=\[)|(,\s*dtype=.*)?\);?\s*\Z")
@@ -31,28 +29,26 @@ def text_lines(text: str) -> list[str]:
     return [re.sub(edges, r"\2", line) for line in text.split("\n")]
 
 
-def cell_readings(text: str, sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
+def cell_readings(text: str, boxes: Mapping[int, tuple[int, int]]) -> Iterator[list[list[str]]]:
     """The readings of a plain text: a sign is a character, or what stands between separators.
 
     What surrounds a [Puzzle] section is left out, and comments, from '#' on, but for readings with '#' as a blank. '-'
     and '_' are tried as blanks and as lines. Only where no other sign stands for a blank an empty sign does: between
-    delimiters, or at its place in a drawing; drawings are looked for in `sizes`, rows of the grid -> columns of a box.
+    delimiters, or at its place in a drawing; drawings are looked for in `boxes`, rows of the grid -> shape of a box.
     """
     section = re.search(r"\[puzzle\]([^\[]*)", text, re.IGNORECASE)
     text = section[1] if section else text
-    yield from _readings_of_lines(text_lines(re.sub("#.*", "", text)), sizes)
-    if "#" in text:
-        yield from _readings_of_lines(text_lines(text), sizes)
+    for kept in dict.fromkeys((re.sub("#.*", "", text), text)):
+        yield from _readings_of_lines(text_lines(kept), boxes)
 
 
-def _readings_of_lines(lines: list[str], sizes: Mapping[int, int]) -> Iterator[list[list[str]]]:
-    has_minus_one = any(map(_MINUS_ONE.search, lines))
+def _readings_of_lines(lines: list[str], boxes: Mapping[int, tuple[int, int]]) -> Iterator[list[list[str]]]:
     for mark in (_RULE, _SURE_RULE, "(?!)"):  # of a line that is no row; the last never
         is_rule = re.compile(rf"(?=.*(?:{mark}))[-\s{_BARS}+=:.'*_]*").fullmatch
         kept = [line for line in lines if not is_rule(line)]
         filled = [line for line in kept if line.strip()]
         for minus in ("", "-"):  # what separates besides the usual
-            rows = [_MINUS_ONE.sub(".", line) for line in filled] if has_minus_one and minus else filled
+            rows = [_MINUS_ONE.sub(".", line) for line in filled] if minus else filled
             separators = re.compile(rf"[\s,;:/+={_BARS}\"'()\[\]{minus}]+")
             yield [list(separators.sub("", line)) for line in rows]
             yield [separators.sub(" ", line).split() for line in rows]
@@ -64,23 +60,22 @@ def _readings_of_lines(lines: list[str], sizes: Mapping[int, int]) -> Iterator[l
             for delimiter in (rf"[,;\t{_BARS}]", rf"[,;\t]|[{_BARS}]+"):
                 yield [[sign.strip(" \"'") for sign in re.split(delimiter, line)] for line in cells]
         for rows in (filled, kept):
-            if len(rows) in sizes:
-                yield from _drawn(rows, sizes[len(rows)])
+            if len(rows) in boxes:
+                yield from _drawn(rows, boxes[len(rows)][1])
 
 
 def _drawn(lines: list[str], columns: int) -> Iterator[list[list[str]]]:
     """The n x n signs of n lines in which each has its place: all pitches, gaps between boxes and starts that fit."""
     framed = all(line.lstrip()[:1] in _BARS for line in lines if line.strip())
     lines = textwrap.dedent("\n".join(lines)).split("\n") if framed else lines
+    may_be_cut = not any(line.endswith(" ") for line in lines)  # blanks at the ends of all lines, and at no starts
+    may_be_cut &= framed or any(line.startswith(" ") for line in lines)
     for pitch, gap in itertools.product(range(1, 5), range(4)):
         for start in range(framed, pitch + 2 * framed):
             places = [start + pitch * i + gap * (i // columns) for i in range(len(lines))]
             signs = [[line[i : i + 1] for i in places] for line in lines]
-            if any(len(line) <= places[-1] for line in lines) and (  # blanks at ends are cut: of all lines or none,
-                any(line.endswith(" ") for line in lines)
-                or not any(" " in row for row in signs)
-                or not (framed or any(line.startswith(" ") for line in lines))  # and at their starts of none
-            ):
+            is_cut = any(len(line) <= places[-1] for line in lines)
+            if is_cut and not (may_be_cut and any(" " in row for row in signs)):
                 continue
             if all((i in places) != (c in _BARS) for line in lines for i, c in enumerate(line) if c != " "):
                 yield signs

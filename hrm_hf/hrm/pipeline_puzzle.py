@@ -107,9 +107,12 @@ class PuzzleSolvingPipeline(Pipeline):
         if batch_size is None:
             batch_size = self._batch_size or DEFAULT_BATCH_SIZE
         check_count("batch_size", batch_size, MAX_BATCH_SIZE)
-        own_preprocess_params, own_forward_params, _ = self._sanitize_parameters(**parameters)
+        own_preprocess_params, own_forward_params, asked = self._sanitize_parameters(**parameters)
         preprocess_params = self._preprocess_params | own_preprocess_params
         forward_params = self._forward_params | own_forward_params
+        attempts = self._attempts(self._postprocess_params | asked)
+        if attempts is not None:
+            preprocess_params["attempts"] = forward_params["attempts"] = attempts
         # A list, or a column of a data set
         if isinstance(puzzles, Sequence) and not isinstance(puzzles, (str, bytes, bytearray, memoryview, tuple)):
             questions = list(self._numbered(puzzles, preprocess_params, hint=True))
@@ -183,12 +186,25 @@ class PuzzleSolvingPipeline(Pipeline):
             check_count("num_augmentations", num_augmentations)
         forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
         preprocess_params = {"num_augmentations": num_augmentations}
-        asked = dict(num=num_attempts, strategy=strategy, select=select, seed=seed, return_steps=return_steps)
-        asked = {name: value for name, value in asked.items() if value is not None}
-        if asked and hasattr(self, "processor"):
-            preprocess_params["attempts"] = forward_params["attempts"] = Attempts(self.processor, **asked)
-        given = ({k: v for k, v in params.items() if v is not None} for params in (preprocess_params, forward_params))
-        return *given, {}
+        asked = dict(num_attempts=num_attempts, strategy=strategy, select=select, seed=seed, return_steps=return_steps)
+        all_params = preprocess_params, forward_params, asked
+        preprocess_params, forward_params, asked = (
+            {k: v for k, v in each.items() if v is not None} for each in all_params
+        )
+        self._attempts({"num_attempts": 1} | asked)  # refused here, where the caller stands
+        return preprocess_params, forward_params, asked
+
+    def _attempts(self, asked: dict[str, Any]) -> Attempts | None:
+        """From the parameters about attempts; None where none is asked for."""
+        how = {name: value for name, value in asked.items() if name not in ("num_attempts", "return_steps")}
+        if how and "num_attempts" not in asked:
+            raise ArgumentError(f"{[*how][0]} says how to ask again: give num_attempts too")
+        return_steps = asked.get("return_steps", False)
+        if not isinstance(return_steps, bool):
+            raise ArgumentError(f"return_steps is {shown(return_steps)}; allowed: True, False")
+        if "num_attempts" not in asked and not return_steps:
+            return None
+        return Attempts(self.processor, asked.get("num_attempts", 1), **how, return_steps=return_steps)
 
     def _forward(
         self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **forward_params: Any

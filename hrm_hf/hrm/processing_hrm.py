@@ -27,8 +27,6 @@ from .puzzle_codecs import CODECS
 from .puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .shown_value import is_integer, shown
 
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-
 
 class HrmProcessor(ProcessorMixin):
     """Turns puzzles into model inputs and answers back into puzzles; saved as processor_config.json.
@@ -60,7 +58,7 @@ class HrmProcessor(ProcessorMixin):
     ):
         super().__init__()
         if not isinstance(task, str) or task not in CODECS:
-            raise ArgumentError(f"task is {shown(task)}; allowed: the keys of puzzle_codecs.CODECS, {_task_names()}")
+            raise ArgumentError(f"task is {shown(task)}; allowed: the keys of puzzle_codecs.CODECS, {[*CODECS]}")
         self.task = task
         self.grid_shape = check_shape("grid_shape", grid_shape, error=ArgumentError)
         if box_shape is not None:
@@ -78,11 +76,8 @@ class HrmProcessor(ProcessorMixin):
         path, settings_name = os.fspath(pretrained_model_name_or_path), PROCESSOR_NAME
         if os.path.isfile(path):  # the JSON file itself, as transformers takes it too
             path, settings_name = os.path.split(os.path.abspath(path))
-        hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
-        for name in ("_from_pipeline", "_from_auto"):
-            kwargs.pop(name, None)
-        settings_file, names_file = (
-            cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+        settings_file, names_file = (  # `cached_file` leaves keywords alone that are not its own
+            cached_file(path, name, _raise_exceptions_for_missing_entries=False, **kwargs)
             for name in (settings_name, FILE_NAME)
         )
         try:
@@ -91,14 +86,10 @@ class HrmProcessor(ProcessorMixin):
             raise CheckpointError(f"{settings_file} cannot be read as JSON: {shown(str(error))}") from error
         if not isinstance(settings, dict) or "task" not in settings:
             raise CheckpointError(
-                f"{pretrained_model_name_or_path} has no {PROCESSOR_NAME} that names a task ({_task_names()}); "
+                f"{pretrained_model_name_or_path} has no {PROCESSOR_NAME} that names a task, one of {[*CODECS]}; "
                 "HrmProcessor(task=..., grid_shape=(rows, columns)).save_pretrained(folder) writes one"
             )
-        try:
-            names = None if names_file is None else PuzzleIdentifiers.load(names_file)
-        except PuzzleError as error:
-            raise CheckpointError(str(error)) from error
-        settings["puzzle_identifiers"] = names
+        settings["puzzle_identifiers"] = None if names_file is None else PuzzleIdentifiers.load(names_file)
         return settings, kwargs
 
     @classmethod
@@ -219,12 +210,11 @@ class HrmProcessor(ProcessorMixin):
         Raises:
             ArgumentError: ids that are not S integers, or a form that no puzzle has.
         """
-        if isinstance(ids, torch.Tensor | np.ndarray):
-            ids = _as_array(ids, "ids", ArgumentError, (self.num_cells,))
-        elif isinstance(ids, list | tuple) and len(ids) == self.num_cells and all(map(is_integer, ids)):
+        if isinstance(ids, list | tuple) and all(map(is_integer, ids)):
             ids = np.array(ids)
-        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
-            raise ArgumentError(f"ids are {shown(ids)}; expected integers, one for each of {self.num_cells} cells")
+        ids = _as_array(ids, "ids", ArgumentError, (self.num_cells,))
+        if ids.dtype.kind not in "iu":
+            raise ArgumentError(f"ids are of {ids.dtype}; expected integers")
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, 0)
         grid = CODECS[self.task].decode(ids.reshape(self.grid_shape))  # (rows, columns)
         if isinstance(like, str):
@@ -232,12 +222,12 @@ class HrmProcessor(ProcessorMixin):
         grid = CODECS[self.task].renumber(grid, like)
         if isinstance(like, torch.Tensor | np.ndarray):
             answer = (grid if like.ndim == 2 else grid.reshape(-1)).astype(np.int64)
-            if isinstance(like, np.ndarray) and like.dtype.kind in "iufOU":
-                fits = like.dtype.kind != "U" and np.array_equal(answer.astype(like.dtype), answer)
+            if isinstance(like, np.ndarray):
+                fits = like.dtype.kind in "iufO" and np.array_equal(answer.astype(like.dtype), answer)
                 return answer.astype(like.dtype) if fits else answer
-            if isinstance(like, torch.Tensor) and like.dtype != torch.bool and not like.is_complex():
-                answer = torch.from_numpy(answer)
-                return answer.to(like.dtype) if torch.equal(answer.to(like.dtype).long(), answer) else answer
+            answer = torch.from_numpy(answer)
+            fits = not like.is_complex() and torch.equal(answer.to(like.dtype).long(), answer)
+            return answer.to(like.dtype) if fits else answer
         if not isinstance(like, list | tuple) or not like:
             raise ArgumentError(f"like is {shown(like)}; allowed: a puzzle in any form that can be read")
         if all(isinstance(row, str) for row in like):
@@ -250,10 +240,10 @@ class HrmProcessor(ProcessorMixin):
         """`decode`, with its errors, for each row of (B, S) token ids and the B puzzles as they came in."""
         if not isinstance(like, list | tuple):
             raise ArgumentError(f"like is {shown(like)}; allowed: the list of puzzles as they came in")
-        if isinstance(sequences, torch.Tensor | np.ndarray):
-            sequences = list(_as_array(sequences, "sequences", ArgumentError, (len(like), self.num_cells)))
-        if not isinstance(sequences, list | tuple) or len(sequences) != len(like):
-            raise ArgumentError(f"sequences are {shown(sequences)}; expected {len(like)} rows of token ids")
+        if not isinstance(sequences, list | tuple):
+            sequences = _as_array(sequences, "sequences", ArgumentError, (len(like), self.num_cells))
+        if len(sequences) != len(like):
+            raise ArgumentError(f"{len(sequences)} sequences for {len(like)} puzzles: give one for each")
         return [self.decode(ids, like=puzzle) for ids, puzzle in zip(sequences, like, strict=True)]
 
     def is_valid(self, puzzle: Any, solution: Any) -> bool | None:
@@ -354,7 +344,9 @@ class HrmProcessor(ProcessorMixin):
 
 
 def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int, ...]) -> np.ndarray:
-    """A tensor or an array as an array; `error`, before any copy, for another shape or what NumPy cannot hold."""
+    """A tensor or an array as an array; `error`, before any copy, for all else, and for what NumPy cannot hold."""
+    if not isinstance(values, torch.Tensor | np.ndarray):
+        raise error(f"{name} are {shown(values)}; expected integers, as a list, an array or a tensor")
     if shapes and tuple(values.shape) not in shapes:
         raise error(f"{name} of shape {tuple(values.shape)}; expected {' or '.join(map(str, shapes))}")
     if isinstance(values, np.ndarray):
@@ -367,7 +359,3 @@ def _as_array(values: Any, name: str, error: type[HrmError], *shapes: tuple[int,
     except (RuntimeError, TypeError) as reason:
         found = f"{values.dtype}, {values.layout}, device {values.device}"
         raise error(f"{name} as a tensor ({found}) cannot be read; give a dense one of integers") from reason
-
-
-def _task_names() -> str:
-    return ", ".join(map(repr, CODECS))

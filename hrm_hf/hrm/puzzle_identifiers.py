@@ -5,15 +5,13 @@ whose number from 0 is the identifier. Tasks that share one identifier (Sudoku, 
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from .arc import ArcAugmentation
-from .errors import PuzzleError
+from .errors import CheckpointError, PuzzleError
 from .shown_value import shown
 
 BLANK_NAME = "<blank>"  # the identifier of puzzles that have none of their own
@@ -26,7 +24,7 @@ _MAX_SHOWN = 5  # names listed in a message
 class PuzzleIdentifiers:
     """`names[identifier]` is the name of a row of the puzzle table.
 
-    names: one str per identifier, of one line, without blanks at the ends; "" (a row without a name) may occur any
+    names: one printable str per identifier, without blanks at the ends; "" (a row without a name) may occur any
     number of times, every other name once. Raises PuzzleError otherwise.
     """
 
@@ -36,11 +34,9 @@ class PuzzleIdentifiers:
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "_identifier_of", {})  # by name
         for identifier, name in enumerate(self.names):
-            if not isinstance(name, str) or len(name.splitlines()) > 1 or name != name.strip():
+            if not isinstance(name, str) or not name.isprintable() or name != name.strip():
                 found = f"identifier {identifier}: {shown(name)}"
-                raise PuzzleError(f"{found} is no name: expected one line without blanks at its ends")
-            if not name.isascii() and name != name.encode(errors="replace").decode():  # half a surrogate pair
-                raise PuzzleError(f"identifier {identifier}: {shown(name)} is no name: UTF-8 cannot express it")
+                raise PuzzleError(f"{found} is no name: expected printable characters without blanks at the ends")
             if name and self._identifier_of.setdefault(name, identifier) != identifier:
                 first = self._identifier_of[name]
                 raise PuzzleError(f"the name {shown(name)} stands twice: for identifiers {first} and {identifier}")
@@ -57,18 +53,12 @@ class PuzzleIdentifiers:
             return self._identifier_of[name]
         task = ArcAugmentation.task_of(name)
         tasks = [known for known in self._variants if known != BLANK_NAME]
-        if variants := self.variants_of(task):
-            known = _listed([variant for variant, _ in variants])
-            hint = f"task {_listed([task])} has {len(variants)} other variants here, such as {known}"
-        elif near := difflib.get_close_matches(task, tasks, n=_MAX_SHOWN):
+        near = [variant for variant, _ in self.variants_of(task)] or difflib.get_close_matches(task, tasks)
+        if near:
             hint = f"similar are {_listed(near)}"
         else:
             hint = f"the names here are of {len(tasks)} tasks" + (f", such as {_listed(tasks[:3])}" if tasks else "")
         raise PuzzleError(f"no puzzle identifier has the name {shown(name)}: {hint}")
-
-    def rows_for(self, names: Iterable[str]) -> np.ndarray:
-        """(n,) int64: the identifier of each of n names, -1 where it has none here (and for the name "")."""
-        return np.array([self._identifier_of.get(name, -1) for name in names], np.int64)
 
     def variants_of(self, task: str) -> list[tuple[str, int]]:
         """(name, identifier) of the bare task and its augmentations, in order; empty where the task is not here."""
@@ -83,16 +73,16 @@ class PuzzleIdentifiers:
 
     @classmethod
     def load(cls, folder_or_file: str | Path) -> "PuzzleIdentifiers":
-        """What `save` wrote, from the file or its folder; PuzzleError, naming the file, for anything else."""
+        """What `save` wrote, from the file or its folder; CheckpointError, naming the file, for anything else."""
         path = Path(folder_or_file)
         path = path / FILE_NAME if path.is_dir() else path
         try:
             text = path.read_text(encoding="utf-8")
             return cls(text.removesuffix("\n").split("\n") if text else [])
         except OSError as error:
-            raise PuzzleError(f"no names of puzzle identifiers in {path}: {error.strerror}") from None
+            raise CheckpointError(f"no names of puzzle identifiers in {path}: {error.strerror}") from None
         except ValueError as error:  # no UTF-8, or no names
-            raise PuzzleError(f"{path}: {error}") from None
+            raise CheckpointError(f"{path}: {error}") from None
 
     @cached_property  # made on the first question for it: a table has up to a million names
     def _variants(self) -> dict[str, list[tuple[str, int]]]:

@@ -55,12 +55,12 @@ class GridQuestion:
         return result
 
     def _steps(self, answer: SolvedRow) -> Iterator[dict[str, Any]]:
-        before, shape = self._row[0], self._processor.grid_shape
+        decode, shape = CODECS[self._processor.task].decode, self._processor.grid_shape
+        before = decode(self._row[0].reshape(shape))
         for step in answer.steps:
-            rows, columns = (
-                CODECS[self._processor.task].decode(step.sequence.reshape(shape)).shape
-            )  # ARC: of its frame
-            changed = (step.sequence != before).reshape(shape)
+            grid = decode(step.sequence.reshape(shape))
+            rows, columns = grid.shape  # of an ARC answer a part of its frame, from step to step another
+            changed = grid != before if before.shape == grid.shape else np.ones(grid.shape, bool)
             pinned = np.isin(np.arange(step.sequence.size), step.pinned).reshape(shape)
             yield {
                 "attempt": step.attempt,
@@ -68,10 +68,10 @@ class GridQuestion:
                 "solution": self._processor.decode(step.sequence, like=self._puzzle),
                 "confidence": sigmoid(step.q_halt_logit),
                 "cell_confidence": step.cell_confidence.reshape(shape)[:rows, :columns].tolist(),
-                "changed": np.argwhere(changed[:rows, :columns]).tolist(),
+                "changed": np.argwhere(changed).tolist(),
                 "pinned": np.argwhere(pinned[:rows, :columns]).tolist(),
             }
-            before = step.sequence
+            before = grid
 
 
 class ArcTaskQuestion:

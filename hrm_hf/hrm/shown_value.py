@@ -14,7 +14,6 @@ _MAX_CHARACTERS = 80  # of a text
 _MAX_BITS = 256  # of an integer
 _MAX_ENTRIES = 8  # of a list or dict
 _MAX_ALL = 300  # characters of any value
-_MAX_LINE = 2000  # characters of a whole message
 
 
 def shown(value: object, depth: int = 2) -> str:
@@ -44,9 +43,3 @@ def shown(value: object, depth: int = 2) -> str:
 def is_integer(value: Any) -> bool:
     """Whether it is an integer of Python or NumPy; a bool is none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def one_line(message: object) -> str:
-    """An error's message without line breaks and control characters, as names of files may bring them along."""
-    words = " ".join(str(message)[:_MAX_LINE].split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)

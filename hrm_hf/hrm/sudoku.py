@@ -17,10 +17,12 @@ from .grids import PuzzleCodec, Rows, Shape, check_grids, check_shape, place, re
 from .pasted_text import cell_readings
 
 SYMBOLS = ".123456789ABCDEFGHIJKLMNOP"  # the character of blank and of each digit, for grids up to 25x25
-BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # what a bare n x n grid means
+BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4), 25: (5, 5)}  # what a bare n x n grid means
 SIGNS_OF_BLANK = (*".#*_-xX? ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
+# The codes of `read_grid`: digits, 0 for a written 0, -1 for the other blanks
+_SIGNS = {sign: digit for digit, symbol in enumerate(SYMBOLS) for sign in (digit, str(digit), symbol, symbol.lower())}
+_SIGNS |= dict.fromkeys(SIGNS_OF_BLANK, -1)
 SIGN_EACH = "write a sign, such as '.', for every blank"
-COLUMNS_OF_SIZE = {size: columns for size, (_, columns) in BOX_SHAPE_OF_SIZE.items()} | {16: 4, 25: 5}  # of a box
 BLANK_ID = 1  # token id; 0 is PAD, digit d is d + 1
 
 
@@ -30,21 +32,12 @@ def check_box_shape(box_shape: Shape) -> Shape:
 
 
 @lru_cache(maxsize=32)
-def box_of_cell(box_shape: Shape) -> np.ndarray:
-    """(n, n) uint8, read-only: the number (from 0) of the box that each cell lies in, boxes counted along rows."""
-    rows, cols = box_shape
-    line = np.arange(rows * cols)
-    boxes = ((line // rows)[:, None] * rows + (line // cols)[None, :]).astype(np.uint8)
-    boxes.setflags(write=False)
-    return boxes
-
-
-@lru_cache(maxsize=32)
 def units(box_shape: Shape) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """The 3n units as (name, cells): "row 1".."row n", then columns, then boxes; cells by number, ascending."""
-    n = box_shape[0] * box_shape[1]
-    lines = np.indices((n, n))
-    unit_of_cell = {"row": lines[0], "column": lines[1], "box": box_of_cell(box_shape)}  # (n, n) each
+    rows, cols = box_shape
+    n = rows * cols
+    line, column = np.indices((n, n))
+    unit_of_cell = {"row": line, "column": column, "box": line // rows * rows + column // cols}  # (n, n) each
     return tuple(
         (f"{kind} {i + 1}", tuple(np.flatnonzero(numbers == i).tolist()))
         for kind, numbers in unit_of_cell.items()
@@ -66,33 +59,27 @@ def parse(puzzle: object, box_shape: Shape | None = None) -> np.ndarray:
 
 def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
     """(grid, whether its digits were written as 0 to n - 1)."""
-    columns = COLUMNS_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape[1]}
+    boxes = BOX_SHAPE_OF_SIZE if box_shape is None else {math.prod(check_box_shape(box_shape)): box_shape}
 
     def fit(written: tuple[int, ...]) -> tuple[Shape, str]:
-        cells, most = math.prod(written), max(columns) ** 2
+        cells, most = math.prod(written), max(boxes) ** 2
         n = math.isqrt(cells)
-        if n not in columns or written not in ((n, n), (n * n,)):
-            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in columns)
+        if n not in boxes or written not in ((n, n), (n * n,)):
+            allowed = " or ".join(f"{n} x {n} = {n * n}" for n in boxes)
             hint = "of several puzzles give one" if cells > most and cells % most == 0 else SIGN_EACH
             raise PuzzleError(f"this Sudoku has {' x '.join(map(str, written))} cells; expected {allowed} ({hint})")
         return (n, n), SYMBOLS[: n + 1]
 
     def readings(text: str) -> Iterator[Rows]:
-        for rows in cell_readings(text, columns):
+        for rows in cell_readings(text, boxes):
             rows = [row for row in rows if row]
-            yield rows if len(rows) in columns else (list(chain.from_iterable(rows)),)
+            yield rows if len(rows) in boxes else (list(chain.from_iterable(rows)),)
 
-    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *columns)), f"; {SIGN_EACH}")
+    signs = {sign: code for sign, code in _SIGNS.items() if code <= max(9, *boxes)}
+    grid = read_grid(puzzle, "Sudoku", fit, readings, signs, f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
     from_zero = not is_own and _counts_from_zero(grid)
     return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero
-
-
-@lru_cache(maxsize=32)
-def _signs(n: int) -> dict:
-    """The codes of `read_grid`: digits, 0 for a written 0, -1 for the other blanks."""
-    digits = {sign: d for d in range(n + 1) for sign in (d, str(d), SYMBOLS[d], SYMBOLS[d].lower())}
-    return digits | dict.fromkeys(SIGNS_OF_BLANK, -1)
 
 
 def _counts_from_zero(codes: np.ndarray) -> bool:
@@ -132,24 +119,9 @@ def is_solution(question: object, answer: object, box_shape: Shape) -> bool:
     return bool(answer.all() and ((question == 0) | (question == answer)).all())
 
 
-def encode(grid: np.ndarray) -> np.ndarray:
-    """Grids of any shape, integers 0..n, 0 = blank -> token ids uint8: blank 1, digit d -> d + 1, never PAD (0)."""
-    return check_grids(grid, len(SYMBOLS) - 1) + np.uint8(1)
-
-
 def decode(ids: np.ndarray) -> np.ndarray:
     """Token ids of any shape -> grids uint8. PAD, which an untrained model may predict, becomes blank like id 1."""
     return np.maximum(check_grids(ids, len(SYMBOLS)), 1) - np.uint8(1)
-
-
-def vocabulary(n: int) -> list[str]:
-    """The n + 2 tokens of an n x n Sudoku by id: "PAD", ".", "1", "2", ..."""
-    return ["PAD", *SYMBOLS[: n + 1]]
-
-
-def to_string(grid: np.ndarray) -> str:
-    """(n, n) or (n*n,) integers -> n*n characters in row-major order, '.' = blank."""
-    return "".join(SYMBOLS[digit] for digit in check_grids(grid, len(SYMBOLS) - 1).ravel().tolist())
 
 
 def draw(grid: object, box_shape: Shape) -> str:
@@ -164,8 +136,8 @@ def draw(grid: object, box_shape: Shape) -> str:
     return "\n".join(lines)
 
 
-def write(grid: np.ndarray, question: str) -> str:
-    """The grid as text with the lines and the digits, from 1 or from 0, of a question that `parse` reads."""
+def write(grid: np.ndarray, question: str = "") -> str:
+    """The grid as one line, or with the lines and the digits, from 1 or from 0, of a question that `parse` reads."""
     n = len(grid)
     symbols = f".0{SYMBOLS[1:n]}" if _from_zero(question, n) else SYMBOLS
     lines = ["".join(symbols[digit] for digit in row) for row in grid.tolist()]
@@ -188,12 +160,11 @@ def _fit(grid_shape: Shape, box_shape: Shape | None) -> Shape:
     size = grid_shape[0]
     if grid_shape[1] != size or not 2 <= size < len(SYMBOLS):
         raise ArgumentError(f"grid_shape is {grid_shape}; a Sudoku is square, with 2 to {len(SYMBOLS) - 1} rows")
-    if box_shape is None and size not in BOX_SHAPE_OF_SIZE:
+    box_shape = box_shape or BOX_SHAPE_OF_SIZE.get(size)
+    if box_shape is None or math.prod(box_shape) != size:
         usual = ", ".join(f"({n}, {n})" for n in BOX_SHAPE_OF_SIZE)
-        raise ArgumentError(f"grid_shape is {grid_shape}; allowed for a Sudoku without box_shape: {usual}")
-    box_shape = box_shape or BOX_SHAPE_OF_SIZE[size]
-    if box_shape[0] * box_shape[1] != size:
-        raise ArgumentError(f"box_shape is {box_shape}; a box of a {size}x{size} Sudoku must hold {size} cells")
+        allowed = f"a box of a Sudoku of {grid_shape} holds {size} cells; None is allowed for {usual}"
+        raise ArgumentError(f"box_shape is {box_shape}; {allowed}")
     return box_shape
 
 
@@ -223,10 +194,9 @@ def _symmetry(
 
 
 CODEC = PuzzleCodec(
-    vocabulary=lambda grid_shape: vocabulary(grid_shape[0]),
+    vocabulary=lambda grid_shape: ["PAD", *SYMBOLS[: grid_shape[0] + 1]],
     read=lambda puzzle, grid_shape, box_shape: parse(puzzle, box_shape),
     check=check_givens,
-    encode=lambda grid, grid_shape: encode(grid),
     decode=decode,
     write=write,
     renumber=renumber,

@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from ..files import read_json
+from ..files import one_line, read_json
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.pipeline_puzzle import check_finite
 from ..hrm.processing_hrm import HrmProcessor
-from ..hrm.shown_value import one_line, shown
+from ..hrm.shown_value import shown
 from .hub_errors import clear_hub_errors, is_hub_id
 
 # as save_pretrained names them

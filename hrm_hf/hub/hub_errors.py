@@ -20,8 +20,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..files import one_line
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
-from ..hrm.shown_value import one_line, shown
+from ..hrm.shown_value import shown
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 

@@ -15,11 +15,10 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.utils.hub import convert_file_size_to_int
 
-from ..files import read_json
+from ..files import one_line, read_json
 from ..hrm.errors import ArgumentError, CheckpointError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
-from ..hrm.shown_value import one_line
 from .checkpoints import TRAINING_DATA, WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card

@@ -25,11 +25,11 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 
-from ..files import read_within
+from ..files import one_line, read_within
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
-from ..hrm.shown_value import is_integer, one_line, shown
+from ..hrm.shown_value import is_integer, shown
 from ..progress import get_logger
 
 logger = get_logger(__name__)

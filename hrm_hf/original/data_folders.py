@@ -29,12 +29,12 @@ from ..data.build.arc_builder import pair_cells
 from ..data.frames import frame_pairs
 from ..data.schema import GridExample, PuzzleSetInfo
 from ..data.writer import PuzzleWriter
-from ..files import read_json
+from ..files import one_line, read_json
 from ..hrm import arc
 from ..hrm.arc import ArcAugmentation
 from ..hrm.errors import ArgumentError, DataError, PuzzleError
 from ..hrm.puzzle_codecs import CODECS
-from ..hrm.shown_value import one_line, shown
+from ..hrm.shown_value import shown
 from ..progress import progress
 from .find_files import IDENTIFIERS_FILE, find_data_folder, read_identifier_names
 

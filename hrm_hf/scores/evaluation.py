@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from ..games.maze_answers import path_scores
 from ..hrm.arc import cut
 from ..hrm.attempts import Attempts
 from ..hrm.errors import ArgumentError, DataError
@@ -27,6 +28,11 @@ from .formulas import add_scores, finish, puzzle_scores
 if TYPE_CHECKING:  # the trainer imports this file and needs no h5py
     from ..data.reader import PuzzleFile
 
+# By task; a game of one's own may add itself. Of token ids: (inputs (B, S), predictions (B, S), grid_shape) -> scores
+# from 0 to 1, (B,) each, by name
+ROW_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, tuple[int, int]], dict[str, np.ndarray]]] = {
+    "maze": path_scores
+}
 _SCORED_ROWS = 4096  # rows scored at once; their sums are added in stored order
 _READ_ROWS = 1024  # rows read at once
 _GATHERED_ROWS = 65536  # rows of each process that are joined at once
@@ -172,8 +178,8 @@ def score_predictions(
         of_task = {}
         if codec and codec.blank_id is not None:
             of_task |= {"inputs": inputs, "blank_id": codec.blank_id}
-        if codec and codec.row_scores:
-            of_task["row_scores"] = codec.row_scores(inputs, sequences, processor.grid_shape)
+        if processor and processor.task in ROW_SCORES:
+            of_task["row_scores"] = ROW_SCORES[processor.task](inputs, sequences, processor.grid_shape)
         labels, q_halt_logits = np.asarray(truth["labels"]), predictions.q_halt_logits[rows]
         parts.append(puzzle_scores(sequences, labels, q_halt_logits, predictions.segments[rows], **of_task))
     return finish(add_scores(*parts))

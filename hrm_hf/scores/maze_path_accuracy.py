@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import evaluate
 import numpy as np
 
+from hrm_hf.games.maze_answers import path_scores
 from hrm_hf.hrm.errors import ArgumentError
-from hrm_hf.hrm.maze import CODEC, check_grid_shape
+from hrm_hf.hrm.maze import check_grid_shape
 from hrm_hf.scores.formulas import finish, puzzle_scores
 from hrm_hf.scores.metric_info import CELLS, metric_info
 
@@ -52,6 +53,6 @@ class MazePathAccuracy(evaluate.Metric):
         for name, array in {"predictions": predictions, "questions": questions}.items():
             if array.ndim != 2 or array.shape[1] != rows * cols:
                 raise ArgumentError(f"{name} have the shape {array.shape}; expected (mazes, {rows} * {cols} cells)")
-        row_scores = CODEC.row_scores(questions, predictions, (rows, cols))
+        row_scores = path_scores(questions, predictions, (rows, cols))
         scores = finish(puzzle_scores(predictions, references, row_scores=row_scores))
         return {name: scores[name] for name in row_scores}

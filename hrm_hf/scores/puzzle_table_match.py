@@ -28,7 +28,8 @@ def match_puzzle_table(
     if not here.any():
         return []
     known = processor.puzzle_identifiers or PuzzleIdentifiers([BLANK_NAME])
-    rows = known.rows_for(names)  # (identifiers of the file,), -1 where unknown
+    row_of = {name: row for row, name in enumerate(known.names) if name}
+    rows = np.array([row_of.get(name, -1) for name in names], np.int64)  # (identifiers of the file,), -1 where unknown
     if len(names) == len(known) and (rows[here] == np.flatnonzero(here)).all():
         return []
     missing = [names[index] for index in np.flatnonzero(here & (rows < 0))]

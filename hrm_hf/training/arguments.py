@@ -14,10 +14,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
-from ..files import read_within
+from ..files import one_line, read_within
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError
-from ..hrm.shown_value import one_line
 from ..hub.hub_errors import check_repo_id
 from .depth import depth_stages
 

@@ -2,9 +2,13 @@
 
 import torch
 
-from ..hrm.errors import NonFiniteError
+from ..hrm.errors import HrmError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from .slots import ActSlots
+
+
+class NonFiniteError(HrmError):
+    """NaN or infinity in a loss, a gradient or a weight: the run stops before it is saved."""
 
 
 class FiniteWatch:

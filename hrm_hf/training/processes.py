@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType
 
-from ..hrm.errors import ArgumentError, HrmError, ProcessLostError
+from ..hrm.errors import ArgumentError, HrmError
 from .arguments import HrmTrainingArguments
 
 # Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
@@ -26,6 +26,10 @@ host_group: torch.distributed.ProcessGroup | None = None
 _alive: socket.socket | None = None  # the main process's: nobody answers, but it takes connections while that lives
 _main_port = 0
 SECONDS_TO_FAIL = 2.0  # until the main process has failed too, where all make the same error
+
+
+class ProcessLostError(HrmError):
+    """Another process of the run has ended, and this one must end too; stderr has said so."""
 
 
 def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:

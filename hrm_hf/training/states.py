@@ -21,9 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from ..files import finish_folder, mend_folders, partial_folder, read_json, remove, start_folder, sync
+from ..files import finish_folder, mend_folders, one_line, partial_folder, read_json, remove, start_folder, sync
 from ..hrm.errors import ArgumentError, CheckpointError
-from ..hrm.shown_value import one_line
 
 FORMAT = "hrm_hf training state"
 FORMAT_VERSION = 2

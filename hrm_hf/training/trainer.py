@@ -19,7 +19,7 @@ from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
-from ..hrm.errors import ArgumentError, CheckpointError, NonFiniteError
+from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
 from ..progress import get_logger, progress
@@ -28,6 +28,7 @@ from .adapters import has_adapter, load_adapter_weights, merged
 from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
+from .finite_watch import NonFiniteError
 from .processes import check_accelerator, make_accelerator, naming_lost_processes, on_main_process
 from .resuming import SHARED, find_state, own_tree, save_state
 from .run_folder import ADAPTER, RunFolder

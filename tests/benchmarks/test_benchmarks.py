@@ -21,6 +21,7 @@ from step_flops import (  # noqa: E402
     training_step_flops,
 )
 from subjects import config_of, fast_trainer, made_up_batches, whole_step  # noqa: E402
+from sudoku_grids import ANSWER, QUESTION  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -242,3 +243,17 @@ def test_the_scaling_plot(tmp_path):
     assert {record["dimension"] for record in records} == set(scaling.DIMENSIONS)
     scaling.draw(records, tmp_path / "scaling.png", "tiny")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quick_run_of_attempts_draws_curves_and_tables(tmp_path):
+    attempts = importlib.import_module("attempts")
+    table = tmp_path / "easy.csv"
+    table.write_text(f"question,answer\n{QUESTION},{ANSWER}\n" * 1 + f"{ANSWER[:40]}.{ANSWER[41:]},{ANSWER}\n")
+    attempts.main(["--quick", f"easy={table}", "--threads", "1", "--results", str(tmp_path / "results")])
+    result = json.loads((tmp_path / "results" / "attempts.json").read_text())["kinds"]["easy"]
+    assert result["puzzles"] == 2 and [point["attempts"] for point in result["auto"]] == [1, 2]
+    assert result["auto"][-1]["exact_accuracy"] == 1 and set(result["strategies"]) == set(attempts.STRATEGIES[1:])
+    assert sum(row["answers"] for row in result["reliability"]) == 2
+    assert "| easy | 2 | 100.0 % |" in (tmp_path / "results" / "attempts.md").read_text()
+    for name in ("attempts.png", "attempts_easy.png"):
+        assert (tmp_path / "results" / name).read_bytes().startswith(b"\x89PNG")

@@ -8,14 +8,14 @@ import pytest
 from hrm_hf.commands.build_maze import COMMAND
 from hrm_hf.data.reader import PuzzleFile
 from hrm_hf.games.maze_generator import class_keys, generate_mazes
-from hrm_hf.hrm.maze import WALL, decode, to_text
+from hrm_hf.hrm.maze import WALL, decode, write
 
 main = COMMAND.main
 
 
 def write_csv(path, num, seed=0, shape=(5, 5), extra=()):
     mazes = zip(*generate_mazes(num, shape, np.random.default_rng(seed)), strict=True)
-    texts = [[to_text(grid).replace("\n", "") for grid in pair] for pair in mazes]
+    texts = [[write(grid) for grid in pair] for pair in mazes]
     path.write_text("\n".join(["source,question,answer,rating", *(f"toy,{q},{a},1" for q, a in texts), *extra]) + "\n")
     return str(path)
 

@@ -7,16 +7,14 @@ from hrm_hf.commands.build_sudoku import COMMAND
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.games.sudoku_symmetry import SudokuSymmetries, class_keys
-from hrm_hf.hrm.sudoku import decode, to_string
+from hrm_hf.hrm.sudoku import decode, write
 
 main = COMMAND.main
 
 
 def write_csv(path, num, seed=0):
     questions, answers = generate(num, (2, 2), np.random.default_rng(seed))
-    lines = [
-        f"toy,{to_string(q)},{to_string(a)},{row}" for row, (q, a) in enumerate(zip(questions, answers, strict=True))
-    ]
+    lines = [f"toy,{write(q)},{write(a)},{row}" for row, (q, a) in enumerate(zip(questions, answers, strict=True))]
     path.write_text("\n".join(["source,question,answer,rating", *lines]) + "\n")
     return str(path)
 
@@ -114,7 +112,7 @@ def test_bad_arguments_end_with_one_line_and_code_2(tmp_path, capsys, arguments,
 
 
 def write_lines(path, grids):
-    path.write_text("\n".join(map(to_string, grids)) + "\n")
+    path.write_text("\n".join(map(write, grids)) + "\n")
     return str(path)
 
 
@@ -132,7 +130,7 @@ def test_a_list_without_answers_is_solved(tmp_path, capsys):
 def test_puzzles_with_several_solutions(tmp_path, capsys):
     questions, answers = generate(6, (2, 2), np.random.default_rng(0))
     questions[1], questions[4] = 0, np.where(answers[4] < 3, 0, answers[4])
-    lines = [f"{to_string(q)},{to_string(a)}" for q, a in zip(questions, answers, strict=True)]
+    lines = [f"{write(q)},{write(a)}" for q, a in zip(questions, answers, strict=True)]
     (tmp_path / "a.csv").write_text("\n".join(["puzzle,solution", *lines]))
     test = write_lines(tmp_path / "b.sdm", generate(3, (2, 2), np.random.default_rng(7))[0])
     arguments = [

@@ -1,16 +1,19 @@
-"""The command hrm-solve: text, files and JSON of each task, pictures, and one clear line for what is wrong."""
+"""The command hrm-solve: text, files and JSON of each task, pictures, steps, and one clear line for what is wrong."""
 
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import warm_processes
 from hub_server import HubServer
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
+from hrm_hf.commands import solve as solve_command
 from hrm_hf.commands.solve import main
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
 
@@ -110,6 +113,18 @@ def large(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def bordered(tmp_path_factory):
+    """A folder with fresh weights for mazes of 5x5."""
+    folder = tmp_path_factory.mktemp("bordered")
+    processor = HrmProcessor(task="maze", grid_shape=(5, 5))
+    torch.manual_seed(0)
+    config = HrmConfig(vocab_size=processor.vocab_size, seq_len=25, halt_max_steps=1, **SIZES)
+    HrmForPuzzleSolving(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def test_what_counts_from_0_is_drawn_so(large, said, tmp_path):
     from_one = "123456789ABCDEFG" + "." * 240
     drawn = said("--checkpoint", large, from_one)
@@ -126,6 +141,12 @@ def test_maze_as_file(checkpoints, said, tmp_path):
     (tmp_path / "maze.txt").write_text(MAZE)
     text = said("--checkpoint", checkpoints["maze"], tmp_path / "maze.txt")
     assert "|S# |\n|   |\n|# G|" in text and "valid: False" in text
+
+
+def test_a_maze_within_a_border_is_drawn(tmp_path, said, bordered):
+    """Walls and ways join start and goal: in numbers alone it would not be told which is which."""
+    text = said("--checkpoint", bordered, "#####\n#S  #\n### #\n#G  #\n#####")
+    assert text.startswith("+-----+\n|#####|\n|#S  #|\n")
 
 
 def test_arc_task_as_file(checkpoints, said, tmp_path):
@@ -194,6 +215,7 @@ def test_a_damaged_checkpoint_is_one_line(checkpoints, said, tmp_path):
 
 SOLVES = """
 import json, sys
+from hrm_hf.commands import solve as solve_command
 from hrm_hf.commands.solve import main
 for name in json.loads(sys.argv[1]):
     assert main(["--checkpoint", name, "1..............."]) == (0 if name == "you/sudoku" else 2), name
@@ -239,17 +261,106 @@ def test_a_name_goes_with_a_puzzle_or_task_in_a_dict(checkpoints, said, tmp_path
     assert "of 2 votes" in said("--checkpoint", checkpoints["arc"], tmp_path / "task.json", "--name", "aaaa")
 
 
-@pytest.mark.parametrize(
-    ("picture", "named"),
-    [
-        ("solved.jpg", "solved.jpg: a picture is a PNG file; give a name that ends in .png"),
-        ("nowhere/solved.png", "nowhere/solved.png: there is no folder nowhere"),
-    ],
-)
-def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(said, tmp_path, monkeypatch, picture, named):
+@pytest.fixture
+def with_steps(monkeypatch):
+    """Hand-made steps, two attempts of one segment, to what the command solves."""
+    solve = solve_command.solve
+
+    def solve_with_steps(solver, item, num_augmentations, return_steps=False):
+        found = solve(solver, item, num_augmentations)
+        if not return_steps:
+            return found
+        (solved,) = found
+        processor = solver.processor
+        text = processor.decode(processor.encode(item["puzzle"]), like="?\n?")
+        width, cells = solved.prediction.shape[1], np.ones(solved.prediction.shape)
+        answer = processor.decode(processor._encode_grid(solved.prediction).reshape(-1), like=text)
+        step = {"segment": 1, "solution": answer, "cell_confidence": cells}
+        steps = [
+            step | {"attempt": 1, "confidence": 0.25, "changed": [[0, 1], [1, width - 1]], "pinned": []},
+            step | {"attempt": 2, "confidence": 0.875, "changed": [[0, 0]], "pinned": [[0, 0]]},
+        ]
+        return [solved._replace(puzzle=text, steps=steps)]
+
+    monkeypatch.setattr(solve_command, "solve", solve_with_steps)
+
+
+def test_steps_are_drawn_between_question_and_answer(checkpoints, said, with_steps):
+    puzzle = "1... .... .... ...2"
+    question, answer, summary = said("--checkpoint", checkpoints["sudoku"], puzzle).split("\n\n")
+    text = said("--checkpoint", checkpoints["sudoku"], "--steps", puzzle)
+    blocks = text.split("\n\n")
+    assert [blocks[0], *blocks[3:]] == [question, answer, summary]
+    first, *lines = blocks[1].split("\n")
+    assert first == "attempt 1, segment 1: confidence 0.25, 2 cells changed (*)"
+    assert [line.count("*") for line in lines] == [1, 1, 0, 0, 0]
+    assert lines[0][3] == "*" and lines[1][9] == "*"  # behind the second digit, and behind the last of a line
+    assert [line.replace("*", " ").rstrip() for line in lines] == answer.split("\n")
+    assert blocks[2].startswith("attempt 2, segment 1, 1 guessed: confidence 0.88, 1 cell changed (*)\n")
+
+
+def test_steps_of_mazes_and_arc_grids(checkpoints, said, with_steps, tmp_path):
+    (tmp_path / "maze.txt").write_text(MAZE)
+    text = said("--checkpoint", checkpoints["maze"], "--steps", tmp_path / "maze.txt")
+    assert "attempt 1, segment 1: confidence 0.25, 2 cells changed\n+---+\n|" in text and "*" not in text
+
+
+def test_steps_of_a_puzzle_that_counts_from_0(large, said, with_steps):
+    puzzle = "0123456789ABCDEF" + "." * 240
+    text = said("--checkpoint", large, "--steps", puzzle)
+    blocks = text.split("\n\n")
+    assert blocks[1].startswith("attempt 1, segment 1: ") and "G" not in text  # the words keep their numbers
+    lines = blocks[1].split("\n")[1:]
+    assert [line.replace("*", " ").rstrip() for line in lines] == blocks[3].split("\n")
+
+
+def test_animation(checkpoints, large, said, with_steps, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "maze.txt").write_text(MAZE)
+    puzzles = {"sudoku": "1" + "." * 15, "maze": tmp_path / "maze.txt"}
+    for task, puzzle in puzzles.items():
+        text = said("--checkpoint", checkpoints[task], "--animate", tmp_path / f"{task}.GIF", puzzle)
+        assert "segment(s)" in text and "attempt" not in text  # the steps are not drawn as text
+        assert (tmp_path / f"{task}.GIF").read_bytes()[:4] == b"GIF8"
+    for name, puzzle in (("from_0", "0123456789ABCDEF"), ("from_1", "123456789ABCDEFG")):
+        said("--checkpoint", large, "--animate", tmp_path / f"{name}.gif", puzzle + "." * 240)
+    assert (tmp_path / "from_0.gif").read_bytes() != (tmp_path / "from_1.gif").read_bytes()
+
+
+@pytest.mark.parametrize("option", [["--steps"], ["--animate", "out.gif"]])
+def test_steps_to_a_whole_arc_task_are_refused_before_it_is_solved(said, tmp_path, monkeypatch, option):
+    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hrm_hf.commands.solve.load_solver", lambda _: pytest.fail("the checkpoint was loaded"))
-    assert said("--checkpoint", "any", "--picture", picture, "1" * 16, expect=2) == f"error: --picture {named}\n"
+    (tmp_path / "aaaa.json").write_text(json.dumps(ARC_TASK))
+    line = said("--checkpoint", "any", *option, "aaaa.json", expect=2)
+    assert line.startswith(f"error: {option[0]} shows the steps to one grid, not to a whole ARC task; give one input")
+
+
+@pytest.mark.parametrize(("option", "file"), [("--animate", "thinking.gif"), ("--picture", "solved.png")])
+def test_a_missing_matplotlib_is_named_before_anything_is_read(said, tmp_path, monkeypatch, option, file):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hrm_hf.commands.solve.load_solver", lambda _: pytest.fail("the checkpoint was loaded"))
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    line = said("--checkpoint", "any", option, file, "1" * 16, expect=2)
+    assert line.endswith("matplotlib, which is missing: pip install hrm-hf[plot]\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "named"),
+    [
+        ("--picture", "solved.jpg", "solved.jpg: a picture is a PNG file; give a name that ends in .png"),
+        ("--picture", "nowhere/solved.png", "nowhere/solved.png: there is no folder nowhere"),
+        ("--animate", "thinking.png", "thinking.png: an animation is a GIF file; give a name that ends in .gif"),
+        ("--animate", "nowhere/thinking.gif", "nowhere/thinking.gif: there is no folder nowhere"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(said, tmp_path, monkeypatch, option, file, named):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hrm_hf.commands.solve.load_solver", lambda _: pytest.fail("the checkpoint was loaded"))
+    assert said("--checkpoint", "any", option, file, "1" * 16, expect=2) == f"error: {option} {named}\n"
 
 
 def test_a_folder_is_not_called_missing(checkpoints, said, tmp_path):

@@ -18,7 +18,7 @@ from hrm_hf.commands.training_run import run_training
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.data import PuzzleFile, load_puzzles
 from hrm_hf.games.sudoku_generator import generate
-from hrm_hf.hrm.sudoku import to_string
+from hrm_hf.hrm.sudoku import write
 from hrm_hf.training import HrmTrainer
 
 SMALL = ["--max-steps", "3", "--global-batch-size", "8", "--hidden-size", "32", "--cpu-threads", "1"]
@@ -32,7 +32,7 @@ def puzzles(tmp_path_factory) -> Path:
     """A CSV file of 20 Sudokus of 4x4."""
     path = tmp_path_factory.mktemp("csv") / "puzzles.csv"
     questions, answers = generate(20, (2, 2), np.random.default_rng(0))
-    rows = [f"toy,{to_string(q)},{to_string(a)},1" for q, a in zip(questions, answers, strict=True)]
+    rows = [f"toy,{write(q)},{write(a)},1" for q, a in zip(questions, answers, strict=True)]
     path.write_text("\n".join(["source,question,answer,rating", *rows]) + "\n")
     return path
 

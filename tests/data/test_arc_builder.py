@@ -150,8 +150,8 @@ def test_what_the_files_say(tmp_path):
         attributes = {key: metadata.attrs[key] for key in ("source", "split", "num_train_pairs")}
         assert attributes == {"source": "made up: b1.json", "split": "training", "num_train_pairs": 2}
         for row, name in enumerate(metadata["name"][:]):
-            augmentation = ArcAugmentation(metadata["transform"][row], metadata["colours"][row])
-            assert augmentation.name("b1") == name.decode()
+            augmentation = ArcAugmentation(metadata["transform"][row], tuple(metadata["colours"][row]))
+            assert ArcAugmentation.parse(name.decode()) == ("b1", augmentation)
 
 
 def test_the_bytes_depend_on_tasks_and_options_alone(tmp_path):
@@ -178,10 +178,11 @@ def plain_variants(task, num_aug, generator):
         return sorted([augmentation.apply(grid).tolist() for grid in pair] for pair in task.train + task.test)
 
     transforms, colours = draw_augmentations(num_aug, generator)
-    chosen, contents = [ArcAugmentation.identity()], [content(ArcAugmentation.identity())]
+    plain = ArcAugmentation()
+    chosen, contents = [plain], [content(plain)]
     for _ in range(5):
         for transform, colour_map in zip(transforms, colours, strict=True):
-            augmentation = ArcAugmentation(transform, colour_map)
+            augmentation = ArcAugmentation(transform, tuple(colour_map))
             if len(chosen) <= num_aug and content(augmentation) not in contents:
                 chosen.append(augmentation)
                 contents.append(content(augmentation))
@@ -226,8 +227,8 @@ def test_rows_and_names_equal_those_of_one_augmentation_at_a_time():
     names = variant_names("some-task", transforms, colours)
     cells = pair_cells(task.train[0], transforms, colours)
     for row, (transform, colour_map) in enumerate(zip(transforms, colours, strict=True)):
-        augmentation = ArcAugmentation(transform, colour_map)
-        assert names[row].decode() == augmentation.name("some-task")
+        augmentation = ArcAugmentation(transform, tuple(colour_map))
+        assert ArcAugmentation.parse(names[row].decode()) == ("some-task", augmentation)
         grids = [augmentation.apply(grid) for grid in task.train[0]]
         assert np.array_equal(cells[row], np.concatenate([grid.reshape(-1) + 2 for grid in grids]))
         assert np.array_equal(cut(frame(grids[0])), grids[0])

@@ -12,7 +12,7 @@ from golden_fixtures import golden_arrays
 from hrm_hf.data.build.maze_builder import build_maze, count_labels, generate_rows, read_table
 from hrm_hf.data.build.puzzle_rows import PuzzleRows
 from hrm_hf.data.reader import PuzzleFile
-from hrm_hf.games.maze_answers import follow_rule
+from hrm_hf.games.maze_answers import distances_to_goal, follow_rule, path_checks
 from hrm_hf.games.maze_generator import class_keys
 from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import ArgumentError, DataError
@@ -186,7 +186,7 @@ def test_views_are_stored_in_order_and_are_paths(tmp_path):
     for index in range(32):
         for grids, originals in ((questions, rows.questions), (answers, rows.answers)):
             np.testing.assert_array_equal(grids[index], dihedral(originals[index // 8], index % 8))
-    valid, shortest = maze.path_checks(questions, answers)
+    valid, shortest = path_checks(questions, answers)
     assert valid.all() and shortest.all()
     assert (follow_rule(questions) != answers).any()  # what the help says of augmented labels
     with h5py.File(tmp_path / "train.h5") as file:
@@ -243,7 +243,7 @@ def test_generated_rows_share_no_class():
     assert len(set(class_keys(np.concatenate([train.questions, test.questions])))) == 40
     assert count_labels(train) == (30, 30) and count_labels(test) == (10, 10)
     assert train.ratings.min() >= 6
-    distances = maze.distances_to_goal(train.questions)
+    distances = distances_to_goal(train.questions)
     assert train.ratings.tolist() == distances[train.questions == maze.START].tolist()
     np.testing.assert_array_equal(generate_rows(30, 10, (5, 5), 6, 0.3, seed=4)[1].questions, test.questions)
     assert (generate_rows(30, 10, (5, 5), 6, 0.3, seed=5)[1].questions != test.questions).any()
@@ -254,7 +254,7 @@ def test_generated_rows_share_no_class():
 def test_a_set_like_the_published_one_is_confirmed_from_its_text(tmp_path):
     rows = generate_rows(20, 1, (30, 30), 60, 0.3, seed=6)[0]
     lines = [
-        ",".join(["made", *(maze.to_text(grid).replace("\n", "") for grid in pair), "60"])
+        ",".join(["made", *(maze.write(grid) for grid in pair), "60"])
         for pair in zip(rows.questions, rows.answers, strict=True)
     ]
     again = read_table(write_csv(tmp_path / "rows.csv", *lines))

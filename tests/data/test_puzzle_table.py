@@ -19,10 +19,10 @@ from hrm_hf.data.build.sudoku_builder import build_sudoku, read_table
 from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.hrm import maze
 from hrm_hf.hrm.errors import DataError
-from hrm_hf.hrm.sudoku import SYMBOLS, to_string
+from hrm_hf.hrm.sudoku import SYMBOLS, write
 
 QUESTIONS, ANSWERS = generate(12, (2, 2), np.random.default_rng(0))
-PAIRS = [(to_string(question), to_string(answer)) for question, answer in zip(QUESTIONS, ANSWERS, strict=True)]
+PAIRS = [(write(question), write(answer)) for question, answer in zip(QUESTIONS, ANSWERS, strict=True)]
 
 
 def delimited(*header, delimiter=",", pairs=PAIRS, line_end="\n", index=False):

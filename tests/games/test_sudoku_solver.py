@@ -8,7 +8,7 @@ from hrm_hf.games.sudoku_answers import are_solutions
 from hrm_hf.games.sudoku_generator import generate
 from hrm_hf.games.sudoku_solver import solve, solve_many
 from hrm_hf.hrm.errors import PuzzleError
-from hrm_hf.hrm.sudoku import parse, to_string
+from hrm_hf.hrm.sudoku import parse, write
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_solver_agrees_with_the_list_of_all_4x4_grids(grids_4x4):
 
 def test_solver_finds_the_one_solution_of_9x9():
     count, first = solve(parse(QUESTION), (3, 3))
-    assert count == 1 and to_string(first) == ANSWER
+    assert count == 1 and write(first) == ANSWER
 
 
 def test_solver_sees_several_and_no_solutions():

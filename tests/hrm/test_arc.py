@@ -19,7 +19,8 @@ CONFIG = json.loads((GOLDEN / "config.json").read_text())
 
 sides = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=30)
 grids = arrays.arrays(np.uint8, sides, elements=st.integers(0, 9))
-augmentations = st.builds(ArcAugmentation, st.integers(0, 7), st.permutations(range(10)))
+PLAIN = ArcAugmentation()
+augmentations = st.builds(ArcAugmentation, st.integers(0, 7), st.permutations(range(10)).map(tuple))
 
 
 # Reading
@@ -131,11 +132,9 @@ def test_draw():
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_frames_match_the_recorded_sequences(case, side):
     recorded = golden_arrays(GOLDEN / "arc_sequences.npz")
-    grid, offset = recorded[f"case{case}.{side}"], CONFIG[f"arc_case{case}"]["pad_row_col"]
-    plain, moved = arc.frame(grid), arc.frame(grid, offset=tuple(offset))
-    assert plain.dtype == moved.dtype == np.uint8
-    np.testing.assert_array_equal(plain.ravel(), recorded[f"case{case}.plain.{side}_seq"])
-    np.testing.assert_array_equal(moved.ravel(), recorded[f"case{case}.pad.{side}_seq"])
+    framed = arc.frame(recorded[f"case{case}.{side}"])
+    assert framed.dtype == np.uint8
+    np.testing.assert_array_equal(framed.ravel(), recorded[f"case{case}.plain.{side}_seq"])
 
 
 @pytest.mark.parametrize(
@@ -150,42 +149,30 @@ def test_cuts_match_the_recorded_ones(name):
 
 def test_a_frame_by_hand():
     grid = np.array([[0, 9]])
-    assert arc.frame(grid, (3, 4), (1, 1)).tolist() == [[0, 0, 0, 0], [0, 2, 11, 1], [0, 1, 1, 0]]
+    assert arc.frame(grid, (3, 4)).tolist() == [[2, 11, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert arc.frame(grid, (1, 3)).tolist() == [[2, 11, 1]]
     assert arc.frame(grid, (1, 2)).tolist() == [[2, 11]]
 
 
-@given(grids, st.data())
-def test_a_frame_holds_its_grid_lines_and_nothing_else(grid, data):
-    (height, width), shape = grid.shape, (30, 30)
-    top = data.draw(st.integers(0, 30 - height))
-    left = data.draw(st.integers(0, 30 - width))
-    framed = arc.frame(grid, shape, (top, left))
+@given(grids)
+def test_a_frame_holds_its_grid_lines_and_nothing_else(grid):
+    height, width = grid.shape
+    framed = arc.frame(grid, (30, 30))
     for row in range(30):
         for column in range(30):
-            beside, below = column - left, row - top
-            if 0 <= below < height and 0 <= beside < width:
-                expected = grid[below, beside] + 2
-            elif (below == height and 0 <= beside < width) or (beside == width and 0 <= below < height):
+            if row < height and column < width:
+                expected = grid[row, column] + 2
+            elif (row == height and column < width) or (column == width and row < height):
                 expected = arc.EOS_ID
             else:
                 expected = arc.PAD_ID
             assert framed[row, column] == expected
-    np.testing.assert_array_equal(arc.cut(framed[top:, left:]), grid)
 
 
 @given(grids)
 def test_cut_takes_back_what_frame_made(grid):
     np.testing.assert_array_equal(arc.cut(arc.frame(grid)), grid)
     np.testing.assert_array_equal(arc.cut(arc.frame(grid, grid.shape)), grid)  # the grid fills the frame
-
-
-@pytest.mark.parametrize(
-    "shape, offset", [((31, 1), (0, 0)), ((1, 31), (0, 0)), ((2, 2), (29, 0)), ((2, 2), (0, 29)), ((1, 1), (-1, 0))]
-)
-def test_frame_refuses_a_grid_that_does_not_fit(shape, offset):
-    with pytest.raises(PuzzleError, match="does not fit a frame"):
-        arc.frame(np.zeros(shape, np.uint8), offset=offset)
 
 
 def plain_cut_size(frame):
@@ -230,15 +217,10 @@ def test_cut_ends_at_any_other_id():
         assert arc.cut(frames[0]).shape == (0, 0)
 
 
-def test_cut_refuses_what_is_no_frame():
-    for bad in (np.zeros((2, 2)), np.zeros((2, 0), np.uint8), np.zeros(4, np.uint8)):
-        with pytest.raises(PuzzleError, match="frames must be integers"):
-            arc.cut(bad)
-
-
 def test_vocabulary():
-    assert arc.vocabulary() == ["PAD", "EOS", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
-    assert arc.vocabulary()[int(arc.frame(np.array([[7]]))[0, 0])] == "7"
+    names = arc.CODEC.vocabulary((30, 30))
+    assert names == ["PAD", "EOS", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert names[int(arc.frame(np.array([[7]]))[0, 0])] == "7"
 
 
 # Augmentation
@@ -249,7 +231,7 @@ def test_augmentations_match_the_recorded_ones(index):
     recorded = golden_arrays(GOLDEN / "arc_eval.npz")
     name, original = CONFIG["inverse_aug_names"][index], recorded["inverse_aug.grid"]
     task, augmentation = ArcAugmentation.parse(name)
-    assert task == "deadbeef" and augmentation.transform == index and augmentation.name(task) == name
+    assert task == "deadbeef" and augmentation.transform == index
     np.testing.assert_array_equal(augmentation.undo(recorded[f"inverse_aug{index}.in"]), original)
     np.testing.assert_array_equal(augmentation.apply(original), recorded[f"inverse_aug{index}.in"])
 
@@ -271,7 +253,6 @@ def test_an_augmentation_by_hand():
         [3],
         [2],
     ]  # the last column becomes the first row
-    assert augmentation.name("abc") == "abc_t1_0231456789"
     stacked = augmentation.apply(np.array([[[1, 2, 3]], [[0, 0, 4]]]))
     assert stacked.tolist() == [[[1], [3], [2]], [[4], [0], [0]]]
     assert augmentation.undo(np.zeros((0, 0), np.uint8)).shape == (0, 0)
@@ -279,17 +260,14 @@ def test_an_augmentation_by_hand():
 
 @given(augmentations, st.text(min_size=1, max_size=8))
 def test_names_can_be_read_back(augmentation, task):
-    name = augmentation.name(task)
-    if augmentation != ArcAugmentation.identity() or ArcAugmentation.task_of(task) == task:
-        assert ArcAugmentation.parse(name) == (task, augmentation) and ArcAugmentation.task_of(name) == task
+    name = f"{task}_t{augmentation.transform}_{''.join(map(str, augmentation.colours))}"
+    assert ArcAugmentation.parse(name) == (task, augmentation) and ArcAugmentation.task_of(name) == task
 
 
 def test_names_of_other_forms_are_the_identity():
     for name in ("abc", "abc_t1_012345678", "abc_t1_01234567890", "_t1_0123456789", "abc_tx_0123456789", "<blank>"):
-        assert (
-            ArcAugmentation.parse(name) == (name, ArcAugmentation.identity()) and ArcAugmentation.task_of(name) == name
-        )
-    assert ArcAugmentation.parse("a_t2_x_t0_0123456789") == ("a_t2_x", ArcAugmentation.identity())
+        assert ArcAugmentation.parse(name) == (name, PLAIN) and ArcAugmentation.task_of(name) == name
+    assert ArcAugmentation.parse("a_t2_x_t0_0123456789") == ("a_t2_x", PLAIN)
 
 
 @pytest.mark.parametrize("name", ["abc_t8_0123456789", "abc_t10_0123456789", "abc_t1_0112345678"])
@@ -298,16 +276,8 @@ def test_impossible_augmentations_are_refused(name):
         ArcAugmentation.parse(name)
 
 
-@pytest.mark.parametrize(
-    "transform, colours", [(8, range(10)), (-1, range(10)), (True, range(10)), (0, range(9)), (0, [1] * 10)]
-)
-def test_augmentations_are_checked(transform, colours):
-    with pytest.raises(PuzzleError, match="transform|permutation"):
-        ArcAugmentation(transform, tuple(colours))
-
-
 def test_grids_with_other_values_are_refused():
-    for bad in (np.array([[10]]), np.array([[-1]]), np.array([[1.0]]), np.array([1])):
-        for call in (arc.frame, arc.draw, ArcAugmentation.identity().apply, ArcAugmentation.identity().undo):
+    for bad in (np.array([[10]]), np.array([[-1]]), np.array([[1.0]])):
+        for call in (arc.frame, arc.draw, PLAIN.apply, PLAIN.undo):
             with pytest.raises(PuzzleError, match="must hold integers"):
                 call(bad)

@@ -292,7 +292,6 @@ def test_usual_sizes(size, box_shape, vocab_size):
         ({"box_shape": (2, 3)}, r"\(2, 3\).*9 cells"),
         ({"box_shape": (3, 3, 3)}, "box_shape is"),
         ({"task": "maze", "box_shape": (3, 3)}, "box_shape is"),
-        ({"task": "arc", "grid_shape": (31, 3)}, r"\(31, 3\).*\(30, 30\)"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, named):
@@ -340,5 +339,5 @@ def test_hint_knows_the_rows_of_an_arc_grid():
 def test_other_arguments_are_checked(processor):
     with pytest.raises(ArgumentError, match="'tf'.*'np'"):
         processor(PUZZLE, return_tensors="tf")
-    with pytest.raises(ArgumentError, match="16 cells"):
+    with pytest.raises(ArgumentError, match=r"ids of shape .15,.; expected .16,."):
         processor.decode(SOLUTION_IDS[1:])

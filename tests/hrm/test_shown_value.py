@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hrm_hf.hrm.shown_value import one_line, shown
+from hrm_hf.files import one_line
+from hrm_hf.hrm.shown_value import shown
 
 CYCLE: list = []
 CYCLE.append(CYCLE)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from hrm_hf.data.build.arc_builder import variant_names
 from hrm_hf.games.arc_task import draw_augmentations
 from hrm_hf.hrm import arc
 from hrm_hf.hrm.arc import ArcAugmentation
@@ -45,7 +46,7 @@ def rank_answers(grids, confidences):
 def variants(task, num, seed=1):
     """The bare name and num - 1 different augmentations."""
     transforms, colours = draw_augmentations(num - 1, np.random.default_rng(seed))
-    return [task, *(ArcAugmentation(t, c).name(task) for t, c in zip(transforms, colours, strict=True))]
+    return [task, *map(bytes.decode, variant_names(task, transforms, colours).tolist())]
 
 
 def test_votes_rank_before_confidence_and_confidence_before_the_rest():

@@ -167,7 +167,7 @@ def test_nothing_travels_that_solving_does_not_need(checkpoint):
     defined = set.union(*map(top_level_names, files))
     of_games = {name for file in games for name in top_level_names(file) if not name.startswith("_")}
     assert len(of_games) > 5 and not defined & of_games
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 3360
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 3600
     assert not (checkpoint / "__init__.py").exists()
 
 

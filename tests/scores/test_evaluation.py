@@ -9,7 +9,7 @@ import torch
 from tiny_models import TINY, perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmProcessor
-from hrm_hf.hrm.maze import encode, parse
+from hrm_hf.hrm.maze import CODEC, parse
 from hrm_hf.scores.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
 from hrm_hf.scores.formulas import finish, puzzle_scores
 
@@ -111,7 +111,7 @@ def test_a_maze_is_scored_by_its_paths():
     processor = HrmProcessor(task="maze", grid_shape=(2, 3))
 
     def ids(maze: str) -> np.ndarray:
-        return encode(parse(maze)).reshape(-1)
+        return CODEC.encode(parse(maze), None).reshape(-1)
 
     questions = [ids(maze) for maze in ("S  \n  G", "S  \n  G", "S# \n  G")]
     answers = [ids(maze) for maze in ("S  \nooG", "S  \nooG", "S# \nooG")]  # the labels, by the rule

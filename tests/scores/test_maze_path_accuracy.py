@@ -9,7 +9,7 @@ import pytest
 
 import hrm_hf.scores.maze_path_accuracy
 from hrm_hf.hrm.errors import ArgumentError, PuzzleError
-from hrm_hf.hrm.maze import encode, parse
+from hrm_hf.hrm.maze import CODEC, parse
 from hrm_hf.scores.maze_path_accuracy import MazePathAccuracy
 
 SHAPE = (3, 6)
@@ -25,7 +25,7 @@ PREDICTIONS = [
 
 
 def ids(text):
-    return encode(parse(text, SHAPE)).ravel().astype(np.int64)
+    return CODEC.encode(parse(text, SHAPE), SHAPE).ravel()
 
 
 def inputs():

@@ -20,8 +20,8 @@ from tiny_models import tiny_model
 from training_parts import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, HrmForPuzzleSolving
-from hrm_hf.hrm.errors import NonFiniteError
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator
+from hrm_hf.training.finite_watch import NonFiniteError
 from hrm_hf.training.resuming import save_state
 from hrm_hf.training.states import newest_state, read_tree
 from hrm_hf.training.stop_requests import StoppedBySignal

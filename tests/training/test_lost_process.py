@@ -11,8 +11,7 @@ import pytest
 from paths import FIXTURES, ROOT
 
 from hrm_hf import HrmError
-from hrm_hf.hrm.errors import ProcessLostError
-from hrm_hf.training.processes import naming_lost_processes
+from hrm_hf.training.processes import ProcessLostError, naming_lost_processes
 
 RUNS = {  # NAME:PROCESSES:LAUNCHED:FAULT:VICTIM
     "table": "table:3:0:table:1",

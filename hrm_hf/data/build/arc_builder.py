@@ -155,7 +155,7 @@ def pair_cells(pair: _Pair, transforms: np.ndarray, colours: np.ndarray) -> np.n
 
 
 def variant_names(task_name: str, transforms: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """(rows,) fixed-length bytes: what ArcAugmentation.name gives for each row."""
+    """(rows,) fixed-length bytes: the names that ArcAugmentation.parse reads."""
     start = len(task_name)
     characters = np.zeros((len(transforms), start + 14), np.uint8)  # '_t', transform, '_', 10 digits
     characters[:, : start + 4] = np.frombuffer(f"{task_name}_t0_".encode("ascii"), np.uint8)

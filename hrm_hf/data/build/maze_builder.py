@@ -11,21 +11,10 @@ from functools import cache
 
 import numpy as np
 
-from ...games.maze_answers import are_questions, check_answer, follow_rule
+from ...games.maze_answers import are_questions, check_answer, follow_rule, path_checks
 from ...games.maze_generator import generate_mazes
 from ...hrm.errors import ArgumentError, PuzzleError
-from ...hrm.maze import (
-    CHARACTERS,
-    GOAL,
-    PATH,
-    START,
-    check_grid_shape,
-    encode,
-    parse,
-    path_checks,
-    read_answer,
-    wall_number,
-)
+from ...hrm.maze import CHARACTERS, FREE, GOAL, PATH, START, check_grid_shape, parse, read_answer
 from ...hrm.symmetry import dihedral
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_MAZES, PuzzleRows, build_files, check_numbers, read_rows
@@ -46,7 +35,7 @@ def read_table(
 
     question, answer: rows * cols of the characters "# SGo" in row-major order, or what else `maze.parse` reads;
     without a grid shape mazes of one line are squares. wall: which of 0 and 1 is the wall in mazes of numbers; by
-    default the first maze that tells it (see `maze.wall_number`) tells it of all. Raises DataError that names file,
+    default the first maze that tells it (see `wall_number`) tells it of all. Raises DataError that names file,
     line and cell: as `read_pieces` does; another character; a question without exactly one S and one G, with path
     cells, or with no way from S to G; an answer that is no path. With a list for `skipped` such mazes are left out and
     what is wrong with each is appended there; all else raises. Which columns were taken is appended to `notes`.
@@ -97,6 +86,24 @@ def read_table(
         **table,
     )
     return PuzzleRows(**rows)
+
+
+def wall_number(puzzle: object, answer: object = None, grid_shape: tuple[int, int] | None = None) -> int | None:
+    """Which of 0 and 1 is the wall in a maze of numbers; None where it has signs, cannot be read, or does not tell.
+
+    Where both join S and G, the path of an answer, in any form, tells it: it lies on free cells.
+    """
+    try:
+        readings = np.stack([parse(puzzle, grid_shape, wall) for wall in (0, 1)])
+        joined = are_questions(readings)
+        if joined.sum() == 1:
+            return int(joined.argmax())
+        if answer is not None and (readings[0] != readings[1]).any():
+            under = set(readings[0][parse(answer, readings.shape[1:], 0) == PATH].tolist())
+            return FREE - under.pop() if len(under) == 1 and max(under) <= FREE else None
+    except PuzzleError:
+        pass
+    return None
 
 
 def generate_rows(
@@ -150,4 +157,4 @@ def build_maze(
         all_views = np.stack([dihedral(ids, k) for k in range(NUM_VIEWS)], axis=1).reshape(-1, *ids.shape[1:])
         return all_views, {"transform": np.tile(np.arange(NUM_VIEWS, dtype=np.uint8), len(ids))}
 
-    return build_files(output_dir, train, test, info, encode, views, subsample_size, overwrite)
+    return build_files(output_dir, train, test, info, views, subsample_size, overwrite)

@@ -229,7 +229,6 @@ def build_files(
     train: PuzzleRows,
     test: PuzzleRows,
     info: PuzzleSetInfo,
-    encode: Callable[[np.ndarray], np.ndarray],
     variants: Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]],
     subsample_size: int | None,
     overwrite: bool,
@@ -237,7 +236,7 @@ def build_files(
     """Write train.h5, with subsample_size training puzzles (None: all) in info.num_aug variants beside each original,
     and test.h5. Returns their facts.
 
-    encode: grids -> token ids of the same shape; variants: token ids of M questions and answers, (M, 2, rows, cols),
+    variants: token ids of M questions and answers, (M, 2, rows, cols),
     and `generator` -> (info.num_aug + 1 variants of each of the M, the original first, (M * V, 2, rows, cols), arrays
     of the metadata (M * V,)). How many are given at once does not change what is drawn for each.
     """
@@ -248,18 +247,19 @@ def build_files(
     draw_variants = partial(variants, generator=np.random.default_rng([info.seed, AUGMENT]))
     for writer, rows in zip(writers, (train, test), strict=True):
         with writer:
-            _write_rows(writer, rows, encode, draw_variants if writer.info.num_aug else None)
+            _write_rows(writer, rows, draw_variants if writer.info.num_aug else None)
     return writers[0].info, writers[1].info
 
 
-def _write_rows(writer: PuzzleWriter, rows: PuzzleRows, encode: Callable, variants: Callable | None) -> None:
+def _write_rows(writer: PuzzleWriter, rows: PuzzleRows, variants: Callable | None) -> None:
     """Adds all rows in blocks, with their variants or as they are."""
     num_variants = writer.info.num_aug + 1
     step = originals_of_block(num_variants, 2 * writer.info.seq_len)
     with progress(description=f"writing {writer.path.name}", unit="puzzles", total=len(rows)) as bar:
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            cells = encode(np.stack([rows.questions[block], rows.answers[block]], axis=1))  # (m, 2, rows, cols)
+            grids = np.stack([rows.questions[block], rows.answers[block]], axis=1)  # (m, 2, rows, cols)
+            cells = grids + np.uint8(1)  # the token ids of Sudokus and mazes
             rows_are, attributes = ROWS_ARE_PUZZLES, {"sources": list(rows.sources)}
             arrays = {"source": rows.source_codes[block], "rating": rows.ratings[block], "line": rows.lines[block]}
             if variants is not None:

@@ -19,7 +19,7 @@ from ...games.sudoku_generator import generate
 from ...games.sudoku_solver import solve_many
 from ...games.sudoku_symmetry import SudokuSymmetries, class_keys
 from ...hrm.errors import ArgumentError, DataError, PuzzleError
-from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, encode, parse
+from ...hrm.sudoku import BOX_SHAPE_OF_SIZE, SYMBOLS, check_box_shape, parse
 from ...progress import progress
 from ..schema import PuzzleSetInfo
 from .puzzle_rows import GENERATE_SUDOKU, HOLD_OUT, PuzzleRows, build_files, check_numbers, read_rows
@@ -46,7 +46,7 @@ def read_table(
 ) -> SudokuRows:
     """Read and check a table of Sudokus, see `puzzle_table.read_pieces`; an answer that is missing is found by search.
 
-    question, answer: whatever `sudoku.parse` reads, all of one size; without a box shape 4x4, 6x6 or 9x9. Which
+    question, answer: whatever `sudoku.parse` reads, all of one size; without a box shape of `BOX_SHAPE_OF_SIZE`. Which
     columns were taken is appended to `notes`. Raises DataError that names file and line: as `read_pieces` does; also
     for a cell that cannot be read, an answer that does not solve its question, a question without any solution.
     """
@@ -70,7 +70,7 @@ def read_table(
     table = {"columns": columns, "is_puzzle": is_puzzle, "comment": "#"}
 
     def boxes_of(n: int) -> tuple[int, int]:
-        return box_shape or BOX_SHAPE_OF_SIZE.get(n) or (math.isqrt(n), math.isqrt(n))
+        return box_shape or BOX_SHAPE_OF_SIZE[n]
 
     def characters_of(shape: tuple[int, int]) -> dict[str, int]:
         n = shape[0]
@@ -223,4 +223,4 @@ def build_sudoku(
         parts = [SudokuSymmetries(train.box_shape, ranks.reshape(-1)).apply_to_ids(piece) for piece, ranks in pieces]
         return np.concatenate(parts), {"symmetry": codes.reshape(-1)}
 
-    return build_files(output_dir, train, test, info, encode, variants, subsample_size, overwrite)
+    return build_files(output_dir, train, test, info, variants, subsample_size, overwrite)
