@@ -20,14 +20,12 @@ from typing import Any
 
 import torch
 
-import hrm_hf
-from hrm_hf import CheckpointError, HrmCarry, HrmForPuzzleSolving
+from hrm_hf import CheckpointError, HrmCarry, HrmForPuzzleSolving, pretrained
 from hrm_hf.commands.command import Command, refuse_used_folder
 from hrm_hf.commands.load import load_model_and_processor
 from hrm_hf.hrm.halting import wants_to_halt
 
 HERE = Path(__file__).parent
-IN_THE_BOX = Path(hrm_hf.__file__).parent / "pretrained" / "sudoku-9x9"
 ONNXRUNTIME_WEB = "1.30.0"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 PAGE_FILES = ("*.html", "*.css", "*.js", "README.md")
@@ -141,9 +139,8 @@ def build(output_dir: Path, checkpoint: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, help="new or empty folder for the page")
-    parser.add_argument(
-        "--checkpoint", default=str(IN_THE_BOX), help="a model of 9x9 Sudokus (default: the one that comes along)"
-    )
+    of_package = pretrained("sudoku-9x9")
+    parser.add_argument("--checkpoint", default=of_package, help="a model of 9x9 Sudokus (that of the package)")
 
 
 def run(args: argparse.Namespace) -> None:

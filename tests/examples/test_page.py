@@ -16,12 +16,13 @@ import torch
 from paths import ROOT
 from tiny_models import tiny_model
 
-from hrm_hf import HrmProcessor, PuzzleError
+from hrm_hf import HrmProcessor, PuzzleError, pretrained
 from hrm_hf.hrm import sudoku
 from hrm_hf.hrm.attempts import Attempts, Thought
 
 BUILD = runpy.run_path(str(ROOT / "examples" / "space" / "build.py"))
-CHECKPOINT = os.environ.get("HRM_PAGE_CHECKPOINT", str(BUILD["IN_THE_BOX"]))
+CHECKPOINT = pretrained("sudoku-9x9")
+PROCESSOR = HrmProcessor.from_pretrained(CHECKPOINT)
 EASY = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 HARDEST = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
 SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
@@ -50,7 +51,7 @@ def test_builds_that_are_refused_write_nothing(tmp_path, capsys, monkeypatch):
     assert "small solves sudoku of 4x4; the page is for 9x9 Sudokus" in said
     large = tmp_path / "large"
     tiny_model(seq_len=81, vocab_size=11).save_pretrained(large)
-    HrmProcessor(task="sudoku", grid_shape=(9, 9)).save_pretrained(large)
+    PROCESSOR.save_pretrained(large)
     monkeypatch.setenv("PATH", "")
     said = refusal(capsys, "--output-dir", tmp_path / "page", "--checkpoint", large)
     assert said.startswith("error: npm is not installed: install Node.js")
@@ -69,13 +70,11 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Where the built page is served."""
-    pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("page") / "built"
     try:
-        BUILD["add_onnxruntime"](folder.parent / "onnxruntime-web")
-    except ImportError as error:  # no npm, or no network and nothing in its cache
+        BUILD["build"](folder, CHECKPOINT)
+    except ImportError as error:  # no onnxscript, no npm, or no network and nothing in npm's cache
         pytest.skip(str(error))
-    BUILD["build"](folder, CHECKPOINT)
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -191,7 +190,7 @@ def test_texts_are_read_as_python_reads_them(page):
     )
     for text, got in zip(TEXTS, found, strict=True):
         try:
-            assert got == sudoku.to_string(sudoku.parse(text, (3, 3))), text
+            assert got == PROCESSOR.decode(PROCESSOR.encode(text), like=EASY), text
         except PuzzleError:
             assert got is None, text
 
@@ -200,19 +199,19 @@ def test_texts_are_read_as_python_reads_them(page):
 def test_the_logits_are_those_of_pytorch(page):
     model = BUILD["load_sudoku_model"](CHECKPOINT)
     model.config.compute_dtype = "float32"
-    ids = sudoku.encode(sudoku.parse(EASY)).reshape(1, 81)
+    ids = PROCESSOR.encode(EASY)
     found = page.evaluate(
         """async (ids) => {
             const { segment } = await (await import("./model.js")).loadModel();
             const first = await segment(ids, true);
             return [first, await segment(ids, false)].map(({ logits, qHalt }) => [[...logits], qHalt]);
         }""",
-        ids[0].tolist(),
+        ids.tolist(),
     )
     carry = None
     for logits, q_halt in found:
         with torch.no_grad():
-            out = model(torch.from_numpy(ids).long(), carry=carry)
+            out = model(torch.from_numpy(ids)[None], carry=carry)
         carry = out.carry
         np.testing.assert_allclose(np.reshape(logits, (1, 81, 11)), out.logits, atol=1e-3)
         np.testing.assert_allclose(q_halt, out.q_halt_logits.item(), atol=1e-3)
@@ -242,10 +241,9 @@ def test_attempts_ask_as_those_of_python(page):
         }""",
         [puzzles, [[(rows.tolist(), halts) for rows, halts in each] for each in segments], settings],
     )
-    processor = HrmProcessor(task="sudoku", grid_shape=(9, 9))
-    ask = Attempts(processor, num=9, strategy="guess", select="rules", seed=7)
+    ask = Attempts(PROCESSOR, num=9, strategy="guess", select="rules", seed=7)
     for puzzle, given, asked in zip(puzzles, segments, found, strict=True):
-        thought, pinned = Thought(ask, processor.encode(puzzle), settings["halt_max_steps"]), 0
+        thought, pinned = Thought(ask, PROCESSOR.encode(puzzle), settings["halt_max_steps"]), 0
         for (probabilities, halts), (what, ids) in zip(given, asked, strict=True):
             thought.restart = False
             if thought.after(probabilities, 0.0, halts) is not None:
@@ -253,7 +251,7 @@ def test_attempts_ask_as_those_of_python(page):
                 break
             assert what == ("restart" if thought.restart else "continue")
             assert ids == thought.input_ids.tolist()
-            pinned += ids != processor.encode(puzzle).tolist()
+            pinned += ids != PROCESSOR.encode(puzzle).tolist()
         assert what == "give up" and pinned > 10
 
 
