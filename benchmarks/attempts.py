@@ -4,9 +4,9 @@
     python benchmarks/attempts.py hardest=HARDEST.csv.gz --puzzles 200 --compared 0
 
 Each KIND=FILE is a table of Sudokus with answers, of which the last 1,000 rows are asked (--puzzles), once as they are
-and with up to 64 attempts of the strategy "auto"; then the first 100 of these (--compared) by every strategy with up to
-16 attempts, and as long with nothing but further segments. 50 are timed one by one in the dtype of the model's config;
-the rest is computed in bfloat16 (--compute-dtype). About an hour on two cores.
+and with up to 64 attempts of the strategy "auto"; then the first 100 of these (--compared) by every strategy, among them
+nothing but further segments, with up to 16 attempts. 50 are timed one by one in the dtype of the model's config; the
+rest is computed in bfloat16 (--compute-dtype). About an hour on two cores.
 
 The tables go to attempts.md beside the result file, the curves to attempts.png.
 """

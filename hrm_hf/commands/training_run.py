@@ -36,7 +36,7 @@ from ..training.processes import (
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .init_from import Start, find_start
 from .load import refuse_mistyped_path
-from .solve import draw, in_words, load_solver
+from .solve import in_words, load_solver
 from .training_tasks import DataArguments
 
 # Arguments that say where a run took place, or that have no influence on the weights: not part of a card's recipe.
@@ -284,8 +284,9 @@ def describe_checkpoint(
     puzzle = solver.processor.decode(row["input_ids"], like="?\n?")  # as text: numbers of a maze may have two meanings
     result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
     name = f" {example}" if info.box_shape else ""
-    print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{draw(solver, puzzle)}\n")
-    print(f"in {in_words(result)}\n\n{draw(solver, result['solution'])}")
+    question, answer = (solver.processor.draw(text) if text else "(empty)" for text in (puzzle, result["solution"]))
+    print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{question}\n")
+    print(f"in {in_words(result)}\n\n{answer}")
 
 
 def push_last_checkpoint(run_folder: RunFolder, args: HrmTrainingArguments) -> None:

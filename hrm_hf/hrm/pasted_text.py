@@ -38,14 +38,10 @@ def cell_readings(text: str, boxes: Mapping[int, tuple[int, int]]) -> Iterator[l
     """
     section = re.search(r"\[puzzle\]([^\[]*)", text, re.IGNORECASE)
     text = section[1] if section else text
-    for kept in dict.fromkeys((re.sub("#.*", "", text), text)):
-        yield from _readings_of_lines(text_lines(kept), boxes)
-
-
-def _readings_of_lines(lines: list[str], boxes: Mapping[int, tuple[int, int]]) -> Iterator[list[list[str]]]:
-    for mark in (_RULE, _SURE_RULE, "(?!)"):  # of a line that is no row; the last never
+    texts = dict.fromkeys((re.sub("#.*", "", text), text))
+    for each, mark in itertools.product(texts, (_RULE, _SURE_RULE, "(?!)")):  # mark: of no row; the last of no line
         is_rule = re.compile(rf"(?=.*(?:{mark}))[-\s{_BARS}+=:.'*_]*").fullmatch
-        kept = [line for line in lines if not is_rule(line)]
+        kept = [line for line in text_lines(each) if not is_rule(line)]
         filled = [line for line in kept if line.strip()]
         for minus in ("", "-"):  # what separates besides the usual
             rows = [_MINUS_ONE.sub(".", line) for line in filled] if minus else filled

@@ -265,11 +265,10 @@ class HrmProcessor(ProcessorMixin):
 
         question: of an answer, in any form, where the numbers of the answer alone do not tell what they mean.
         """
-        codec = CODECS[self.task]
+        codec, shapes = CODECS[self.task], (self.grid_shape, self.box_shape)
         if question is not None and codec.read_answer is not None:
-            puzzle, question = (self._plain(each) for each in (puzzle, question))
-            return codec.read_answer(puzzle, question, self.grid_shape, self.box_shape)
-        return codec.read(self._plain(puzzle), self.grid_shape, self.box_shape)
+            return codec.read_answer(self._plain(puzzle), self._plain(question), *shapes)
+        return codec.read(self._plain(puzzle), *shapes)
 
     @staticmethod
     def _plain(puzzle: Any) -> str | list | tuple | np.ndarray:

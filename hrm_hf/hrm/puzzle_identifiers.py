@@ -17,8 +17,6 @@ from .shown_value import shown
 BLANK_NAME = "<blank>"  # the identifier of puzzles that have none of their own
 FILE_NAME = "puzzle_identifiers.txt"
 
-_MAX_SHOWN = 5  # names listed in a message
-
 
 @dataclass(frozen=True, repr=False)
 class PuzzleIdentifiers:
@@ -54,10 +52,7 @@ class PuzzleIdentifiers:
         task = ArcAugmentation.task_of(name)
         tasks = [known for known in self._variants if known != BLANK_NAME]
         near = [variant for variant, _ in self.variants_of(task)] or difflib.get_close_matches(task, tasks)
-        if near:
-            hint = f"similar are {_listed(near)}"
-        else:
-            hint = f"the names here are of {len(tasks)} tasks" + (f", such as {_listed(tasks[:3])}" if tasks else "")
+        hint = f"similar are {shown(near)}" if near else f"the names here are of the tasks {shown(tasks)}"
         raise PuzzleError(f"no puzzle identifier has the name {shown(name)}: {hint}")
 
     def variants_of(self, task: str) -> list[tuple[str, int]]:
@@ -90,8 +85,3 @@ class PuzzleIdentifiers:
         for name, identifier in self._identifier_of.items():
             variants.setdefault(ArcAugmentation.task_of(name), []).append((name, identifier))
         return variants
-
-
-def _listed(names: list[str]) -> str:
-    """The first names, each short."""
-    return ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:_MAX_SHOWN])

@@ -11,6 +11,7 @@ import pytest
 import torch
 import warm_processes
 from hub_server import HubServer
+from sudoku_grids import ANSWER, QUESTION
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving, HrmProcessor
 from hrm_hf.commands import solve as solve_command
@@ -21,6 +22,7 @@ SIZES = dict(
     hidden_size=32, num_attention_heads=2, H_layers=1, L_layers=1, num_puzzle_identifiers=3, puzzle_emb_ndim=32
 )
 MAZE = "S# \n   \n# G\n"
+HARD = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
 ARC_TASK = {"train": [], "test": [{"input": [[1, 2]]}, {"input": [[3]], "output": [[4]]}]}
 
 
@@ -383,3 +385,54 @@ def test_a_task_shows_how_far_it_is(checkpoints, tmp_path, capsys, every_line):
     assert main(["--checkpoint", checkpoints["arc"], str(tmp_path / "aaaa.json")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("solving: ")]
     assert lines[0].startswith("solving: 0/4 rows, ") and lines[-1].startswith("solving: 4/4 rows, ")
+
+
+def test_without_a_checkpoint_the_model_of_the_package_solves(said):
+    lines = said(QUESTION).splitlines()
+    assert "".join(lines[12:23]).replace("|", "").replace(" ", "").replace("-", "").replace("+", "") == ANSWER
+    assert re.fullmatch(r"\d+ segment\(s\), confidence [01]\.\d{3}, valid: True", lines[-1])
+    assert said(QUESTION, "--check").splitlines()[-1] == "the exact solver finds exactly one solution"
+    first, second = (said(HARD, "--seed", seed).splitlines()[-1] for seed in (1, 1))
+    assert first == second and re.search(r" in \d+ attempts, .*valid: True", first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["142.23....32..1."], "16 cells; expected 9 x 9 = 81 (write a sign"),
+        (
+            ["142.23....32..1."],
+            "the model that comes with hrm_hf solves 9x9 Sudokus: for other puzzles give --checkpoint",
+        ),
+        (["TASK.json"], "this is an ARC task; the model that comes with hrm_hf solves 9x9 Sudokus"),
+        ([QUESTION, "--attempts", "0"], "num_attempts is 0; allowed: integers from 1 to 1024"),
+        ([QUESTION, "--attempts", "2000"], "num_attempts is 2000"),
+        ([f"5{QUESTION[1:2]}5{QUESTION[3:]}"], "the digit 5 stands twice in row 1"),
+    ],
+)
+def test_what_the_model_of_the_package_cannot_solve_is_one_line(said, tmp_path, arguments, named):
+    (tmp_path / "TASK.json").write_text(json.dumps(ARC_TASK))
+    arguments = [tmp_path / word if word == "TASK.json" else word for word in arguments]
+    assert named in said(*arguments, expect=2)
+
+
+@pytest.mark.parametrize(
+    ("question", "words"), [(f".1{QUESTION[2:]}", "finds no solution"), ("." * 81, "finds several solutions")]
+)
+def test_a_puzzle_without_one_solution_is_said_to_be_so(said, question, words):
+    *_, summary, checked = said(question, "--attempts", "2", "--check").splitlines()
+    assert "in 2 attempts" in summary and summary.endswith("valid: False") and checked == f"the exact solver {words}"
+
+
+def test_attempts_of_a_checkpoint(checkpoints, said, tmp_path):
+    puzzle = "1..4..1..1..4..1"
+    line = said("--checkpoint", checkpoints["sudoku"], puzzle, "--attempts", "3", "--strategy", "noise").splitlines()[
+        -1
+    ]
+    assert " in 3 attempts, " in line
+    sudoku, maze = (["--checkpoint", checkpoints[task]] for task in ("sudoku", "maze"))
+    assert "select says how to ask again: give num_attempts" in said(*sudoku, puzzle, "--select", "vote", expect=2)
+    (tmp_path / "maze.txt").write_text(MAZE)
+    asked = [*maze, tmp_path / "maze.txt"]
+    assert "--check counts the solutions of a Sudoku" in said(*asked, "--check", expect=2)
+    assert "task 'maze' does not offer" in said(*asked, "--attempts", "2", "--strategy", "guess", expect=2)

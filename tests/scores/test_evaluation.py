@@ -9,8 +9,10 @@ import torch
 from tiny_models import TINY, perturbed, some_inputs, tiny_model
 
 from hrm_hf import ArgumentError, HrmProcessor
+from hrm_hf.hrm.attempts import Attempts
 from hrm_hf.hrm.maze import CODEC, parse
-from hrm_hf.scores.evaluation import evaluate_puzzles, predict_puzzles, score_predictions
+from hrm_hf.scores.attempt_curve import attempt_curve
+from hrm_hf.scores.evaluation import attempt_counts, evaluate_puzzles, predict_puzzles, score_predictions
 from hrm_hf.scores.formulas import finish, puzzle_scores
 
 NUM_ROWS = 11
@@ -98,6 +100,35 @@ def test_several_processes_give_the_same_predictions_on_each(monkeypatch, num_pr
         np.testing.assert_array_equal(result.sequences, alone.sequences)
         np.testing.assert_array_equal(result.segments, alone.segments)
         np.testing.assert_array_equal(result.q_halt_logits, alone.q_halt_logits)
+
+
+@pytest.mark.parametrize("select", ["rules", "vote"])
+def test_the_curve_over_attempts_is_that_of_shorter_runs_and_of_several_processes(select):
+    model, processor = perturbed(tiny_model()), HrmProcessor(grid_shape=(4, 4))
+
+    def predict(num, **where):
+        asked = Attempts(processor, num, "noise", select, seed=3)
+        return predict_puzzles(model, Rows(), **{"batch_size": 5} | where, halt=True, attempts=asked)
+
+    assert attempt_counts(5) == [1, 2, 4, 5] and attempt_counts(4) == [1, 2, 4] and attempt_counts(1) == [1]
+    whole = predict(5)
+    curve = attempt_curve(whole, Rows(), 5)
+    for column, num in enumerate((1, 2, 4, 5)):
+        shorter = predict(num)
+        np.testing.assert_array_equal(whole.sequences_after[:, column], shorter.sequences)
+        np.testing.assert_array_equal(whole.segments_after[:, column], shorter.segments)
+        scores = score_predictions(shorter, Rows())
+        assert curve[column] == {"attempts": num} | {name: scores[name] for name in ("exact_accuracy", "segments")}
+    assert len(np.unique(whole.sequences_after, axis=1)[0]) > 1
+    joined = Joined(2)
+    with ThreadPoolExecutor(2) as pool:
+        shared = pool.map(
+            lambda rank: predict(5, batch_size=6, process_index=rank, num_processes=2, gather=joined.of_rank(rank)),
+            range(2),
+        )
+        for result in shared:
+            for name in ("sequences", "segments", "sequences_after", "segments_after"):
+                np.testing.assert_array_equal(getattr(result, name), getattr(whole, name))
 
 
 def test_rows_are_scored_in_pieces_that_do_not_show(monkeypatch):
