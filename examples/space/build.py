@@ -93,7 +93,7 @@ def load_sudoku_model(checkpoint: str) -> HrmForPuzzleSolving:
 def settings(model: HrmForPuzzleSolving) -> dict:
     """What the page has to know of the model: sizes, limits, and the vectors that a carry starts from."""
     config = model.config
-    names = ("vocab_size", "hidden_size", "num_positions", "halt_max_steps")
+    names = ("hidden_size", "num_positions", "halt_max_steps")
     return {name: getattr(config, name) for name in names} | {
         "num_weights": model.num_parameters(),
         "z_H": model.model.z_H_init.float().tolist(),
@@ -103,15 +103,15 @@ def settings(model: HrmForPuzzleSolving) -> dict:
 
 def add_onnxruntime(folder: Path) -> None:
     """Fetches the files of onnxruntime-web that the page needs from npm, or from npm's cache."""
-    name = f"onnxruntime-web@{ONNXRUNTIME_WEB}"
+    name, npm = f"onnxruntime-web@{ONNXRUNTIME_WEB}", shutil.which("npm")
+    if npm is None:
+        raise ImportError("npm is not installed: install Node.js (https://nodejs.org), which brings it")
     with TemporaryDirectory() as fetched:
-        try:
-            words = ["npm", "pack", name, "--prefer-offline", "--silent", "--pack-destination", fetched]
-            done = subprocess.run(words, capture_output=True, text=True, cwd=fetched)
-        except FileNotFoundError as error:
-            raise ImportError("npm is not installed: install Node.js (https://nodejs.org), which brings it") from error
+        how = ["--prefer-offline", "--fetch-retries=0", "--loglevel=error", "--pack-destination", fetched]
+        done = subprocess.run([npm, "pack", name, *how], capture_output=True, text=True, cwd=fetched)
         if done.returncode != 0:
-            raise ImportError(f"npm could not fetch {name}: {done.stderr.strip() or 'is there a network?'}")
+            first_line, *_ = [*done.stderr.splitlines(), ""]
+            raise ImportError(f"npm could not fetch {name}: {first_line}; is its registry within reach?")
         (archive,) = Path(fetched).glob("*.tgz")
         folder.mkdir()
         with tarfile.open(archive) as packed:

@@ -141,6 +141,14 @@ def test_a_typed_puzzle_is_solved(page):
 
 
 @pytest.mark.browser
+def test_a_page_that_is_opened_as_a_file_says_why_it_does_nothing(browser):
+    page = browser.new_page()
+    page.goto((ROOT / "examples" / "space" / "index.html").as_uri())
+    assert status(page) == "Serve this folder with a web server: opened as a file it cannot work."
+    page.close()
+
+
+@pytest.mark.browser
 @pytest.mark.skipif("HRM_PAGE_PICTURE" not in os.environ, reason="only for the picture of the documentation")
 def test_picture(page):
     page.click("[data-pick=hardest]")

@@ -680,7 +680,7 @@ def test_a_page_becomes_a_static_space(built_page, tmp_path):
         hub.failures.append(("POST", "/spaces/you/page/commit/", 403))
         (built_page / "old.js").write_text("old")
         broken = warm_processes.run(command, environment, tmp_path)
-        assert broken.returncode == 2 and broken.stderr.startswith("error: the Space you/page: asked for by the test;")
+        assert broken.returncode == 2 and "error: the Space you/page: asked for by the test; log in" in broken.stderr
         run(command, tmp_path, environment)
         (built_page / "old.js").unlink()
         run(command, tmp_path, environment)
