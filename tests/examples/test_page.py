@@ -5,6 +5,7 @@ HRM_PAGE_PICTURE=FILE.png takes the picture of the documentation besides.
 
 import functools
 import os
+import re
 import runpy
 import shutil
 import threading
@@ -25,6 +26,8 @@ CHECKPOINT = pretrained("sudoku-9x9")
 PROCESSOR = HrmProcessor.from_pretrained(CHECKPOINT)
 EASY = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 HARDEST = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
+UNSOLVABLE = "532" + EASY[3:]
+LIMIT = r'(?<="halt_max_steps": )\d+'
 SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -138,6 +141,31 @@ def test_a_typed_puzzle_is_solved(page):
     label = page.locator("[role=gridcell]").nth(2).get_attribute("aria-label")
     assert label.startswith("row 1, column 3: 4, ") and label.endswith(" % sure")
     assert page.locator("[role=gridcell]").nth(0).get_attribute("aria-label") == "row 1, column 1: given 5"
+
+
+@pytest.mark.browser
+def test_attempts_that_all_fail_are_shown_and_said(browser, address):
+    """With two attempts of three segments."""
+    page = browser.new_page()
+    for name, old, new in (("attempts.js", "MOST_ATTEMPTS = 64", "MOST_ATTEMPTS = 2"), ("settings.json", LIMIT, "3")):
+        page.route(f"**/{name}", functools.partial(serve_changed, old, new))
+    page.goto(f"{address}#{UNSOLVABLE}")
+    page.wait_for_function("document.getElementById('solve').disabled === false")
+    assert digits(page) == UNSOLVABLE
+    page.fill("#speed", "4")
+    page.click("#solve")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Not solved')")
+    spent = re.match(r"Not solved after 2 attempts and (\d) segments: this answer breaks the rules\.", status(page))
+    assert page.text_content("#attempt") == "2 of 2" and page.locator("#trace div").count() == 2
+    assert page.locator("#trace i").count() == int(spent[1])
+    page.close()
+
+
+def serve_changed(old: str, new: str, route) -> None:
+    answer = route.fetch()
+    text = re.sub(old, new, answer.text())
+    assert text != answer.text()
+    route.fulfill(response=answer, body=text)
 
 
 @pytest.mark.browser
