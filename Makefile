@@ -1,5 +1,5 @@
 # From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints,
-# `make docs` builds the documentation, `make bench` measures.
+# `make docs` builds the documentation, `make bench` measures, `make page` serves the page that solves Sudokus.
 # VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from.
 
 VENV ?= .venv
@@ -11,7 +11,7 @@ MODEL_FILES = $(wildcard hrm_hf/hrm/configuration_*.py hrm_hf/hrm/modeling_*.py 
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 MANIFESTS := pyproject.toml setup.cfg constraints.txt
 
-.PHONY: demo test hostile checks docs bench
+.PHONY: demo test hostile checks docs bench page
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
@@ -34,6 +34,14 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run_all.py
+
+page: build/page/index.html
+	@echo "Open http://127.0.0.1:8000 (Ctrl-C ends it)"
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/page 8000
+
+build/page/index.html: $(wildcard examples/space/*) $(VENV)/.installed-test
+	rm -rf build/page
+	$(BIN)/python examples/space/build.py --output-dir build/page
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `gpu` where there is no CUDA device. Rooms whose tests start processes go first, so that
     at the end no worker is left alone with a long file.
     """
-    items.sort(key=lambda item: item.path.parent.name not in ("training", "commands", "hub", "benchmarks"))
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "commands", "hub", "benchmarks", "examples"))
     if torch.cuda.is_available():
         return
     for item in items:

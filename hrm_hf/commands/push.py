@@ -1,4 +1,4 @@
-"""Push a checkpoint or puzzle files to the Hugging Face Hub.
+"""Push a checkpoint, puzzle files or a page to the Hugging Face Hub.
 
 This needs a token that may write (`hf auth login` or HF_TOKEN). --dry-run lists what would be sent and needs no
 network. A push that broke off can be repeated: what has arrived is not sent again. The folder itself is never changed.
@@ -7,7 +7,7 @@ network. A push that broke off can be repeated: what has arrived is not sent aga
 import argparse
 
 from ..data.push import push_puzzles
-from ..hub.push import push_checkpoint
+from ..hub.push import push_checkpoint, push_space
 from .command import Command, one_of
 
 CHECKPOINT = """Push a trained checkpoint: its weights, processor, model card and the records of its run.
@@ -21,6 +21,12 @@ DATA = """Push puzzle files as a data set, with a card that says what they hold.
     hrm-push data --data-dir DIR --repo-id you/name --license mit --source "where the puzzles are from"
 
 `load_puzzles("you/name", split="test")` and `training_batches("you/name", ...)` read them back.
+"""
+SPACE = """Push the page that solves Sudokus in the browser, as a static Space.
+
+    hrm-push space --space build/page --repo-id you/name
+
+`make page` or examples/space/build.py builds it. The Space then holds the files of the folder and no others.
 """
 
 
@@ -49,6 +55,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, help="where the puzzles are from, in words, for the card")
 
 
+def add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--space", required=True, help="folder of the page, as examples/space/build.py builds it")
+    add_shared_arguments(parser)
+
+
 def run_checkpoint(args: argparse.Namespace) -> None:
     options = {name: value for name, value in vars(args).items() if name not in ("checkpoint", "repo_id", "run")}
     report(push_checkpoint(args.checkpoint, args.repo_id, **options), args.repo_id, args.dry_run)
@@ -58,6 +69,11 @@ def run_data(args: argparse.Namespace) -> None:
     options = {name: value for name, value in vars(args).items() if name not in ("data_dir", "repo_id", "run")}
     sent = push_puzzles(args.data_dir, args.repo_id, **options)
     report(sent, f"the data set {args.repo_id}", args.dry_run)
+
+
+def run_space(args: argparse.Namespace) -> None:
+    sent = push_space(args.space, args.repo_id, args.private, args.dry_run)
+    report(sent, f"the Space {args.repo_id}", args.dry_run)
 
 
 def report(sent: list[tuple[str, int]], where: str, dry_run: bool) -> None:
@@ -70,6 +86,7 @@ def report(sent: list[tuple[str, int]], where: str, dry_run: bool) -> None:
 COMMANDS = {
     "checkpoint": Command(CHECKPOINT, add_checkpoint_arguments, run_checkpoint),
     "data": Command(DATA, add_data_arguments, run_data),
+    "space": Command(SPACE, add_space_arguments, run_space),
 }
 main = one_of(COMMANDS, __doc__).main
 

@@ -40,6 +40,7 @@ _NEXT_STEPS = {
     (HTTPError, ConnectionError, TimeoutError): "the Hub could not be reached; with HF_HUB_OFFLINE=1 the cache serves",
     LocalEntryNotFoundError: "fetch it once with HF_HUB_OFFLINE unset; after that the cache serves",
 }
+_NOUNS = {"model": "model", "dataset": "data set", "space": "Space"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _FILE_ENDINGS = (".csv", ".gz", ".h5", ".safetensors")
 
@@ -87,7 +88,8 @@ def clear_hub_errors(repo_id: str, kind: type[HrmError] = CheckpointError, repo_
     except HrmError:
         raise
     except Exception as error:
-        message = _message(error, f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}")
+        prefix = constants.REPO_TYPES_URL_PREFIXES.get(repo_type, "")
+        message = _message(error, f"{constants.ENDPOINT}/{prefix}{repo_id}")
         if message is None:
             raise
         raise kind(f"{_in_words(repo_id, repo_type)}: {message}") from error
@@ -112,4 +114,4 @@ def _message(error: Exception, page: str) -> str | None:
 
 
 def _in_words(repo_id: str, repo_type: str) -> str:
-    return f"the {'data set' if repo_type == 'dataset' else repo_type} {repo_id}"
+    return f"the {_NOUNS[repo_type]} {repo_id}"

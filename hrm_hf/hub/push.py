@@ -1,4 +1,4 @@
-"""Pushes a checkpoint, or any folder, to the Hub. The checkpoint's folder stays as it is.
+"""Pushes a checkpoint, a page, or any folder, to the Hub. The folder itself stays as it is.
 
 A push that was interrupted can simply be repeated: what has arrived is not sent again, and the repository changes in
 one commit at the end.
@@ -76,6 +76,32 @@ def push_checkpoint(
         return [(path.name, path.stat().st_size) for path in files]
 
 
+def push_space(
+    folder: str | Path, repo_id: str, private: bool = False, dry_run: bool = False, token: str | None = None
+) -> list[tuple[str, int]]:
+    """Sends a page, as examples/space/build.py builds it, to a static Space, which then holds these files alone.
+
+    Args:
+        folder: of the page; its README.md is the card of the Space.
+        repo_id, private, dry_run, token: as in `push_checkpoint`.
+    Returns:
+        (path in the repository, bytes) of every file, by path.
+    Raises:
+        ArgumentError: a value that is not allowed, or a folder that is no page.
+        CheckpointError: whatever the Hub refuses.
+    """
+    check_repo_id(repo_id)
+    folder = Path(folder)
+    for name in ("README.md", "index.html", "segment.onnx"):
+        if not (folder / name).is_file():
+            raise ArgumentError(f"{folder} is no page: it has no {name}; examples/space/build.py builds one")
+    if not dry_run:
+        token = check_can_push(repo_id, token, repo_type="space")
+        upload(folder, repo_id, token, "Push a page", replaces=("*",), private=private, repo_type="space")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+
+
 def upload(
     folder: str | Path,
     repo_id: str,
@@ -95,7 +121,8 @@ def upload(
     api = HfApi(token=token)
     with clear_hub_errors(repo_id, kind, repo_type):
         # private=None: a new one is as the owner's account has it
-        api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
+        sdk = "static" if repo_type == "space" else None
+        api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True, space_sdk=sdk)
         if private and not api.repo_info(repo_id, repo_type=repo_type).private:
             raise kind(f"{repo_id} exists and is public: nothing was sent; make it private on the Hub first")
         if revision is not None:

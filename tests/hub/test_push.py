@@ -27,7 +27,7 @@ from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from hrm_hf.hub import push
 from hrm_hf.hub.checkpoints import TRAINING_DATA, check_checkpoint
 from hrm_hf.hub.model_card import write_model_card
-from hrm_hf.hub.push import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint, push_space
 from hrm_hf.hub.travelling_code import add_code, code_files
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, on_main_process
 from hrm_hf.training.trainer import make_accelerator
@@ -408,7 +408,7 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, pipeline
 from hrm_hf.hub.checkpoints import check_puzzle_model
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.push import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint, push_space
 
 for folder, repo_id, options in json.loads(sys.argv[1]):
     try:
@@ -509,7 +509,7 @@ def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
 PUSHES_WITH_TOKENS = """
 import json, sys
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.push import push_checkpoint
+from hrm_hf.hub.push import push_checkpoint, push_space
 
 for token in json.loads(sys.argv[2]):
     try:
@@ -654,3 +654,42 @@ def test_training_refuses_what_could_never_be_pushed(tmp_path, monkeypatch):
         HrmTrainingArguments(push_to_hub="name")
     with pytest.raises(ArgumentError, match="hub_private is set, but push_to_hub"):
         HrmTrainingArguments(hub_private=True)
+
+
+# A page
+
+
+@pytest.fixture
+def built_page(tmp_path) -> Path:
+    """A folder as examples/space/build.py builds it, with tiny files."""
+    folder = tmp_path / "page"
+    (folder / "onnxruntime-web").mkdir(parents=True)
+    shutil.copy(ROOT / "examples" / "space" / "README.md", folder)
+    for name in ("index.html", "segment.onnx", "onnxruntime-web/ort.mjs"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_page_becomes_a_static_space(built_page, tmp_path):
+    command = [ROOT / "examples" / "push_to_hub.py", "--space", built_page, "--repo-id", "you/page"]
+    with HubServer() as hub:
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        *lines, last = run([*command, "--dry-run"], tmp_path, environment)
+        assert last.startswith("4 files, ") and last.endswith(" would be sent to the Space you/page")
+        assert [line.split()[-1] for line in lines] == sorted(content_of(built_page)) and hub.requests == []
+        hub.failures.append(("POST", "/spaces/you/page/commit/", 403))
+        (built_page / "old.js").write_text("old")
+        broken = warm_processes.run(command, environment, tmp_path)
+        assert broken.returncode == 2 and "error: the Space you/page: asked for by the test; log in" in broken.stderr
+        run(command, tmp_path, environment)
+        (built_page / "old.js").unlink()
+        run(command, tmp_path, environment)
+        space = hub.repos["space", "you/page"]
+        assert space.sdk == "static" and space.files == content_of(built_page)
+        assert b"\nsdk: static\n" in space.files["README.md"]
+
+
+def test_what_is_no_page_is_refused(built_page):
+    (built_page / "segment.onnx").unlink()
+    with pytest.raises(ArgumentError, match="page is no page: it has no segment.onnx; examples/space/build.py builds"):
+        push_space(built_page, "you/page", dry_run=True)
