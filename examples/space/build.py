@@ -93,7 +93,7 @@ def load_sudoku_model(checkpoint: str) -> HrmForPuzzleSolving:
 def settings(model: HrmForPuzzleSolving) -> dict:
     """What the page has to know of the model: sizes, limits, and the vectors that a carry starts from."""
     config = model.config
-    names = ("hidden_size", "num_positions", "halt_max_steps")
+    names = ("hidden_size", "num_positions", "halt_max_steps", "token_loss")
     return {name: getattr(config, name) for name in names} | {
         "num_weights": model.num_parameters(),
         "z_H": model.model.z_H_init.float().tolist(),

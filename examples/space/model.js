@@ -22,13 +22,15 @@ export async function loadModel() {
   return { settings, segment };
 }
 
-/** Logits (81 * V) -> 81 arrays of V probabilities. */
-export function softmax(logits) {
+const stable = (value) => (value < 0 ? 1 / (1 - value) : value + 1);
+
+/** Logits (81 * V) -> 81 arrays of V probabilities: by softmax, or as the model was trained (its `token_loss`). */
+export function probabilitiesOf(logits, tokenLoss = "softmax") {
   const size = logits.length / 81;
   return Array.from({ length: 81 }, (_, cell) => {
     const row = Array.from(logits.subarray(cell * size, (cell + 1) * size));
     const largest = Math.max(...row);
-    const weights = row.map((value) => Math.exp(value - largest));
+    const weights = row.map((value) => (tokenLoss === "softmax" ? Math.exp(value - largest) : stable(value)));
     const sum = weights.reduce((total, weight) => total + weight);
     return weights.map((weight) => weight / sum);
   });

@@ -1,7 +1,7 @@
 // The page: the grid and its keys, and the loop that shows the model at work.
 
 import { Attempts } from "./attempts.js";
-import { loadModel, softmax } from "./model.js";
+import { loadModel, probabilitiesOf } from "./model.js";
 import { PUZZLES } from "./puzzles.js";
 import { clashes, decode, place, read, write } from "./sudoku.js";
 
@@ -167,9 +167,8 @@ async function think(isWanted) {
     seconds += (performance.now() - started) / 1000;
     total += 1;
     const before = answer && answer.digits;
-    const probabilities = softmax(logits);
-    answer = readAnswer(probabilities);
-    what = attempts.after(probabilities, halts);
+    answer = readAnswer(probabilitiesOf(logits, model.settings.token_loss));
+    what = attempts.after(probabilitiesOf(logits), halts);
     const wrong = wrongCells();
     showCounts({
       attempt: `${attempt} of ${attempts.most}`,
