@@ -1,0 +1,44 @@
+"""The puzzles that the 9x9 model of the package was fine-tuned on, as a table for hrm-build.
+
+    python benchmarks/sudoku_mixture.py TRAIN EXTRA CLUES_17 EASY --output train.csv
+    hrm-build sudoku --output-dir data/mixture --train-source train.csv --test-source valid.csv
+
+The four files are tables of Sudokus with a header: the hardest known in two parts, those with 17 clues, easy ones. Of the
+hardest 12,000 are drawn, without the first 512 of TRAIN; of the other two the first 872 rows come 27 and 14 times, so
+that they fill half and a quarter of the visits. Rows 873 to 1,000 and the first 256 of TRAIN go to valid.csv beside the
+output. The last 1,000 rows of CLUES_17 and EASY are in neither: they are for the test.
+"""
+
+import argparse
+import csv
+import gzip
+import random
+from pathlib import Path
+
+NUM_HARDEST, NUM_OTHERS, TIMES_17, TIMES_EASY = 12_000, 872, 27, 14
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs=4, type=Path, metavar="FILE.csv.gz")
+    parser.add_argument("--output", required=True, type=Path)
+    args = parser.parse_args()
+    (header, *train), (_, *extra), (_, *clues), (_, *easy) = map(read, args.tables)
+    hardest = random.Random(0).sample(train[512:] + extra, NUM_HARDEST)
+    write(args.output, [header, *hardest, *clues[:NUM_OTHERS] * TIMES_17, *easy[:NUM_OTHERS] * TIMES_EASY])
+    held_out = slice(NUM_OTHERS, 1000)
+    write(args.output.with_name("valid.csv"), [header, *train[:256], *clues[held_out], *easy[held_out]])
+
+
+def read(path: Path) -> list[list[str]]:
+    with gzip.open(path, "rt", newline="") as file:
+        return list(csv.reader(file))
+
+
+def write(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
