@@ -3,10 +3,10 @@
     python benchmarks/sudoku_mixture.py TRAIN EXTRA CLUES_17 EASY --output train.csv
     hrm-build sudoku --output-dir data/mixture --train-source train.csv --test-source valid.csv
 
-The four files are tables of Sudokus with a header: the hardest known in two parts, those with 17 clues, easy ones. Of the
-hardest 12,000 are drawn, without the first 512 of TRAIN; of the other two the first 872 rows come 27 and 14 times, so
-that they fill half and a quarter of the visits. Rows 873 to 1,000 and the first 256 of TRAIN go to valid.csv beside the
-output. The last 1,000 rows of CLUES_17 and EASY are in neither: they are for the test.
+The four files are tables of Sudokus with a header: the hardest known in two parts, those with 17 clues, easy ones. Of
+the hardest 12,000 are drawn, without the first 512 of TRAIN; the first 872 rows of the other two come 27 and 14 times,
+so that they fill half and a quarter of the visits. Rows 873 to 1,000 and the first 256 of TRAIN go to valid.csv beside
+the output. The last 1,000 rows of CLUES_17 and EASY are in neither: they are for the test.
 """
 
 import argparse
