@@ -39,7 +39,7 @@ page: build/page/index.html
 	@echo "Open http://127.0.0.1:8000 (Ctrl-C ends it)"
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/page 8000
 
-build/page/index.html: $(wildcard examples/space/*) $(VENV)/.installed-test
+build/page/index.html: $(wildcard examples/space/* hrm_hf/pretrained/sudoku-9x9/* hrm_hf/hrm/*.py) $(VENV)/.installed-test
 	rm -rf build/page
 	$(BIN)/python examples/space/build.py --output-dir build/page
 

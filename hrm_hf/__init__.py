@@ -38,7 +38,7 @@ PIPELINE_REGISTRY.register_pipeline(
     "puzzle-solving",
     pipeline_class=PuzzleSolvingPipeline,
     pt_model=AutoModel,
-    default={"model": (pretrained("sudoku-9x9"), "main")},
+    default={"model": (str(Path(__file__).with_name("pretrained") / "sudoku-9x9"), "main")},
     type="text",
 )
 

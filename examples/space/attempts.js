@@ -77,13 +77,12 @@ export class Attempts {
   pin(probabilities) {
     if (this.pins.size === MOST_PINS) return false;
     const free = allowed(this.ids); // 81 sets of token ids, null for cells that are no blanks
-    const weights = probabilities.map((row, cell) =>
-      row.map((each, id) => (free[cell]?.has(id) ? each * (this.trust[cell].get(id) ?? 1) : 0)),
-    );
+    const trusted = probabilities.map((row, cell) => row.map((each, id) => each * (this.trust[cell].get(id) ?? 1)));
+    const weights = trusted.map((row, cell) => row.map((each, id) => (free[cell]?.has(id) ? each : 0)));
     const isOpen = weights.map((row) => row.some((weight) => weight > 0));
     if (free.some((each) => each?.size === 0) || !isOpen.some(Boolean)) return false;
     const draws = new Draws(this.seed, ...this.question, this.attempt, this.pins.size + 1);
-    const cell = draws.choice(probabilities.map((row, each) => (isOpen[each] ? Math.max(...row) ** 2 : 0)));
+    const cell = draws.choice(trusted.map((row, each) => (isOpen[each] ? Math.max(...row) ** 2 : 0)));
     const id = draws.choice(weights[cell]);
     this.pins.set(cell, id);
     this.ids = this.ids.with(cell, id);

@@ -84,7 +84,7 @@ def store_in_bfloat16(graph: Any) -> None:
 def load_sudoku_model(checkpoint: str) -> HrmForPuzzleSolving:
     """A model of 9x9 Sudokus, in float32; CheckpointError for one of other puzzles."""
     model, processor = load_model_and_processor(checkpoint)
-    if (processor.task, processor.grid_shape) != ("sudoku", (9, 9)):
+    if (processor.task, processor.grid_shape, processor.box_shape) != ("sudoku", (9, 9), (3, 3)):
         rows, columns = processor.grid_shape
         raise CheckpointError(f"{checkpoint} solves {processor.task} of {rows}x{columns}; the page is for 9x9 Sudokus")
     return model.float().eval()

@@ -35,7 +35,6 @@ for (let row = 0; row < 9; row += 1) {
 
 /** Draws all cells. pins: the cells that the attempt has guessed; wrong: those to mark. */
 function draw({ pins = new Set(), wrong = new Set(), before = null } = {}) {
-  const surest = answer ? Math.max(...answer.confidence) : 1; // below 1 where the model has learnt to be modest
   cells.forEach((element, cell) => {
     const given = givens[cell];
     const digit = given || (answer ? answer.digits[cell] : 0);
@@ -46,7 +45,7 @@ function draw({ pins = new Set(), wrong = new Set(), before = null } = {}) {
     element.classList.toggle("guessed", pins.has(cell));
     element.classList.toggle("wrong", wrong.has(cell));
     element.classList.toggle("changed", Boolean(found && before && before[cell] !== digit));
-    element.style.setProperty("--doubt", found ? (1 - answer.confidence[cell] / surest).toFixed(3) : 0);
+    element.style.setProperty("--doubt", found ? (1 - answer.confidence[cell]).toFixed(3) : 0);
     const sure = found ? `, ${Math.round(100 * answer.confidence[cell])} % sure` : "";
     const what = given ? `given ${digit}` : digit ? `${digit}${sure}` : "blank";
     element.setAttribute("aria-label", `${place(cell)}: ${what}${wrong.has(cell) ? ", breaks a rule" : ""}`);

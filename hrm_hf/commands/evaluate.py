@@ -41,6 +41,7 @@ from ..training import HrmTrainingArguments, make_accelerator
 from ..training.processes import launched_dtype, on_main_process
 from .command import Command
 from .load import load_model_and_processor, refuse_mistyped_path
+from .solve import check_drawing
 
 COMPARED_ROWS = 256  # solved plainly too, when another dtype or compiling is asked for
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, help="puzzle file; test.h5 of a folder or Hub data set")
     add("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     add("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
-    add("--halt", action="store_true", help="let each puzzle stop at its first halt")
+    add("--halt", action="store_true", help="let each puzzle stop at its first halt (--attempts does too)")
     add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
     add("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
     add("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
@@ -108,10 +109,12 @@ def run(args: argparse.Namespace) -> None:
         print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s")
         report(args, file, dataset, processor, predictions)
         if attempts is not None:
-            curve = attempt_curve(predictions, dataset, attempts.num)
-            print(f"\n{'attempts':>10}{'exact':>10}{'segments':>10}")
+            curve = attempt_curve(predictions, dataset, attempts.num_attempts, processor)
+            print("\n" + "".join(f"{name:>16}" for name in curve[0]))
             for row in curve:
-                print(f"{row['attempts']:10}{row['exact_accuracy']:10.4f}{row['segments']:10.1f}")
+                print(
+                    "".join(f"{value:16.4f}" if isinstance(value, float) else f"{value:16}" for value in row.values())
+                )
             if args.plot:
                 save_curves(args.plot, {attempts.strategy: curve})
         most, mean = args.max_segments or model.config.halt_max_steps, predictions.segments.mean()
@@ -124,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
         own = model.config.compute_dtype
         if args.compile or args.compute_dtype not in (None, own):
             some = FileRows(file, dataset.numbers[:COMPARED_ROWS])
-            plain = predict_puzzles(model, some, args.batch_size, **how).sequences
+            plain = predict_puzzles(model, some, args.batch_size, attempts=attempts, **how).sequences
             same = (predictions.sequences[: len(some)] == plain).all(axis=1).sum()
             way = (args.compute_dtype or own) + (", compiled," if args.compile else "")
             print(f"{way} beside {own}: {same} of the first {len(some)} answers are equal")
@@ -141,8 +144,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     given = [option for option in ("strategy", "select", "plot") if getattr(args, option) is not None]
     if given and args.attempts is None:
         raise ArgumentError(f"--{given[0]} says something about attempts: give --attempts N too")
-    files = {"--save-predictions": args.save_predictions, "--submission": args.submission, "--plot": args.plot}
-    for option, value in files.items():
+    check_drawing("--plot", args.plot, "a plot is a PNG", ".png")
+    for option, value in (("--save-predictions", args.save_predictions), ("--submission", args.submission)):
         if value is not None and not Path(value).absolute().parent.is_dir():
             raise ArgumentError(f"{option} {value}: there is no folder {Path(value).parent}")
     refuse_mistyped_path(args.checkpoint)

@@ -39,7 +39,6 @@ from .load import load_model_and_processor
 
 DEFAULT_ATTEMPTS = 64  # of the model that comes with hrm_hf
 MAX_SOLVER_STEPS = 1_000_000  # a minute; sparse 16x16 grids may need hours
-FOR_OTHERS = "the model that comes with hrm_hf solves 9x9 Sudokus: for other puzzles give --checkpoint"
 # A name with a suffix that ends no puzzle: in small letters one beyond the digits of 25x25 and the blank x
 FILE_NAME = re.compile(r".{1,250}\.((?=[a-p]*[q-wyz])[a-z]{2,7}|(?i:json|txt|sdk|ss|sdm|csv))")
 LIKE_A_NAME = re.compile(r".*[A-Za-z/\\]{2}.*")  # of one line; what else it may be, the game tells
@@ -91,6 +90,8 @@ def run(args: argparse.Namespace) -> None:
         raise ArgumentError(f"{option} shows the steps to one grid, not to a whole ARC task; give {allowed}")
     asked = {"strategy": args.strategy, "select": args.select, "seed": args.seed}
     asked = {name: value for name, value in asked.items() if value is not None}
+    if asked and args.attempts is None and args.checkpoint is not None:
+        raise ArgumentError(f"--{[*asked][0]} says how to ask again: give --attempts N too")
     if args.attempts is not None or args.checkpoint is None:
         asked["num_attempts"] = DEFAULT_ATTEMPTS if args.attempts is None else args.attempts
     if wants_steps:
@@ -101,13 +102,12 @@ def run(args: argparse.Namespace) -> None:
     try:
         all_solved = solve(solver, item, args.num_augmentations, **asked)
     except PuzzleError as error:
-        if args.checkpoint is None and "task" in item:
-            raise PuzzleError(f"this is an ARC task; {FOR_OTHERS}") from error
-        if args.checkpoint is None and "cells" in str(error):
-            raise PuzzleError(f"{error}; {FOR_OTHERS}") from error
+        words = [str(error)]
         if item.get("puzzle") is args.puzzle and LIKE_A_NAME.fullmatch(args.puzzle):
-            raise PuzzleError(f"{error}; there is no file of that name either") from error
-        raise
+            words.append("there is no file of that name either")
+        if args.checkpoint is None and not is_readable(solver, item):
+            words.append("the model that comes with hrm_hf solves 9x9 Sudokus: for other puzzles give --checkpoint")
+        raise PuzzleError("; ".join(words)) from error
     for solved in all_solved:
         question, prediction = (draw(solver, grid).translate(solved.digits) for grid in solved[:2])
         steps = draw_steps(solver, solved) if args.steps else []
@@ -123,6 +123,15 @@ def run(args: argparse.Namespace) -> None:
         titles = ("input, 0 as 1", *titles[1:]) if all_solved[0].digits else titles
         grids = [grid for solved in all_solved for grid in solved[: len(titles)]]
         save_picture(args.picture, grids, titles, solver.processor.task, solver.processor.box_shape)
+
+
+def is_readable(solver: Pipeline, item: dict[str, Any]) -> bool:
+    """Whether the item is a puzzle of the solver's game, by its form alone."""
+    try:
+        solver.processor.read(item.get("puzzle"))
+    except PuzzleError:
+        return False
+    return True
 
 
 def check_drawing(option: str, path: str | None, kind: str, suffix: str) -> None:

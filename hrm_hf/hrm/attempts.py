@@ -4,7 +4,7 @@ A wrong answer to a Sudoku or a maze is known to be wrong, so it pays to ask aga
 
 - "guess": after every segment one more blank is pinned to a value drawn by the softmax of the model's logits, and the
   model goes on from where it is. What a rule forbids is never drawn, and pins of failed attempts are drawn less often.
-- "symmetry": another member of the game's symmetry group, undone afterwards.
+- "symmetry": another member of the game's symmetry group, undone afterwards, until all have been asked.
 - "noise": start states perturbed.
 - "segments": the attempt before goes on.
 - "auto": "guess" where the game can, else "symmetry", else "noise".
@@ -35,6 +35,7 @@ SELECTIONS = ("rules", "confidence", "vote", "first_halt")
 MAX_ATTEMPTS = 1024
 MOST_PINS = 12  # of one attempt
 TRUST_AFTER_FAILURE = 0.5  # by which a pin's probability is multiplied for each attempt with it that has failed
+MOST_DRAWS = 100  # for a member of the group that asks anew; a maze has 8 views
 NOISE = 0.5  # standard deviation; the start vectors have 1
 _MASK = 0xFFFFFFFF
 
@@ -44,7 +45,7 @@ class Tried(NamedTuple):
 
     sequence: np.ndarray  # (S,) int64 token ids
     q_halt_logit: float
-    halted: bool  # by itself, not at the last segment
+    halted: bool  # whether the model would halt after its last segment
     accepted: bool  # by the game's rules
     segments: int  # spent on this attempt and those before it
 
@@ -55,7 +56,7 @@ class Attempts:
 
     Args:
         processor: an `HrmProcessor`, which knows the game.
-        num: attempts at the most, 1 to `MAX_ATTEMPTS`.
+        num_attempts: at the most, 1 to `MAX_ATTEMPTS`.
         strategy: one of `STRATEGIES`.
         select: "rules": the first answer of any segment that the game's rules accept ends the work; where none is,
             the most confident one counts. "confidence": of all attempts, the highest q_halt. "vote": the answer given
@@ -68,21 +69,22 @@ class Attempts:
     """
 
     processor: Any
-    num: int = 1
+    num_attempts: int = 1
     strategy: str = "auto"
     select: str | None = None
     seed: int = 0
     return_steps: bool = False
 
     def __post_init__(self) -> None:
-        check_count("num_attempts", self.num, MAX_ATTEMPTS)
+        check_count("num_attempts", self.num_attempts, MAX_ATTEMPTS)
         for name, value, allowed in (("strategy", self.strategy, STRATEGIES), ("select", self.select, SELECTIONS)):
             if not (value is None and name == "select" or isinstance(value, str) and value in allowed):
                 raise ArgumentError(f"{name} is {shown(value)}; allowed: {', '.join(map(repr, allowed))}")
         if not is_integer(self.seed) or not 0 <= self.seed <= _MASK:
             raise ArgumentError(f"seed is {shown(self.seed)}; allowed: integers from 0 to {_MASK}")
         task, codec = self.processor.task, CODECS[self.processor.task]
-        offers = {"guess": codec.allowed, "symmetry": codec.symmetry, "noise": True, "segments": True}
+        guesses = codec.allowed if codec.blank_id is not None else None
+        offers = {"guess": guesses, "symmetry": codec.symmetry, "noise": True, "segments": True}
         for name, offer in offers.items():
             if self.strategy in ("auto", name) and offer is not None:
                 object.__setattr__(self, "strategy", name)
@@ -95,11 +97,12 @@ class Attempts:
             able = "'confidence', 'vote', 'first_halt'"
             raise ArgumentError(f"select is 'rules', but the task {task!r} has no rules to check; allowed: {able}")
         if self.select is None:
-            by_rules = self.num > 1 and codec.is_solution is not None
+            by_rules = self.num_attempts > 1 and codec.is_solution is not None
             object.__setattr__(self, "select", "rules" if by_rules else "vote")
 
     def slots(self, slots: PuzzleSlots) -> "AttemptSlots":
-        """Slots whose puzzles are asked in this way."""
+        """Slots whose puzzles are asked in this way; CheckpointError for a model that the processor does not fit."""
+        self.processor.check_fits(slots.model.config)
         return AttemptSlots(slots, self)
 
     def accepts(self, input_ids: np.ndarray, sequence: np.ndarray) -> bool:
@@ -178,6 +181,7 @@ class Thought:
         self._segments = self._total = 0
         self._pins: dict[int, int] = {}  # cell -> token id
         self._sources, self._ids = None, None  # of the symmetry at work
+        self._asked = {input_ids.tobytes()}  # questions, by symmetry
         self._first, self._trust = None, None  # (S, V): probabilities after the first attempt, and of pins
         self._refused: bytes | None = None  # the last answer that the rules have refused
 
@@ -201,17 +205,17 @@ class Thought:
             sure = (probabilities.max(-1) if sure is None else sure).astype(np.float32)
             place = len(self._tried) + 1, self._segments
             self._steps.append(ThinkingStep(*place, sequence, sure, q_halt_logit, tuple(sorted(self._pins))))
-        by_rules, strategy = self._ask.select == "rules", self._ask.strategy
-        accepted = by_rules and self._is_accepted(sequence)
-        halts = halts and not (self._tried and strategy == "segments")
-        pinning = bool(self._tried) and strategy == "guess"
-        over = accepted or halts and not (by_rules and pinning) or self._segments >= self._max_segments
-        if not over and not (pinning and not self._pin(probabilities)):
+        select, strategy, again = self._ask.select, self._ask.strategy, bool(self._tried)
+        accepted = select == "rules" and self._is_accepted(sequence)
+        counts = accepted or select == "first_halt" and halts
+        pinning = again and strategy == "guess"
+        goes_on = again and (strategy == "segments" or pinning and select == "rules")  # whatever the model says
+        over = counts or halts and not goes_on or self._segments >= self._max_segments
+        if not over and (not pinning or self._pin(probabilities)):
             return None
         self._tried.append(Tried(sequence, q_halt_logit, halts, accepted, self._total))
-        if accepted or len(self._tried) == self._ask.num:
+        if counts or len(self._tried) == self._ask.num_attempts or not self._ask_again(probabilities):
             return self._answer()
-        self._ask_again(probabilities)
         return None
 
     def start(self, carry: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -229,13 +233,20 @@ class Thought:
         self._refused = None if accepted else sequence.tobytes()
         return accepted
 
-    def _ask_again(self, probabilities: np.ndarray) -> None:
-        """Begins the next attempt."""
+    def _ask_again(self, probabilities: np.ndarray) -> bool:
+        """Begins the next attempt; False if there is no further one."""
         strategy = self._ask.strategy
         self._segments, self.restart = 0, strategy != "segments"
         if strategy == "symmetry":
-            self._sources, ids = self._codec.symmetry(*self._sizes, self.draws().permutation)
-            self.input_ids, self._ids = ids[self._question[self._sources]], ids
+            draws = self.draws()
+            for _ in range(MOST_DRAWS):
+                self._sources, self._ids = self._codec.symmetry(*self._sizes, draws.permutation)
+                self.input_ids = self._ids[self._question[self._sources]]
+                if self.input_ids.tobytes() not in self._asked:
+                    break
+            else:
+                return False
+            self._asked.add(self.input_ids.tobytes())
         if strategy == "guess":
             if self._first is None:
                 self._first, self._trust = probabilities, np.ones_like(probabilities)
@@ -243,6 +254,7 @@ class Thought:
                 self._trust[cell, pin] *= TRUST_AFTER_FAILURE
             self._pins, self.input_ids = {}, self._question
             self._pin(self._first)
+        return True
 
     def _pin(self, probabilities: np.ndarray) -> bool:
         """Pins one more blank; False if there are enough, or if some blank has nothing left that the rules allow."""
@@ -250,11 +262,12 @@ class Thought:
             return False
         allowed = self._codec.allowed(self.input_ids, *self._sizes)  # (S, V) bool, False for cells that are no blanks
         blanks = self.input_ids == self._codec.blank_id
-        weights = probabilities * allowed * self._trust  # (S, V)
+        trusted = probabilities * self._trust  # (S, V)
+        weights = trusted * allowed
         if not (blanks.any() and allowed[blanks].any(-1).all() and weights.any()):
             return False
         draws = self.draws(len(self._pins) + 1)
-        cell = draws.choice(probabilities.max(-1) ** 2 * weights.any(-1))
+        cell = draws.choice(trusted.max(-1) ** 2 * weights.any(-1))
         pin = draws.choice(weights[cell])
         self._pins[cell] = pin
         self.input_ids = self.input_ids.copy()
@@ -291,7 +304,7 @@ class AttemptSlots:
         done: dict[int, SolvedRow] = {}
         logits, q_halt, halts = self._slots.read_segment()
         # By softmax, also for a model that was trained by stablemax: its flatter probabilities make worse guesses.
-        probabilities = torch.softmax(logits.double().cpu(), -1)  # (B, S, V)
+        probabilities = torch.softmax(logits.cpu().double(), -1)  # (B, S, V)
         own = probabilities
         if self._ask.return_steps and self._slots.model.config.token_loss == "stablemax":
             own = log_stablemax(logits.cpu()).exp()

@@ -214,7 +214,8 @@ class PuzzleCodec:
             alone may not tell what they mean. None: by `read`.
         check: (question grid, box_shape); raises PuzzleError for a question that breaks a rule of the game.
         encode: (grid, grid_shape) -> token ids of the shape grid_shape.
-        decode: token ids (rows, columns), each below V -> grid; never raises: an id that is no answer becomes a blank.
+        decode: token ids (rows, columns), each below V -> grid, of a question the one that was encoded; never raises:
+            an id that is no answer becomes a blank.
         write: (grid, question as text) -> text in the form of the question. None: the vocabulary's names, one line per
             row if the question has lines, else one run.
         renumber: (grid, puzzle of numbers) -> the grid in the puzzle's numbering, where that is not the game's own.
@@ -223,7 +224,7 @@ class PuzzleCodec:
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
         allowed: (ids (S,), grid_shape, box_shape), token ids of a question -> (S, V) bool, the ids that each blank may
-            take beside the others, all False for cells that are no blanks. None: attempts cannot guess.
+            take beside the others, all False for cells that are no blanks. Without it and `blank_id` no attempt guesses.
         symmetry: (grid_shape, box_shape, permutation) -> (sources (S,), ids (V,)), int64: one of the game's group, by
             which ids[question[sources]] is another question; `permutation(n)` draws one of 0 to n - 1. None: none.
         symmetries: grid_shape -> (order, apply) for `hrm_hf.data.Symmetries`, drawn in training. None: none is known.

@@ -676,11 +676,11 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         return HrmSolveOutput(sequences=sequences, segments=spent, q_halt_logits=q_halt_logits)
 
     def solve_queue(
-        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: int | bool | str | Callable | None
+        self, rows: Iterable[tuple[np.ndarray, int]], batch_size: int, **how: object
     ) -> Iterator[SolvedRow]:
         """Answers any number of puzzles in their order, `batch_size` at work at a time: see `solving.solve_queue`.
 
-        `how`: max_segments, halt, compute_dtype, run_block, as in `solve`.
+        `how`: max_segments, halt, compute_dtype, run_block, as in `solve`; attempts, an `attempts.Attempts`.
         """
         return solve_queue(self, rows, batch_size, **how)
 

@@ -136,8 +136,9 @@ class PuzzleSolvingPipeline(Pipeline):
         if not isinstance(item, dict):
             item = {"puzzle": item}
         if set(item) == {"task", "name"}:
-            if attempts is not None:
-                raise PuzzleError("a whole ARC task is asked under its variants, not again: give num_augmentations")
+            if attempts is not None and (attempts.num_attempts > 1 or attempts.return_steps):
+                asked = "return_steps" if attempts.return_steps else "num_attempts"
+                raise ArgumentError(f"{asked} is for single grids; a whole ARC task is asked under its variants")
             return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
         if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
             allowed = "'puzzle' and 'puzzle_identifier', or for an ARC task 'task' and 'name'"

@@ -222,12 +222,16 @@ def solve_queue(
     answered, and then the error is raised.
     """
     check_count("batch_size", batch_size)
+    if attempts is not None and not hasattr(attempts, "slots"):
+        raise ArgumentError(f"attempts is {shown(attempts)}; allowed: an Attempts(processor, ...), None")
     slots = PuzzleSlots(model, max_segments, halt, compute_dtype, run_block)
     return _answers(slots if attempts is None else attempts.slots(slots), iter(rows), batch_size, model)
 
 
 def _answers(slots: Any, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any) -> Iterator[SolvedRow]:
-    waiting: dict[int, SolvedRow] = {}  # known, but one before them is not: at most batch_size * max_segments
+    waiting: dict[
+        int, SolvedRow
+    ] = {}  # known, but one before them is not: at most batch_size * max_segments * attempts
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
     while True:

@@ -3,11 +3,20 @@
 import os
 from collections.abc import Mapping, Sequence
 
+from ..games.picture import check_matplotlib
+from ..hrm.processing_hrm import HrmProcessor
 from .evaluation import PuzzlePredictions, PuzzleRows, attempt_counts, score_predictions
 
+SCORES = ("exact_accuracy", "valid_path", "segments")  # those that the task has
 
-def attempt_curve(predictions: PuzzlePredictions, dataset: PuzzleRows, num_attempts: int) -> list[dict[str, float]]:
-    """`attempts` (at most), `exact_accuracy` and `segments` (mean per row) for each of `attempt_counts`."""
+
+def attempt_curve(
+    predictions: PuzzlePredictions, dataset: PuzzleRows, num_attempts: int, processor: HrmProcessor | None = None
+) -> list[dict[str, float]]:
+    """`attempts` (at most), `exact_accuracy` and `segments` (mean per row) for each of `attempt_counts`.
+
+    With the processor of a maze model also `valid_path`: the rules accept every path, and the labels are the shortest.
+    """
     curve = []
     for column, count in enumerate(attempt_counts(num_attempts)):
         after = (
@@ -15,8 +24,8 @@ def attempt_curve(predictions: PuzzlePredictions, dataset: PuzzleRows, num_attem
             predictions.q_halt_logits,
             predictions.segments_after[:, column],
         )
-        scores = score_predictions(PuzzlePredictions(*after), dataset)
-        curve.append({"attempts": count, "exact_accuracy": scores["exact_accuracy"], "segments": scores["segments"]})
+        scores = score_predictions(PuzzlePredictions(*after), dataset, processor)
+        curve.append({"attempts": count} | {name: scores[name] for name in SCORES if name in scores})
     return curve
 
 
@@ -25,11 +34,10 @@ def save_curves(path: str | os.PathLike, curves: Mapping[str, Sequence[Mapping[s
 
     Raises ImportError where matplotlib is missing, OSError where the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("curves are drawn with matplotlib, which is missing: pip install hrm-hf[plot]") from error
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, 2, sharey=True), ("attempts", "segments"), strict=True):

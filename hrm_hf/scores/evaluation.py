@@ -111,7 +111,7 @@ def predict_puzzles(
         raise ArgumentError(f"{num_processes} processes need a `gather` function that joins their parts")
     share = -(-len(dataset) // num_processes)  # rows of each process; the last one of some is left empty
     cells, code = model.config.seq_len, np.uint8 if model.config.vocab_size <= 256 else np.int32
-    counts = [] if attempts is None else attempt_counts(attempts.num)
+    counts = [] if attempts is None else attempt_counts(attempts.num_attempts)
     answers = (
         np.zeros((share, cells), code),
         np.zeros(share, dtype=np.float32),

@@ -392,8 +392,7 @@ def test_without_a_checkpoint_the_model_of_the_package_solves(said):
     assert "".join(lines[12:23]).replace("|", "").replace(" ", "").replace("-", "").replace("+", "") == ANSWER
     assert re.fullmatch(r"\d+ segment\(s\), confidence [01]\.\d{3}, valid: True", lines[-1])
     assert said(QUESTION, "--check").splitlines()[-1] == "the exact solver finds exactly one solution"
-    first, second = (said(HARD, "--seed", seed).splitlines()[-1] for seed in (1, 1))
-    assert first == second and re.search(r" in \d+ attempts, .*valid: True", first)
+    assert said(HARD).endswith("valid: True\n")
 
 
 @pytest.mark.parametrize(
@@ -404,7 +403,9 @@ def test_without_a_checkpoint_the_model_of_the_package_solves(said):
             ["142.23....32..1."],
             "the model that comes with hrm_hf solves 9x9 Sudokus: for other puzzles give --checkpoint",
         ),
-        (["TASK.json"], "this is an ARC task; the model that comes with hrm_hf solves 9x9 Sudokus"),
+        (["TASK.json"], "for ARC; this model's task is 'sudoku'; the model that comes with hrm_hf solves 9x9 Sudokus"),
+        (["S# G"], "for other puzzles give --checkpoint"),
+        (["abc"], "for other puzzles give --checkpoint"),
         ([QUESTION, "--attempts", "0"], "num_attempts is 0; allowed: integers from 1 to 1024"),
         ([QUESTION, "--attempts", "2000"], "num_attempts is 2000"),
         ([f"5{QUESTION[1:2]}5{QUESTION[3:]}"], "the digit 5 stands twice in row 1"),
@@ -431,7 +432,9 @@ def test_attempts_of_a_checkpoint(checkpoints, said, tmp_path):
     ]
     assert " in 3 attempts, " in line
     sudoku, maze = (["--checkpoint", checkpoints[task]] for task in ("sudoku", "maze"))
-    assert "select says how to ask again: give num_attempts" in said(*sudoku, puzzle, "--select", "vote", expect=2)
+    assert "--select says how to ask again: give --attempts N too" in said(
+        *sudoku, puzzle, "--select", "vote", expect=2
+    )
     (tmp_path / "maze.txt").write_text(MAZE)
     asked = [*maze, tmp_path / "maze.txt"]
     assert "--check counts the solutions of a Sudoku" in said(*asked, "--check", expect=2)
