@@ -224,7 +224,7 @@ class PuzzleCodec:
         fit: (grid_shape, box_shape or None) -> box_shape; raises ArgumentError for sizes that do not fit each other.
         blank_id: token id of a cell that the question leaves open, for a score on those cells; None = no such score.
         allowed: (ids (S,), grid_shape, box_shape), token ids of a question -> (S, V) bool, the ids that each blank may
-            take beside the others, all False for cells that are no blanks. Without it and `blank_id` no attempt guesses.
+            take beside the others, all False for cells that are no blanks. Without it or `blank_id` none guesses.
         symmetry: (grid_shape, box_shape, permutation) -> (sources (S,), ids (V,)), int64: one of the game's group, by
             which ids[question[sources]] is another question; `permutation(n)` draws one of 0 to n - 1. None: none.
         symmetries: grid_shape -> (order, apply) for `hrm_hf.data.Symmetries`, drawn in training. None: none is known.
