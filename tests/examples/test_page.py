@@ -277,7 +277,7 @@ def test_attempts_ask_as_those_of_python(page):
         }""",
         [puzzles, [[(rows.tolist(), halts) for rows, halts in each] for each in segments], settings],
     )
-    ask = Attempts(PROCESSOR, num=9, strategy="guess", select="rules", seed=7)
+    ask = Attempts(PROCESSOR, num_attempts=9, strategy="guess", select="rules", seed=7)
     for puzzle, given, asked in zip(puzzles, segments, found, strict=True):
         thought, pinned = Thought(ask, PROCESSOR.encode(puzzle), settings["halt_max_steps"]), 0
         for (probabilities, halts), (what, ids) in zip(given, asked, strict=True):
