@@ -284,7 +284,8 @@ class Adaptation:
             self.seconds_answering += time.monotonic() - began
             self.rows_answered += len(more)
             parts = [more] if found is None else [found, more]
-            found = PuzzlePredictions(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+            answers = ((part.sequences, part.q_halt_logits, part.segments) for part in parts)
+            found = PuzzlePredictions(*map(np.concatenate, zip(*answers, strict=True)))
             done = len(found)
             yield found
 
@@ -317,7 +318,8 @@ class Adaptation:
         if answers:
             numbers = rows.numbers[: len(found)]
             num_originals = np.sum(rows.file.row_places(numbers)[1] == 0)  # which come first
-            plain = PuzzlePredictions(*(part[:num_originals] for part in vars(found).values()))
+            first = found.sequences, found.q_halt_logits, found.segments
+            plain = PuzzlePredictions(*(part[:num_originals] for part in first))
             scores = score_predictions(plain, rows.at(numbers[:num_originals]))
             votes = pass_at_k(ranked, answers, ks=(1, 2))
             shown = ", ".join(f"{name} {value:.4f}" for name, value in votes.items())

@@ -11,8 +11,6 @@ A wrong answer to a Sudoku or a maze is known to be wrong, so it pays to ask aga
 
 The first attempt is the plain question. All draws hash the puzzle, the seed and the number of the attempt: an answer
 depends on no other puzzle of a batch. The hash is of 32-bit integers, so that other languages draw the same.
-
-S cells, V token ids, T positions, D hidden width.
 """
 
 from collections import defaultdict
@@ -90,12 +88,9 @@ class Attempts:
                 object.__setattr__(self, "strategy", name)
         if offers[self.strategy] is None:
             able = ", ".join(repr(name) for name, offer in offers.items() if offer is not None)
-            raise ArgumentError(
-                f"strategy is {self.strategy!r}, which the task {task!r} does not offer; allowed: {able}"
-            )
+            raise ArgumentError(f"strategy is {self.strategy!r}, which {task!r} does not offer; allowed: {able}")
         if self.select == "rules" and codec.is_solution is None:
-            able = "'confidence', 'vote', 'first_halt'"
-            raise ArgumentError(f"select is 'rules', but the task {task!r} has no rules to check; allowed: {able}")
+            raise ArgumentError(f"select is 'rules', but {task!r} has no rules to check; allowed: {SELECTIONS[1:]}")
         if self.select is None:
             by_rules = self.num_attempts > 1 and codec.is_solution is not None
             object.__setattr__(self, "select", "rules" if by_rules else "vote")
@@ -106,10 +101,8 @@ class Attempts:
         return AttemptSlots(slots, self)
 
     def accepts(self, input_ids: np.ndarray, sequence: np.ndarray) -> bool:
-        """Whether the rules accept an answer (S,) to a question (S,), token ids both; False where there are none."""
+        """Whether the rules of a game that has some accept an answer (S,) to a question (S,), token ids both."""
         codec, shape = CODECS[self.processor.task], self.processor.grid_shape
-        if codec.is_solution is None:
-            return False
         question, answer = (codec.decode(ids.reshape(shape)) for ids in (input_ids, sequence))
         return bool(codec.is_solution(question, answer, self.processor.box_shape))
 
@@ -118,8 +111,6 @@ class Attempts:
         best = max(tried, key=lambda attempt: (attempt.accepted, attempt.q_halt_logit))  # of equals the first
         if self.select == "first_halt":
             return next((attempt for attempt in tried if attempt.halted), best)
-        if self.select == "confidence":
-            return max(tried, key=lambda attempt: attempt.q_halt_logit)
         if self.select == "vote":
             found = defaultdict(list)
             for attempt in tried:
@@ -164,15 +155,10 @@ def mix32(value: int) -> int:
 
 
 class Thought:
-    """One puzzle at work: what it is asked now, and what it was asked before.
-
-    Attributes:
-        input_ids: (S,) int64, what the model reads next: the question, turned or with pins.
-        restart: whether it starts from the init vectors then.
-    """
+    """One puzzle at work: what the model reads next, the question turned or with pins, and what was tried before."""
 
     def __init__(self, ask: Attempts, input_ids: np.ndarray, max_segments: int):
-        self.input_ids, self.restart = input_ids, True
+        self.input_ids, self.restart = input_ids, True  # (S,) int64; whether it starts from the init vectors
         self._ask, self._question, self._max_segments = ask, input_ids, max_segments
         self._codec = CODECS[ask.processor.task]
         self._sizes = ask.processor.grid_shape, ask.processor.box_shape
@@ -223,8 +209,7 @@ class Thought:
         if not (self._tried and self._ask.strategy == "noise"):
             return carry
         generator = torch.Generator().manual_seed(int(self.draws().uniform() * 2**32))
-        noises = [torch.randn(state.shape, generator=generator) for state in carry]
-        return [state + (NOISE * noise).to(state) for state, noise in zip(carry, noises, strict=True)]
+        return [state + (NOISE * torch.randn(state.shape, generator=generator)).to(state) for state in carry]
 
     def _is_accepted(self, sequence: np.ndarray) -> bool:
         if self._refused == sequence.tobytes():
@@ -288,7 +273,6 @@ class AttemptSlots:
         self._thoughts: dict[int, Thought] = {}
 
     def __len__(self) -> int:
-        """Puzzles at work."""
         return len(self._slots)
 
     def add(self, keys: Sequence[int], input_ids: torch.Tensor, puzzle_identifiers: torch.Tensor) -> None:
@@ -299,31 +283,25 @@ class AttemptSlots:
 
     def run_segment(self) -> dict[int, SolvedRow]:
         """One segment for every puzzle at work; those that are done leave."""
-        keys = self._slots.keys.tolist()
-        before = [self._thoughts[key].input_ids for key in keys]
-        done: dict[int, SolvedRow] = {}
+        keys, done, changed = self._slots.keys.tolist(), {}, {}
         logits, q_halt, halts = self._slots.read_segment()
         # By softmax, also for a model that was trained by stablemax: its flatter probabilities make worse guesses.
-        probabilities = torch.softmax(logits.cpu().double(), -1)  # (B, S, V)
-        own = probabilities
+        own = probabilities = torch.softmax(logits.cpu().double(), -1)  # (B, S, V)
         if self._ask.return_steps and self._slots.model.config.token_loss == "stablemax":
             own = log_stablemax(logits.cpu()).exp()
         rows = probabilities.numpy(), q_halt.tolist(), halts.tolist(), own.amax(-1).numpy()
-        for key, *read in zip(keys, *rows, strict=True):
-            self._thoughts[key].restart = False
-            answer = self._thoughts[key].after(*read)
+        for place, (key, *read) in enumerate(zip(keys, *rows, strict=True)):
+            thought = self._thoughts[key]
+            before, thought.restart = thought.input_ids, False
+            answer = thought.after(*read)
             if answer is not None:
                 done[key] = answer
-        changed = [
-            (place, self._thoughts[key])
-            for place, (key, old) in enumerate(zip(keys, before, strict=True))
-            if key not in done and (self._thoughts[key].restart or self._thoughts[key].input_ids is not old)
-        ]
+            elif thought.restart or thought.input_ids is not before:
+                changed[place] = thought
         if changed:
-            places, thoughts = zip(*changed, strict=True)
-            ids = np.stack([thought.input_ids for thought in thoughts])
-            starts = [thought.start if thought.restart else None for thought in thoughts]
-            self._slots.change(np.array(places), ids, starts)
+            ids = np.stack([thought.input_ids for thought in changed.values()])
+            starts = [thought.start if thought.restart else None for thought in changed.values()]
+            self._slots.change(np.array([*changed]), ids, starts)
         self._slots.keep(np.array([key not in done for key in keys]))
         for key in done:
             del self._thoughts[key]

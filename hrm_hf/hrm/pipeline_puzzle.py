@@ -136,10 +136,11 @@ class PuzzleSolvingPipeline(Pipeline):
         if not isinstance(item, dict):
             item = {"puzzle": item}
         if set(item) == {"task", "name"}:
+            question = ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
             if attempts is not None and (attempts.num_attempts > 1 or attempts.return_steps):
                 asked = "return_steps" if attempts.return_steps else "num_attempts"
                 raise ArgumentError(f"{asked} is for single grids; a whole ARC task is asked under its variants")
-            return ArcTaskQuestion(self.processor, item["task"], item["name"], num_augmentations)
+            return question
         if "puzzle" not in item or set(item) - {"puzzle", "puzzle_identifier"}:
             allowed = "'puzzle' and 'puzzle_identifier', or for an ARC task 'task' and 'name'"
             raise PuzzleError(f"a dict with the keys {shown(list(item))}; allowed: {allowed}")

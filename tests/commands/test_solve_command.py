@@ -438,4 +438,4 @@ def test_attempts_of_a_checkpoint(checkpoints, said, tmp_path):
     (tmp_path / "maze.txt").write_text(MAZE)
     asked = [*maze, tmp_path / "maze.txt"]
     assert "--check counts the solutions of a Sudoku" in said(*asked, "--check", expect=2)
-    assert "task 'maze' does not offer" in said(*asked, "--attempts", "2", "--strategy", "guess", expect=2)
+    assert "'maze' does not offer" in said(*asked, "--attempts", "2", "--strategy", "guess", expect=2)

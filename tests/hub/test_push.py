@@ -408,7 +408,7 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, pipeline
 from hrm_hf.hub.checkpoints import check_puzzle_model
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.push import push_checkpoint, push_space
+from hrm_hf.hub.push import push_checkpoint
 
 for folder, repo_id, options in json.loads(sys.argv[1]):
     try:
@@ -509,7 +509,7 @@ def test_dry_run_of_the_command_asks_nobody(checkpoint, tmp_path):
 PUSHES_WITH_TOKENS = """
 import json, sys
 from hrm_hf.hrm.errors import HrmError
-from hrm_hf.hub.push import push_checkpoint, push_space
+from hrm_hf.hub.push import push_checkpoint
 
 for token in json.loads(sys.argv[2]):
     try:
