@@ -15,7 +15,7 @@ from hrm_hf.hrm.attempts import Attempts
 
 HARD = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
 HARD_ANSWER = "812753649943682175675491283154237896369845721287169534521974368438526917796318452"
-NUM, SEED = 6, 7
+NUM, SEED = 3, 7
 
 
 def test_all_ways_to_ask_agree(tmp_path, capsys):

@@ -229,6 +229,28 @@ def test_an_answer_depends_on_no_other_puzzle(strategy, select):
     assert any(row[3] > 1 for row in together)
 
 
+@pytest.mark.parametrize("strategy", ["guess", "symmetry", "noise", "segments"])
+def test_the_slots_ask_what_a_plain_loop_asks(strategy):
+    """Each puzzle alone, one forward call per segment on the whole input, its carry taken along by hand."""
+    asked = dict(num_attempts=4, strategy=strategy, select="rules", seed=2)
+    for puzzle, row in zip(PUZZLES, solve(PUZZLES, 4, **asked), strict=True):
+        ids = SUDOKU_4.encode(puzzle)
+        thought, carry, answer = Thought(Attempts(SUDOKU_4, **asked), ids, MODEL.config.halt_max_steps), None, None
+        while answer is None:
+            if thought.restart:
+                carry = type(MODEL.initial_carry(1))(*thought.start(MODEL.initial_carry(1)))
+            thought.restart = False
+            with torch.no_grad():
+                out = MODEL(torch.from_numpy(thought.input_ids)[None], carry=carry)
+            carry = out.carry
+            halts = bool(out.q_halt_logits[0] > 0)
+            answer = thought.after(out.logits[0].double().softmax(-1).numpy(), out.q_halt_logits[0].item(), halts)
+        assert answer.attempts == row.attempts and answer.segments == row.segments
+        for own, other in zip(answer.tried, row.tried, strict=True):
+            np.testing.assert_array_equal(own.sequence, other.sequence)
+            assert own.q_halt_logit == pytest.approx(other.q_halt_logit, abs=1e-4)
+
+
 @pytest.mark.parametrize("strategy", ["guess", "symmetry", "noise"])
 def test_another_seed_draws_otherwise_and_the_first_attempt_is_the_plain_question(strategy):
     asked = dict(num_attempts=3, strategy=strategy, select="confidence", return_steps=True)
