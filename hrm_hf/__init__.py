@@ -25,7 +25,7 @@ def pretrained(name: str) -> str:
 
     "sudoku-9x9": 9x9 Sudokus, 1.3 M weights; the README.md of the folder tells its training and its figures.
     """
-    folders = {folder.name: folder for folder in Path(__file__).with_name("pretrained").iterdir()}
+    folders = {path.name: path for path in Path(__file__).with_name("pretrained").iterdir() if path.is_dir()}
     if name not in folders:
         raise ArgumentError(f"no model {name!r} comes with hrm_hf; allowed: {', '.join(map(repr, sorted(folders)))}")
     return str(folders[name])

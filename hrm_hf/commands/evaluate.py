@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises ArgumentError for what is wrong with numbers and paths: before hours of work, not after them."""
-    for name, least in (("batch_size", 1), ("max_segments", 1), ("limit", 1), ("seed", 0)):
+    for name, least in (("attempts", 1), ("batch_size", 1), ("max_segments", 1), ("limit", 1), ("seed", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more")

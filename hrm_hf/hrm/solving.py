@@ -1,7 +1,8 @@
 """Solving by slots: a puzzle that has halted leaves its slot, and the next of the queue takes it.
 
 A model spends most segments on few puzzles. Here all slots are always at work: no segment is spent on a puzzle that is
-solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters.
+solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters; `attempts` alone
+read every row after every segment, and embed a puzzle again.
 
 The other puzzles of a batch change a puzzle's rounding alone: a matrix product of fewer than 12 rows may add up a row
 in another order (float32 on the CPU, PyTorch 2.13 with MKL). The q head has one row per puzzle, so its product is
@@ -66,7 +67,7 @@ class FinishedRows(NamedTuple):
     q_halt_logits: torch.Tensor  # (F,) float32, on the model's device
 
     def rows(self) -> dict[int, SolvedRow]:
-        """The answers by their keys, on the host."""
+        """By their keys, on the host."""
         found = (self.sequences.cpu().numpy(), self.segments.tolist(), self.q_halt_logits.tolist())
         return dict(zip(self.keys.tolist(), map(SolvedRow, *found), strict=True))
 
@@ -105,7 +106,6 @@ class PuzzleSlots:
         self._embeddings = self._carry.z_H  # (B, T, D)
 
     def __len__(self) -> int:
-        """Puzzles at work."""
         return len(self.keys)
 
     @torch.no_grad()
@@ -148,9 +148,7 @@ class PuzzleSlots:
 
     @torch.no_grad()
     def read_segment(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """One segment for every puzzle at work, none of which leaves: cell logits (B, S, V), q_halt (B,) float32, and
-        which of them would halt (B,) bool.
-        """
+        """One segment for all, none of which leaves: cell logits (B, S, V), q_halt (B,), and which would halt (B,)."""
         hidden = self._run_segment()  # (B, T, D)
         q_halt, q_continue = self._q_logits(hidden)
         halts = wants_to_halt(q_halt, q_continue, self.model.config.halting) & self._halt
@@ -229,9 +227,7 @@ def solve_queue(
 
 
 def _answers(slots: Any, rows: Iterator[tuple[np.ndarray, int]], batch_size: int, model: Any) -> Iterator[SolvedRow]:
-    waiting: dict[
-        int, SolvedRow
-    ] = {}  # known, but one before them is not: at most batch_size * max_segments * attempts
+    waiting: dict[int, SolvedRow] = {}  # known, but one before them is not: at most batch_size * segments of one
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
     while True:

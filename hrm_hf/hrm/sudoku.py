@@ -19,9 +19,6 @@ from .pasted_text import cell_readings
 SYMBOLS = ".123456789ABCDEFGHIJKLMNOP"  # the character of blank and of each digit, for grids up to 25x25
 BOX_SHAPE_OF_SIZE = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4), 25: (5, 5)}  # what a bare n x n grid means
 SIGNS_OF_BLANK = (*".#*_-xX? ", "", None, -1, "-1", "None", "null", "nan", "NaN")  # and 0
-# The codes of `read_grid`: digits, 0 for a written 0, -1 for the other blanks
-_SIGNS = {sign: digit for digit, symbol in enumerate(SYMBOLS) for sign in (digit, str(digit), symbol, symbol.lower())}
-_SIGNS |= dict.fromkeys(SIGNS_OF_BLANK, -1)
 SIGN_EACH = "write a sign, such as '.', for every blank"
 BLANK_ID = 1  # token id; 0 is PAD, digit d is d + 1
 
@@ -75,11 +72,17 @@ def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
             rows = [row for row in rows if row]
             yield rows if len(rows) in boxes else (list(chain.from_iterable(rows)),)
 
-    signs = {sign: code for sign, code in _SIGNS.items() if code <= max(9, *boxes)}
-    grid = read_grid(puzzle, "Sudoku", fit, readings, signs, f"; {SIGN_EACH}")
+    grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *boxes)), f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
     from_zero = not is_own and _counts_from_zero(grid)
     return np.maximum(grid + 1 if from_zero else grid, 0).astype(np.uint8), from_zero
+
+
+@lru_cache(maxsize=32)
+def _signs(n: int) -> dict:
+    """The codes of `read_grid`: digits up to n, 0 for a written 0, -1 for the other blanks."""
+    signs = {sign: d for d, symbol in enumerate(SYMBOLS[: n + 1]) for sign in (d, str(d), symbol, symbol.lower())}
+    return signs | dict.fromkeys(SIGNS_OF_BLANK, -1)
 
 
 def _counts_from_zero(codes: np.ndarray) -> bool:

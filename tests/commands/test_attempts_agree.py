@@ -59,6 +59,7 @@ def test_all_ways_to_ask_agree(tmp_path, capsys):
 def test_refusals_of_evaluate_come_before_the_work(tmp_path, capsys):
     folder = pretrained("sudoku-9x9")
     for words, named in {
+        ("--attempts", "0"): "--attempts is 0; it must be 1 or more",
         ("--strategy", "noise"): "--strategy says something about attempts: give --attempts N too",
         ("--attempts", "2", "--plot", "curve.jpg"): "--plot curve.jpg: a plot is a PNG file",
         ("--attempts", "2", "--plot", "no/curve.png"): "--plot no/curve.png: there is no folder no",
