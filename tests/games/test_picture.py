@@ -3,7 +3,6 @@
 Animations: a frame per step, how long each is shown, colours by confidence, and steps that are none.
 """
 
-import subprocess
 import sys
 
 import numpy as np
@@ -267,7 +266,3 @@ def test_the_package_offers_pictures_when_they_are_first_used():
     assert hrm_hf.picture.save_animation is save_animation
     with pytest.raises(AttributeError, match="module 'hrm_hf' has no attribute 'pictures'"):
         hrm_hf.pictures  # noqa: B018
-    code = "import hrm_hf, sys; print(*sorted(name for name in sys.modules if name.startswith('hrm_hf.games')))"
-    code += "; hrm_hf.picture.save_picture; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["", "False"]

@@ -392,10 +392,12 @@ def test_importing_the_package_stays_light():
     code = (
         "import sys, transformers.modeling_utils, transformers.pipelines; before = set(sys.modules); import hrm_hf;"
         "print(sorted({m.split('.')[0] for m in set(sys.modules) - before}"
-        " & {'h5py', 'accelerate', 'datasets', 'evaluate', 'yaml', 'pyarrow'}))"
+        " & {'h5py', 'accelerate', 'datasets', 'evaluate', 'yaml', 'pyarrow'}));"
+        "print(sorted(m for m in sys.modules if m.startswith('hrm_hf.games')));"  # pictures come when asked for
+        "hrm_hf.picture.save_picture; print('hrm_hf.games.picture' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines() == ["[]", "[]", "True False"]
 
 
 def test_fields_given_to_from_pretrained_are_checked(tmp_path):

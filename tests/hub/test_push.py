@@ -21,6 +21,7 @@ from tiny_models import perturbed, tiny_model
 from transformers import pipeline
 
 from hrm_hf import ArgumentError, CheckpointError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
+from hrm_hf.commands.push import COMMANDS
 from hrm_hf.commands.training_run import run_training
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
@@ -670,11 +671,12 @@ def built_page(tmp_path) -> Path:
     return folder
 
 
-def test_a_page_becomes_a_static_space(built_page, tmp_path):
+def test_a_page_becomes_a_static_space(built_page, tmp_path, capsys):
     command = [ROOT / "examples" / "push_to_hub.py", "--space", built_page, "--repo-id", "you/page"]
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        *lines, last = run([*command, "--dry-run"], tmp_path, environment)
+        assert COMMANDS["space"].main(["--space", str(built_page), "--repo-id", "you/page", "--dry-run"]) == 0
+        *lines, last = capsys.readouterr().out.splitlines()
         assert last.startswith("4 files, ") and last.endswith(" would be sent to the Space you/page")
         assert [line.split()[-1] for line in lines] == sorted(content_of(built_page)) and hub.requests == []
         hub.failures.append(("POST", "/spaces/you/page/commit/", 403))
