@@ -53,6 +53,7 @@ from ..training.processes import (
     on_main_process,
     share_cpu_cores,
 )
+from ..training.resuming import dtype_of_run
 from ..training.stop_requests import StopRequests
 from .build_options import print_list
 from .command import Command
@@ -89,7 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=float, help="rate of the adapter (1e-4)")
     add("--global-batch-size", type=int, default=64, help="puzzles in a training step, over all processes (64)")
     add("--batch-size", type=int, default=256, help="puzzles at once in each process that answers (256)")
-    add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
+    dtype = "dtype to compute in; auto: the quicker one here (default: the checkpoint's own, unless it is slower here)"
+    add("--compute-dtype", choices=[*COMPUTE_DTYPES, "auto"], help=dtype)
     add("--extra-pairs", choices=EXTRA_PAIRS, default="ignore", help="pairs beside train and test, such as arc-gen")
     add("--skip-bad", action="store_true", help=SKIP_BAD)
     add("--seed", type=int, default=0, help="of every random choice (0)")
@@ -164,8 +166,8 @@ class Adaptation:
         goes_on = on_main_process(accelerator, lambda: holds_run(self.work_dir), share=True)
         self.training_args.resume = "auto" if goes_on else "never"
         model, processor = load_arc_model(args.checkpoint)
-        if args.compute_dtype is not None:
-            model.config.compute_dtype = args.compute_dtype
+        run_dir = self.work_dir if goes_on else None
+        model.config.compute_dtype = dtype_of_run(args.compute_dtype, model.config, accelerator, run_dir)
         model.requires_grad_(False)
         if args.lora_rank is not None:  # before anything is written, for PEFT may not be there
             model.name_or_path = args.checkpoint  # the adapter's file names what it belongs to
@@ -279,6 +281,7 @@ class Adaptation:
                     process_index=accelerator.process_index,
                     num_processes=accelerator.num_processes,
                     gather=accelerator.gather,
+                    compute_dtype=model.config.compute_dtype,
                     after_update=stop.after_update,
                 )
             self.seconds_answering += time.monotonic() - began

@@ -38,7 +38,7 @@ from ..scores.evaluation import PuzzlePredictions, arc_votes, predict_puzzles, s
 from ..scores.formulas import finish, pass_at_k, puzzle_scores, submission
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmTrainingArguments, make_accelerator
-from ..training.processes import launched_dtype, on_main_process
+from ..training.processes import agreed_dtype, launched_dtype, on_main_process
 from .command import Command
 from .load import load_model_and_processor, refuse_mistyped_path
 from .solve import check_drawing
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     add("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
     add("--halt", action="store_true", help="let each puzzle stop at its first halt (--attempts does too)")
-    add("--compute-dtype", choices=COMPUTE_DTYPES, help="dtype to compute in (default: the checkpoint's own)")
+    dtype = "dtype to compute in; auto: the quicker one here (default: the checkpoint's own, unless it is slower here)"
+    add("--compute-dtype", choices=[*COMPUTE_DTYPES, "auto"], help=dtype)
     add("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
     add("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")
     add("--seed", type=int, default=0, help="of the attempts and of the baseline's guesses (0)")
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check_arguments(args)
     accelerator = make_accelerator(HrmTrainingArguments())
-    args.compute_dtype = launched_dtype(args.compute_dtype, "--compute-dtype") or args.compute_dtype
+    asked_dtype = launched_dtype(args.compute_dtype, "--compute-dtype") or args.compute_dtype
     path = puzzle_file_path(args.data, "test")
     file = PuzzleFile(path)
     dataset = FileRows(file, None if args.limit is None else np.arange(min(args.limit, file.info.num_rows)))
@@ -87,16 +88,17 @@ def run(args: argparse.Namespace) -> None:
         asked = {"strategy": args.strategy or "auto", "select": args.select, "seed": args.seed}
         attempts = Attempts(processor, args.attempts, **asked)
     model = model.to(accelerator.device).eval()
+    dtype = agreed_dtype(asked_dtype, model.config, accelerator)
+    own = dtype if asked_dtype is None else model.config.compute_dtype
     started = time.perf_counter()
-    how = {"halt": args.halt or attempts is not None, "max_segments": args.max_segments}
+    how = {"halt": args.halt or attempts is not None, "max_segments": args.max_segments, "attempts": attempts}
     predictions = predict_puzzles(
         model,
         dataset,
         batch_size=args.batch_size * accelerator.num_processes,
-        compute_dtype=args.compute_dtype,
+        compute_dtype=dtype,
         run_block=compiled_block(accelerator.device, any_batch_size=True) if args.compile else None,
         **how,
-        attempts=attempts,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
         gather=accelerator.gather,
@@ -106,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         if unknown:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             print(f"{len(unknown)} unknown puzzle identifiers got the {args.unknown_puzzles} embedding: {shown}")
-        print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s")
+        print(f"{args.checkpoint} on {args.data}: {len(predictions)} puzzles in {seconds:.1f} s, in {dtype}")
         report(args, file, dataset, processor, predictions)
         if attempts is not None:
             curve = attempt_curve(predictions, dataset, attempts.num_attempts, processor)
@@ -124,12 +126,11 @@ def run(args: argparse.Namespace) -> None:
             print(f"{speed}{100 * (1 - mean / most):.1f} % saved{compiling}")
         else:
             print(f"{len(predictions) / seconds:.1f} puzzles/s; {mean:.2f} segments per puzzle{compiling}")
-        own = model.config.compute_dtype
-        if args.compile or args.compute_dtype not in (None, own):
+        if args.compile or dtype != own and (dtype == asked_dtype or dtype == "bfloat16"):
             some = FileRows(file, dataset.numbers[:COMPARED_ROWS])
-            plain = predict_puzzles(model, some, args.batch_size, attempts=attempts, **how).sequences
+            plain = predict_puzzles(model, some, args.batch_size, compute_dtype=own, **how).sequences
             same = (predictions.sequences[: len(some)] == plain).all(axis=1).sum()
-            way = (args.compute_dtype or own) + (", compiled," if args.compile else "")
+            way = dtype + (", compiled," if args.compile else "")
             print(f"{way} beside {own}: {same} of the first {len(some)} answers are equal")
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -12,6 +12,7 @@ from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
+from ..hub.puzzle_table import resize_puzzle_table
 from ..progress import get_logger
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmModelArguments, on_main_process
@@ -36,7 +37,10 @@ class Start(NamedTuple):
 
     def architecture(self) -> dict[str, Any]:
         """The values that stand in for those of the recipe."""
-        return {field.name: getattr(self.config, field.name) for field in fields(HrmModelArguments)}
+        values = {field.name: getattr(self.config, field.name) for field in fields(HrmModelArguments)}
+        if self.model is not None and self.config.compute_dtype == "bfloat16":
+            values["compute_dtype"] = "auto"  # the machine that trained them may be of another kind
+        return values
 
     def check(self, model_args: HrmModelArguments) -> None:
         """Raises ArgumentError for a value of the command line that the weights do not fit."""
@@ -74,7 +78,7 @@ class Start(NamedTuple):
         if self.model.model.puzzle_embeddings is not None:
             processor = self.processor or HrmProcessor(info.task, info.grid_shape, info.box_shape)
             new = match_puzzle_table(self.model, processor, file, "mean")
-            self.model.resize_puzzle_table(info.num_puzzle_identifiers, "mean")  # where the file has no names
+            resize_puzzle_table(self.model, info.num_puzzle_identifiers, "mean")  # where the file has no names
             if new:
                 of = f"{len(new)} of {info.num_puzzle_identifiers} rows of the puzzle table"
                 logger.info(f"{of} are of puzzles that {self.name} does not know: they start as the mean of its rows")

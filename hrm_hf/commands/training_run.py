@@ -5,7 +5,7 @@
 
 import hashlib
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
 from ..data.trained_rows import describe_puzzles, trained_on, write_records
 from ..files import mend_folders
+from ..hrm.compute_dtype import bfloat16_speed
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
@@ -33,6 +34,7 @@ from ..training.processes import (
     on_main_process,
     share_cpu_cores,
 )
+from ..training.resuming import dtype_of_run
 from ..training.run_folder import RunFolder, check_run_dir, choose_run_dir, holds_run, machine_in_words
 from .init_from import Start, find_start
 from .load import refuse_mistyped_path
@@ -72,8 +74,6 @@ def run_training(
     run_dir = choose_run_dir(args.resume, args.output_dir, task.task)
     accelerator = make_accelerator(args, str(run_dir))
     share_cpu_cores(accelerator, args.cpu_threads)
-    if (launched := launched_dtype()) is not None:
-        accelerator.print(f"compute_dtype {launched}, which accelerate launch asks for")
     with naming_lost_processes(accelerator, lambda: "before the first step, nothing was lost"):
         # the time of day in its name may differ between processes
         run_dir = on_main_process(accelerator, lambda: run_dir, share=True)
@@ -84,6 +84,7 @@ def run_training(
             arguments = read_arguments(task, argv, prog, start)
             args = arguments[-1]
         args.output_dir = str(run_dir)
+        settle_dtype(arguments[1], accelerator, run_dir if goes_on else None)
         data = prepare_data(arguments, accelerator, goes_on)
         trainer = prepare_trainer(arguments, data, accelerator, goes_on, trainer_class, start)
         del start  # its weights are in the trainer's model
@@ -131,7 +132,7 @@ def read_arguments(
         if data_args.lora_rank is not None:
             start.check_depth(model_args, args.depth_schedule)
     named = "the command line" if "compute_dtype" in options else f"the recipe {recipe}"
-    launched_dtype(model_args.compute_dtype, named)
+    model_args.compute_dtype = launched_dtype(model_args.compute_dtype, named) or model_args.compute_dtype
     data_args.recipe = recipe
     if data_args.data_dir is not None and (unused := options & vars(task()).keys() - ORIGIN):
         unheeded = ", ".join(f"--{name}" for name in sorted(unused))
@@ -139,6 +140,19 @@ def read_arguments(
     if args.epochs is None and args.max_steps is None:
         raise ArgumentError(f"neither --epochs nor --max-steps is given, and the recipe {recipe} sets none")
     return data_args, model_args, args
+
+
+def settle_dtype(model_args: HrmModelArguments, accelerator: Accelerator, run_dir: Path | None) -> None:
+    """Puts what the run computes in for compute_dtype "auto", and says it; run_dir: of a run that resumes, or None."""
+    if model_args.compute_dtype == "auto":
+        any_sizes = {"vocab_size": 11, "seq_len": 81, "num_puzzle_identifiers": 1}
+        config = replace(model_args, compute_dtype="float32").to_config(**any_sizes)
+        model_args.compute_dtype = dtype_of_run("auto", config, accelerator, run_dir)
+        speed = bfloat16_speed(config.hidden_size, config.intermediate_size, accelerator.device)
+        fast = f"auto, bfloat16 is {speed:.2g} times as fast as float32 here"
+        accelerator.print(f"compute_dtype {model_args.compute_dtype} ({fast})")
+    elif launched_dtype() is not None:
+        accelerator.print(f"compute_dtype {launched_dtype()}, which accelerate launch asks for")
 
 
 def prepare_data(arguments: Arguments, accelerator: Accelerator, goes_on: bool) -> RunData:

@@ -9,7 +9,7 @@ V vocabulary, E width of the puzzle table, F inner width of the SwiGLU.
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import MethodType
 from typing import NamedTuple
@@ -444,24 +444,17 @@ class HrmModel(HrmPreTrainedModel):
         refuse_keywords(kwargs, HrmModel.forward)
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, puzzle_identifiers)
-        z_H, z_L = self._segment(carry, inputs_embeds, run_block)
+        z_H, z_L = self.segment(carry, inputs_embeds, run_block)
         return HrmModelOutput(last_hidden_state=z_H, carry=HrmCarry(z_H.detach(), z_L.detach()))
 
-    @torch.no_grad()
-    def first_state_ahead(
-        self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, run_block: Callable | None = None
-    ) -> torch.Tensor:
-        """The first position of the high-level state (B, D), all that the q head reads, after one more segment."""
-        return self._segment(carry, inputs_embeds, run_block, first=1)[0][:, 0]
-
-    def _segment(
+    def segment(
         self,
         carry: HrmCarry | None,
         inputs_embeds: torch.Tensor,
         run_block: Callable | None,
         first: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_H and z_L after all cycles; with `first` z_H ends with its first positions alone."""
+        """z_H and z_L (B, T, D) after all cycles of one segment; with `first` z_H ends with its first positions."""
         config, rotary, H_level = self.config, None, self.H_level or self.L_level
         # CODEPATH: learned positions are in the embedding already (the published full-Sudoku recipe).
         if config.pos_encodings == "rope":
@@ -506,51 +499,6 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
     def reset_carry(self, carry: HrmCarry, rows: torch.Tensor) -> HrmCarry:
         """See [`HrmModel.reset_carry`]."""
         return self.model.reset_carry(carry, rows)
-
-    @torch.no_grad()
-    def rearrange_puzzle_table(self, rows: Sequence[int] | torch.Tensor, unknown: str = "blank") -> None:
-        """Gives the puzzle table other rows in another order, for a data set that numbers its puzzles otherwise.
-
-        Call this before an optimizer is built: unless nothing changes, the table is a new parameter of the same dtype,
-        device and requires_grad.
-
-        Args:
-            rows: (n,) int, n >= 1; new row i is old row `rows[i]`, or for -1 what `unknown` says.
-            unknown: "blank" (old row 0) or "mean" (of all old rows but row 0; row 0 where it is the only one).
-        Raises:
-            ArgumentError: a model without a puzzle table, rows outside it, or another `unknown`.
-        """
-        table = self._puzzle_table("unknown", unknown)
-        rows, old = torch.as_tensor(rows), table.weight
-        if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point() or rows.dtype == torch.bool:
-            raise ArgumentError(f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}; allowed: (n,) integers")
-        for outside in rows[(rows < -1) | (rows >= len(old))].tolist():
-            raise ArgumentError(f"rows hold {outside}; allowed: 0 to {len(old) - 1}, rows of the puzzle table, and -1")
-        rows = rows.to(old.device, torch.long)
-        if torch.equal(rows, torch.arange(len(old), device=old.device)):
-            return
-        new = old.index_select(0, rows.clamp(min=0))  # (n, E)
-        if unknown == "mean" and len(old) > 1:
-            new[rows < 0] = old[1:].mean(0)  # (E,)
-        table.weight = nn.Parameter(new, requires_grad=old.requires_grad)
-        table.num_embeddings = self.config.num_puzzle_identifiers = len(new)
-
-    def resize_puzzle_table(self, num: int, new_rows: str = "blank") -> None:
-        """Cuts the puzzle table to `num` rows, at least 1, or adds rows at its end; see [`rearrange_puzzle_table`].
-
-        new_rows: what added rows hold, "blank" or "mean".
-        """
-        old_rows = self._puzzle_table("new_rows", new_rows).num_embeddings
-        check_count("num", num)
-        rows = torch.arange(num)
-        self.rearrange_puzzle_table(rows.where(rows < old_rows, -1), unknown=new_rows)
-
-    def _puzzle_table(self, name: str, value: str) -> HrmPuzzleTable:
-        if self.model.puzzle_embeddings is None:
-            raise ArgumentError("the model has no puzzle table (its puzzle_emb_ndim is 0)")
-        if value not in ("blank", "mean"):
-            raise ArgumentError(f"{name} is {value!r}; allowed: 'blank', 'mean'")
-        return self.model.puzzle_embeddings
 
     @can_return_tuple
     def forward(
@@ -623,7 +571,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
         self, carry: HrmCarry | None, inputs_embeds: torch.Tensor, run_block: Callable | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """q_halt and q_continue of the segment after `carry`, (B,) float32 each; up to rounding those of `forward`."""
-        return self.q_logits(self.model.first_state_ahead(carry, inputs_embeds, run_block))
+        return self.q_logits(self.model.segment(carry, inputs_embeds, run_block, first=1)[0][:, 0])
 
     def cell_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The high-level state (B, T, D) -> logits of the answer's cells, (B, S, V) in the compute dtype."""
@@ -655,7 +603,8 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             max_segments: segments at the most, from 1; None = `config.halt_max_steps`.
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
-            compute_dtype: of the activations, "float32" or "bfloat16"; None = `config.compute_dtype`.
+            compute_dtype: of the activations: "float32", "bfloat16", "auto" (the quicker one here) or None, see
+                `compute_dtype.chosen_dtype`.
             run_block: see `forward`; compiled blocks change answers by rounding alone.
         Raises:
             ArgumentError: a value that is not allowed.

@@ -19,11 +19,12 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .attempts import Attempts
+from .compute_dtype import chosen_dtype
 from .errors import ArgumentError, CheckpointError, PuzzleError
 from .processing_hrm import HrmProcessor
 from .puzzle_questions import ArcTaskQuestion, GridQuestion
 from .shown_value import shown
-from .solving import SolvedRow, check_compute_dtype, check_count, execution_device
+from .solving import SolvedRow, check_count, execution_device
 
 Question = GridQuestion | ArcTaskQuestion
 ATTEMPT_PARAMETERS = ("num_attempts", "strategy", "select", "seed", "return_steps")
@@ -40,7 +41,8 @@ class PuzzleSolvingPipeline(Pipeline):
     Args (of `pipeline` and of each call, where they come first):
         max_segments: segments at the most, up to `MAX_SEGMENTS`; None = the model's `halt_max_steps`.
         halt: True: a puzzle stops at its first halt; False: every puzzle runs all segments, the published evaluation.
-        compute_dtype: "float32" or "bfloat16", the dtype the model computes in; None = its config's.
+        compute_dtype: what the model computes in, "float32", "bfloat16" or "auto", the quicker one here; None = its
+            config's, but float32 where bfloat16 is slower here.
         batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
         num_attempts: how often a grid may be asked; strategy, select, seed: how, and which answer counts, see
@@ -181,7 +183,8 @@ class PuzzleSolvingPipeline(Pipeline):
             raise ArgumentError(f"unknown parameter {shown(sorted(unknown)[0])}; allowed: {', '.join(PARAMETERS)}")
         if halt is not None and not isinstance(halt, bool):
             raise ArgumentError(f"halt is {shown(halt)}; allowed: True, False")
-        check_compute_dtype(compute_dtype)
+        if compute_dtype is not None:
+            chosen_dtype(compute_dtype, self.model.config, execution_device(self.model))  # refused here
         if max_segments is not None:
             check_count("max_segments", max_segments, MAX_SEGMENTS)
         if num_augmentations is not None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .configuration_hrm import COMPUTE_DTYPES
+from .compute_dtype import chosen_dtype
 from .errors import ArgumentError, PuzzleError
 from .halting import wants_to_halt
 from .shown_value import is_integer, shown
@@ -89,14 +89,14 @@ class PuzzleSlots:
     ):
         self.max_segments = model.config.halt_max_steps if max_segments is None else max_segments
         check_count("max_segments", self.max_segments)
-        check_compute_dtype(compute_dtype)
         if not (run_block is None or callable(run_block)):
             raise ArgumentError(f"run_block is {run_block!r}; allowed: None, or what compiled_block gives")
         self.model, self._halt, self._run_block = model, halt, run_block
         self._core = model.model
-        if compute_dtype not in (None, model.config.compute_dtype):  # a view of the same weights
+        dtype = chosen_dtype(compute_dtype, model.config, execution_device(model))
+        if dtype != model.config.compute_dtype:  # a view of the same weights
             self._core, self._core.config = copy(model.model), copy(model.config)
-            self._core.config.compute_dtype = compute_dtype
+            self._core.config.compute_dtype = dtype
         with torch.no_grad():
             self._weights = self._core.kept_weights()  # cast once, for all segments
         self.keys = np.zeros(0, dtype=np.int64)  # (B,) of the puzzles at work
@@ -289,13 +289,6 @@ def on_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """The array as a tensor on the device; the host does not wait for a copy to CUDA."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def check_compute_dtype(value: Any) -> None:
-    """Raises ArgumentError for what is neither a dtype to compute in nor None, the model's own."""
-    if value is not None and not (isinstance(value, str) and value in COMPUTE_DTYPES):
-        allowed = ", ".join(map(repr, COMPUTE_DTYPES))
-        raise ArgumentError(f"compute_dtype is {shown(value)}; allowed: {allowed}, None for the model's own")
 
 
 def check_count(name: str, value: Any, largest: int = 2**31 - 1) -> None:

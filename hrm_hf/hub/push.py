@@ -22,6 +22,7 @@ from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .checkpoints import TRAINING_DATA, WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
+from .puzzle_table import rearrange_puzzle_table
 from .travelling_code import add_code
 
 # Files of an earlier push, which would be loaded with the new ones or tell of another run; code of version 0.1.0.
@@ -165,7 +166,7 @@ def collect(
     if is_cut or any(path.stat().st_size > limit for path in weights):
         model = load_checkpoint(folder)
         if is_cut:
-            model.rearrange_puzzle_table(rows)
+            rearrange_puzzle_table(model, rows)
             names = processor.puzzle_identifiers
             if names is not None:
                 processor.puzzle_identifiers = PuzzleIdentifiers([names.names[row] for row in rows])

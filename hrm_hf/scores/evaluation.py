@@ -90,7 +90,7 @@ def predict_puzzles(
         dataset: for instance `hrm_hf.data.load_puzzles(path)`.
         batch_size: rows at work over all processes; divisible by `num_processes`.
         halt: False: every row runs all segments (the published evaluation); True: a row stops when it halts.
-        max_segments, compute_dtype ("float32" or "bfloat16"): None = the model's.
+        max_segments: None = the model's. compute_dtype: see `HrmForPuzzleSolving.solve`.
         process_index, num_processes: this process's part.
         gather: for several processes: joins a tensor of all along its first axis, in order (`Accelerator.gather`).
         run_block: how a block is run, for instance `compiled.compiled_block(device, any_batch_size=True)`.

@@ -7,6 +7,7 @@ from ..hrm.errors import DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
+from ..hub.puzzle_table import rearrange_puzzle_table
 
 
 def match_puzzle_table(
@@ -37,6 +38,6 @@ def match_puzzle_table(
         counted = f"{len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint"
         which = ", ".join(missing[:5])
         raise DataError(f"{file.path}: {counted} ({which}); choose the blank or the mean embedding for them")
-    model.rearrange_puzzle_table(rows, unknown=unknown or "blank")
+    rearrange_puzzle_table(model, rows, unknown=unknown or "blank")
     processor.puzzle_identifiers = PuzzleIdentifiers(names)
     return missing

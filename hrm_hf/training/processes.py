@@ -17,6 +17,8 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType
 
+from ..hrm.compute_dtype import chosen_dtype
+from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, HrmError
 from .arguments import HrmTrainingArguments
 
@@ -75,9 +77,18 @@ def launched_dtype(named: str | None = None, by: str = "") -> str | None:
         raise ArgumentError(f"{asks}, in which no model of hrm_hf computes: give --mixed_precision bf16 or no")
     if precision == "no":
         return None
-    if named not in (None, "bfloat16"):
+    if named not in (None, "bfloat16", "auto"):
         raise ArgumentError(f"{asks}, but {by} names the compute_dtype {named}: give the same, or only one of them")
     return "bfloat16"
+
+
+def agreed_dtype(asked: str | None, config: HrmConfig, accelerator: Accelerator) -> str:
+    """`chosen_dtype` for all processes of a run: where bfloat16 pays least decides."""
+
+    def least(speed: float) -> float:
+        return accelerator.gather(torch.tensor([speed], device=accelerator.device)).min().item()
+
+    return chosen_dtype(asked, config, accelerator.device, least)
 
 
 def check_accelerator(accelerator: Accelerator, compute_dtype: str) -> None:

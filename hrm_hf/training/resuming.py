@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..files import mend_folders, partial_folder
+from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..progress import get_logger
 from . import states
-from .processes import on_main_process
+from .processes import agreed_dtype, on_main_process
 from .run_folder import choose_run_dir
 
 SHARED = "state"  # name of the tree of what all processes share
@@ -115,6 +116,17 @@ def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
     state, _ = states.newest_state(run_dir)
     facts = {} if state is None else states.read_json_tree(state, SHARED)["facts"]
     return {name.removeprefix("model."): facts[name] for name in facts if name.startswith("model.")} or None
+
+
+def dtype_of_run(asked: str | None, config: HrmConfig, accelerator: Accelerator, run_dir: Path | None) -> str:
+    """What a run computes in, on all its processes: what it began with where it resumes, whatever is quicker now.
+
+    asked: see `chosen_dtype`. run_dir: folder of a run that resumes, else None. Raises as `saved_architecture`.
+    """
+    if run_dir is not None and asked in (None, "auto"):
+        saved = on_main_process(accelerator, lambda: saved_architecture(run_dir), share=True)
+        asked = asked if saved is None else saved["compute_dtype"]
+    return agreed_dtype(asked, config, accelerator)
 
 
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:

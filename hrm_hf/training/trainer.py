@@ -29,7 +29,7 @@ from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
 from .finite_watch import NonFiniteError
-from .processes import check_accelerator, make_accelerator, naming_lost_processes, on_main_process
+from .processes import agreed_dtype, check_accelerator, make_accelerator, naming_lost_processes, on_main_process
 from .resuming import SHARED, find_state, own_tree, save_state
 from .run_folder import ADAPTER, RunFolder
 from .states import read_tree, state_steps
@@ -101,6 +101,7 @@ class HrmTrainer(TrainingSteps):
             raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)
         check_accelerator(accelerator, model.config.compute_dtype)
+        agreed_dtype(model.config.compute_dtype, model.config, accelerator)  # says where it is the slower one
         args.local_batch_size(accelerator.num_processes)  # raises before a folder is made
         self.eval_dataset, self.processor, self.data_facts = eval_dataset, processor, _as_json(data_facts or {})
         self.run_folder = run_folder
@@ -350,6 +351,7 @@ class HrmTrainer(TrainingSteps):
                 self.processor,
                 batch_size=self.args.eval_batch_size * self.accelerator.num_processes,
                 halt=halt,
+                compute_dtype=self.model.config.compute_dtype,  # even where another would be quicker
                 process_index=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 gather=self.accelerator.gather,

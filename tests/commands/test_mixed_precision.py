@@ -77,7 +77,8 @@ def test_another_dtype_by_recipe_or_command_line_is_refused_by_name(monkeypatch,
 
 def test_no_leaves_a_recipe_its_bfloat16(monkeypatch):
     monkeypatch.setenv(ASKED, "no")
-    recipe = ["--recipe", "sudoku_extreme_1k"]
+    assert read_arguments(SudokuArguments, ["--recipe", "sudoku_extreme_1k"])[1].compute_dtype == "auto"
+    recipe = ["--recipe", "sudoku_extreme_1k", "--compute-dtype", "bfloat16"]
     assert read_arguments(SudokuArguments, recipe)[1].compute_dtype == "bfloat16"
 
 

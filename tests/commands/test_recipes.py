@@ -22,7 +22,7 @@ PUBLISHED = dict(
     **dict(hidden_size=512, num_attention_heads=8, expansion=4.0, H_layers=4, L_layers=4, H_cycles=2, L_cycles=2),
     **dict(pos_encodings="rope", puzzle_emb_ndim=512, halt_max_steps=16, halt_exploration_prob=0.1),
     **dict(token_loss="stablemax"),  # [P] section 2, [C]
-    **dict(compute_dtype="bfloat16"),  # [C] forward_dtype
+    **dict(compute_dtype="auto"),  # [C] forward_dtype bfloat16
     # [C] cfg_pretrain.yaml
     **dict(global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
     **dict(warmup_steps=2000, lr_min_ratio=1.0),
@@ -42,7 +42,7 @@ TRM = dict(
     **dict(hidden_size=512, num_attention_heads=8, expansion=4.0, shared_levels=True, L_layers=2, H_cycles=3),
     **dict(gradient_span="last_cycle", mixer="attention", pos_encodings="rope", puzzle_emb_ndim=512),
     **dict(num_prefix_positions=16, halting="halt_only", halt_max_steps=16, token_loss="stablemax"),
-    **dict(compute_dtype="bfloat16", global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
+    **dict(compute_dtype="auto", global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
     **dict(warmup_steps=2000, lr_min_ratio=1.0, ema_decay=0.999, ema_warmup=False, halt_exploration_prob=0.1),
 )
 # [R] epochs=50000 lr=1e-4 puzzle_emb_lr=1e-4 weight_decay=1.0 puzzle_emb_weight_decay=1.0 arch.H_cycles=3 ema=True
@@ -87,7 +87,7 @@ RECIPES = {
         **dict(hidden_size=384, expansion=3.0, shared_levels=True, L_layers=2, mixer="mlp"),
         **dict(depth_schedule="0:2x6,0.29:3x9,0.58:6x9", gradient_span="last_cycle", pos_encodings="none"),
         **dict(puzzle_emb_ndim=2688, num_prefix_positions=7, halting="halt_only", halt_max_steps=16),
-        **dict(token_loss="softmax", label_smoothing=0.2, halting_loss_weight=0.05, compute_dtype="bfloat16"),
+        **dict(token_loss="softmax", label_smoothing=0.2, halting_loss_weight=0.05, compute_dtype="auto"),
         **dict(online_augmentation=True, reveal_prob=0.3, max_steps=10_000, global_batch_size=384),
         **dict(optimizer="muon", muon_learning_rate=0.02, muon_weight_decay=0.005, muon_momentum=0.95),
         **dict(learning_rate=5e-4, weight_decay=0.2, puzzle_learning_rate=1e-3, puzzle_weight_decay=0.1),

@@ -367,4 +367,4 @@ def test_refuses_what_is_not_allowed():
 def test_the_dtypes_to_compute_in_stand_in_one_place():
     for name in COMPUTE_DTYPES:
         assert restless_model(compute_dtype=name).solve(INPUTS[:1], compute_dtype=name).sequences.shape == (1, 16)
-    assert get_args(get_type_hints(HrmModelArguments)["compute_dtype"]) == COMPUTE_DTYPES
+    assert get_args(get_type_hints(HrmModelArguments)["compute_dtype"]) == (*COMPUTE_DTYPES, "auto")

@@ -55,6 +55,12 @@ def test_a_run_is_the_one_written_out_whatever_weights_the_other_process_began_w
         check_plain_run(two_processes / "run", load_file(two_processes / f"{rank}.safetensors"))
 
 
+def test_two_processes_agree_on_the_quicker_dtype(two_processes):
+    got = load_file(two_processes / "steps.safetensors")
+    assert got["dtype.one_slow"].tolist() == [False, False]
+    assert got["dtype.both_fast"].tolist() == [True, True]
+
+
 def test_recorded_two_process_steps(two_processes):
     got = load_file(two_processes / "steps.safetensors")
     assert got["num_processes"].item() == 2

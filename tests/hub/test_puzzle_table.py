@@ -6,6 +6,7 @@ import torch
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
 from hrm_hf.hrm.errors import ArgumentError
+from hrm_hf.hub.puzzle_table import rearrange_puzzle_table, resize_puzzle_table
 
 CONFIG = dict(
     vocab_size=6,
@@ -38,7 +39,7 @@ def test_rows_come_by_number_and_unknown_ones_by_choice(unknown, form):
     model = new_model()
     old = table_of(model)
     rows = [0, 3, -1, 3, 1, -1, 4]
-    model.rearrange_puzzle_table(form(rows), unknown=unknown)
+    rearrange_puzzle_table(model, form(rows), unknown=unknown)
     fill = old[0] if unknown == "blank" else torch.stack([old[1], old[2], old[3], old[4]]).mean(0)
     expected = torch.stack([fill if row == -1 else old[row] for row in rows])
     torch.testing.assert_close(table_of(model), expected, rtol=0, atol=0 if unknown == "blank" else 1e-6)
@@ -50,7 +51,7 @@ def test_rows_come_by_number_and_unknown_ones_by_choice(unknown, form):
 def test_mean_of_a_table_of_blanks_only_is_the_blank():
     model = new_model(num_puzzle_identifiers=1)
     old = table_of(model)
-    model.resize_puzzle_table(3, new_rows="mean")
+    resize_puzzle_table(model, 3, new_rows="mean")
     assert torch.equal(table_of(model), old.expand(3, -1))
 
 
@@ -58,7 +59,7 @@ def test_dtype_and_requires_grad_stay():
     model = new_model()
     table = model.model.puzzle_embeddings
     table.weight = torch.nn.Parameter(table.weight.detach().bfloat16(), requires_grad=False)
-    model.rearrange_puzzle_table([1, -1], unknown="mean")
+    rearrange_puzzle_table(model, [1, -1], unknown="mean")
     assert table.weight.dtype == torch.bfloat16 and not table.weight.requires_grad
     assert isinstance(table.weight, torch.nn.Parameter)
 
@@ -66,17 +67,17 @@ def test_dtype_and_requires_grad_stay():
 def test_nothing_to_change_leaves_the_parameter():
     model = new_model()
     parameter = model.model.puzzle_embeddings.weight
-    model.rearrange_puzzle_table(range(5))
-    model.resize_puzzle_table(5)
+    rearrange_puzzle_table(model, range(5))
+    resize_puzzle_table(model, 5)
     assert model.model.puzzle_embeddings.weight is parameter
 
 
 def test_resize_keeps_the_first_rows():
     model = new_model()
     old = table_of(model)
-    model.resize_puzzle_table(7)
+    resize_puzzle_table(model, 7)
     assert torch.equal(table_of(model), torch.cat([old, old[:1], old[:1]]))
-    model.resize_puzzle_table(3)
+    resize_puzzle_table(model, 3)
     assert torch.equal(table_of(model), old[:3])
     assert model.config.num_puzzle_identifiers == 3
 
@@ -85,7 +86,7 @@ def test_a_rearranged_model_is_saved_and_trained_like_any_other(tmp_path):
     model = new_model()
     cells, identifiers = torch.tensor([[1, 2, 3, 4]]), torch.tensor([3])
     before = model(cells, identifiers).logits
-    model.rearrange_puzzle_table([0, -1, -1, -1, -1, -1, 3])
+    rearrange_puzzle_table(model, [0, -1, -1, -1, -1, -1, 3])
     model.save_pretrained(tmp_path)
     loaded = HrmForPuzzleSolving.from_pretrained(tmp_path)
     assert loaded.config.num_puzzle_identifiers == 7
@@ -116,7 +117,7 @@ def test_bad_rows_are_named_and_change_nothing(rows, unknown, named):
     model = new_model()
     old = table_of(model)
     with pytest.raises(ArgumentError, match=named):
-        model.rearrange_puzzle_table(rows, unknown=unknown)
+        rearrange_puzzle_table(model, rows, unknown=unknown)
     assert torch.equal(table_of(model), old) and model.config.num_puzzle_identifiers == 5
 
 
@@ -125,12 +126,12 @@ def test_bad_rows_are_named_and_change_nothing(rows, unknown, named):
 )
 def test_bad_sizes_are_named(num, new_rows, named):
     with pytest.raises(ArgumentError, match=named):
-        new_model().resize_puzzle_table(num, new_rows=new_rows)
+        resize_puzzle_table(new_model(), num, new_rows=new_rows)
 
 
 def test_a_model_without_a_table_says_so():
     model = new_model_without_table()
-    for change in (lambda: model.rearrange_puzzle_table([0]), lambda: model.resize_puzzle_table(2)):
+    for change in (lambda: rearrange_puzzle_table(model, [0]), lambda: resize_puzzle_table(model, 2)):
         with pytest.raises(ArgumentError, match="no puzzle table"):
             change()
 
