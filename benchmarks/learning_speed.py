@@ -93,7 +93,7 @@ def make_data(game: str, folder: Path, args: argparse.Namespace) -> dict[str, li
         target = folder / f"{game}-{name}"
         build_sudoku(target, train, test, num_aug=min(variants, 5) if args.quick else variants)
         recipe = HRM_RECIPES / f"hrm_sudoku_{game}.yaml" if name == "HRM" else f"sudoku_{game}"
-        words[name] = ["--data-dir", str(target), "--recipe", str(recipe)]
+        words[name] = ["--data-dir", str(target), "--recipe", str(recipe), "--compute-dtype", "float32"]
     return words
 
 

@@ -27,7 +27,9 @@ PUBLISHED = dict(
     **dict(global_batch_size=768, learning_rate=1e-4, adam_beta1=0.9, adam_beta2=0.95),
     **dict(warmup_steps=2000, lr_min_ratio=1.0),
 )
-SMALL = dict(global_batch_size=64, puzzle_learning_rate=1e-3, weight_decay=0.1, puzzle_weight_decay=0.1)
+SMALL = dict(
+    compute_dtype="auto", global_batch_size=64, puzzle_learning_rate=1e-3, weight_decay=0.1, puzzle_weight_decay=0.1
+)
 SMALL_SUDOKU = SMALL | dict(
     **dict(hidden_size=64, shared_levels=True, L_layers=2, H_cycles=2, L_cycles=2, gradient_span="last_cycle"),
     **dict(mixer="mlp", pos_encodings="none", halting="halt_only", halt_max_steps=4, online_augmentation=True),
