@@ -1,5 +1,5 @@
-"""The dtype to compute in. What bfloat16 gains depends on the processor: from five times as fast as float32 on a CPU
-that has instructions for it to an eighth of its speed on one that has none. So it is measured, once for each device.
+"""The dtype to compute in. A CPU with instructions for bfloat16 multiplies it several times as fast as float32, one
+without them several times as slowly. So this is measured, once for each device.
 """
 
 import time
@@ -15,19 +15,15 @@ from .configuration_hrm import COMPUTE_DTYPES
 from .errors import ArgumentError
 from .shown_value import shown
 
-CLEARLY = 1.2  # times as fast; a smaller difference is no reason to leave the dtype of the weights
+CLEARLY = 1.2  # times as fast
 logger = logging.get_logger("transformers.hrm_hf.compute_dtype")
 
 
 def chosen_dtype(asked: str | None, config: Any, device: torch.device, of_all: Callable = float) -> str:
-    """The dtype that a model of this HrmConfig computes in here, "float32" or "bfloat16".
+    """What a model of this HrmConfig computes in, "float32" or "bfloat16"; a line says where bfloat16 is slower.
 
-    Args:
-        asked: one of these; "auto": bfloat16 where it is clearly faster; None: the config's, but float32 where the
-            config's bfloat16 is clearly slower. A line says so, and it says that a bfloat16 asked for is slower.
-        of_all: the speed on which all processes of a run agree, from that of this one (see `bfloat16_speed`).
-    Raises:
-        ArgumentError: another value.
+    asked: one of these; "auto": bfloat16 where it is clearly faster; None: the config's, but not a bfloat16 that is
+    clearly slower; else ArgumentError. of_all: from this process's `bfloat16_speed` that on which all of a run agree.
     """
     if asked is not None and not (isinstance(asked, str) and asked in (*COMPUTE_DTYPES, "auto")):
         allowed = ", ".join(map(repr, COMPUTE_DTYPES))
@@ -35,15 +31,14 @@ def chosen_dtype(asked: str | None, config: Any, device: torch.device, of_all: C
     if "float32" in (asked, asked or config.compute_dtype):
         return "float32"
     speed = of_all(bfloat16_speed(config.hidden_size, config.intermediate_size, device))
-    slower = f"bfloat16 is {1 / speed:.1f} times slower than float32 on this {device.type}"
     if asked == "auto":
         return "bfloat16" if speed > CLEARLY else "float32"
-    if speed > 1 / CLEARLY:
-        return "bfloat16"
-    if asked is None:
-        logger.warning_once(f"{slower}, and float32 is taken (compute_dtype='bfloat16' insists on the model's own)")
-        return "float32"
-    logger.warning_once(f"{slower}: compute_dtype 'auto' takes the quicker one")
+    if speed < 1 / CLEARLY:
+        slower = f"bfloat16 is {1 / speed:.1f} times slower than float32 on this {device.type}"
+        if asked is None:
+            logger.warning_once(f"{slower}: float32 is taken (compute_dtype 'bfloat16' insists on the model's own)")
+            return "float32"
+        logger.warning_once(f"{slower}: compute_dtype 'auto' takes the quicker one")
     return "bfloat16"
 
 

@@ -44,7 +44,7 @@ def said(caplog):
         (None, "float32", 3.0, "float32", None),
         (None, "bfloat16", 3.0, "bfloat16", None),
         (None, "bfloat16", 0.9, "bfloat16", None),  # no clear loss
-        (None, "bfloat16", 0.125, "float32", f"{SLOWER}, and float32 is taken"),
+        (None, "bfloat16", 0.125, "float32", f"{SLOWER}: float32 is taken"),
         ("bfloat16", "float32", 0.125, "bfloat16", f"{SLOWER}: compute_dtype 'auto' takes the quicker one"),
         ("bfloat16", "bfloat16", 0.9, "bfloat16", None),
         ("float32", "bfloat16", 3.0, "float32", None),
