@@ -12,8 +12,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,10 @@ def machine() -> dict[str, Any]:
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
-    return facts | {name: version(name) for name in PACKAGES}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            facts[name] = version(name)
+    return facts
 
 
 def machine_line(names: tuple[str, ...] | None = None, facts: dict[str, Any] | None = None) -> str:

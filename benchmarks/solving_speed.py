@@ -74,16 +74,16 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     record: dict[str, Any] = {}
     found: list[Target] = []
-    if "no-halt" in args.only:
-        record["no_halt"] = without_halting(args)
-        found.append(no_halt_target(record["no_halt"]))
-        write_so_far("solving_speed", args, record, found, table(record))
     if "queue" in args.only:
         record["queue"] = []
         for rows in args.queue_batches:
             record["queue"].append(queue(rows, args))
-            write_so_far("solving_speed", args, record, found + queue_targets(record["queue"]), table(record))
+            write_so_far("solving_speed", args, record, queue_targets(record["queue"]), table(record))
+    if "no-halt" in args.only:
+        record["no_halt"] = without_halting(args)
+        found.append(no_halt_target(record["no_halt"]))
     found += queue_targets(record.get("queue", []))
+    write_so_far("solving_speed", args, record, found, table(record))
     if "trained" in args.only:
         with tempfile.TemporaryDirectory() as folder:
             record["trained"] = trained(args, Path(folder))
@@ -387,7 +387,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", choices=PARTS, default=list(PARTS if on_gpu else PARTS[:2]), help="parts to measure"
     )
     parser.add_argument("--size", choices=list(SIZES), default="27m", help="no-halt, queue: the model (default 27m)")
-    parser.add_argument("--batch-size", type=int, default=8, help="no-halt: puzzles of the batch (default 8)")
+    rows = 1024 if on_gpu else 8
+    parser.add_argument("--batch-size", type=int, default=rows, help=f"no-halt: puzzles of the batch (default {rows})")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], default="bfloat16", help="no-halt, queue: the fast side"
     )
