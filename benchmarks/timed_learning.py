@@ -61,20 +61,20 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"the timed run failed with exit code {code}")
     seconds = step_seconds(lines)
     overhead = max(0.0, time.monotonic() - began - steps * seconds)
-    training_end = end - EVALUATION_SHARE * args.seconds
+    training_end = end - EVALUATION_SHARE * args.seconds - STOP_SECONDS
     left = (training_end - time.monotonic() - overhead) * (1 - SPARE)
     steps = QUICK_STEPS if args.quick else int(left / seconds)
     print(f"a step takes {1e3 * seconds:.1f} ms, all else {overhead:.0f} s: {steps} steps fit", flush=True)
     if steps < 1:
         raise SystemExit(f"--seconds {args.seconds:g} leaves no time for a step: give more")
 
-    limit = training_end - STOP_SECONDS - time.monotonic()
-    stop = threading.Timer(max(0.0, limit), os.kill, (os.getpid(), signal.SIGTERM))
+    limit = max(0.0, training_end - time.monotonic())
+    stop = threading.Timer(limit, os.kill, (os.getpid(), signal.SIGTERM))
     stop.daemon = True
     if not args.quick:
         stop.start()
     run = folder / "run"
-    code, lines = train(words, run, steps, ["--logging-steps", str(max(1, steps // 100))])
+    code, _ = train(words, run, steps, ["--logging-steps", str(max(1, steps // 100))])
     stop.cancel()
     if code not in (0, 128 + signal.SIGTERM):
         raise SystemExit(f"training failed with exit code {code}")
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         "data": "generated" if args.data is None else args.data.name,
         "seconds": args.seconds,
         "step_ms": rounded(1e3 * seconds),
-        "steps": lines[-1]["step"] if lines else 0,
+        "steps": steps if code == 0 else int(checkpoint.name.rpartition("-")[2]),
         "planned_steps": steps,
         "stopped": code != 0,
         "checkpoint": str(checkpoint.relative_to(folder.parent)),
@@ -127,14 +127,15 @@ def train(words: list[str], run: Path, steps: int, extra: list[str]) -> tuple[in
 
 
 def step_seconds(lines: list[dict[str, Any]]) -> float:
-    """The mean over a run whose depth grows, without what compiling took: an interval counts as the least of itself
-    and its neighbours.
+    """The mean over a run whose depth grows, without what compiling took: of an interval and its neighbours the median
+    counts.
     """
     each = [
         (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
         for before, after in itertools.pairwise(lines)
     ]
-    return statistics.fmean(min(each[max(0, place - 1) : place + 2]) for place in range(len(each)))
+    firsts = (min(max(0, place - 1), max(0, len(each) - 3)) for place in range(len(each)))
+    return statistics.fmean(statistics.median(each[first : first + 3]) for first in firsts)
 
 
 def newest_checkpoint(run: Path) -> Path:

@@ -33,12 +33,14 @@ from hrm_hf.training import seeded_model  # noqa: E402
 
 COMMANDS = [
     "building_speed",
+    "gpu_check",
     "learning_speed",
     "loader_throughput",
     "optimizer_speed",
     "run_all",
     "scaling",
     "solving_speed",
+    "timed_learning",
     "training_speed",
 ]
 
@@ -398,6 +400,24 @@ def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path)
         assert minutes[0] == 0 and minutes[-1] == pytest.approx(run["steps"] * run["ms_per_step"] / 60e3, rel=1e-3)
         assert len(minutes) > 10 and all(0 <= value <= 1 for value in exact)
     assert (tmp_path / "learning_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_step_is_timed_after_what_was_compiled(monkeypatch):
+    learning_speed = importlib.import_module("learning_speed")
+    lines = [{"step": 10, "seconds": 40.0, "train/lm_loss": 1.0}, {"step": 30, "seconds": 45.0, "train/lm_loss": 1.0}]
+    monkeypatch.setattr(learning_speed, "train", lambda *_: [*lines, {"step": 30, "seconds": 50.0}])
+    assert learning_speed.time_steps([], SimpleNamespace(quick=False)) == 0.25
+
+
+def test_a_step_of_a_growing_depth_is_timed_without_compiling():
+    timed_learning = importlib.import_module("timed_learning")
+    # three stages of 1, 2 and 4 seconds a step; at the start of the run and of each stage something is compiled
+    each = [1.0] * 6 + [30.0] + [2.0] * 5 + [50.0] + [4.0] * 7
+    seconds, lines = 30.0, [{"step": 3, "seconds": 30.0}]
+    for number, step in enumerate(each, start=2):
+        seconds += 3 * step
+        lines.append({"step": 3 * number, "seconds": seconds})
+    assert timed_learning.step_seconds(lines) == (6 * 1 + 6 * 2 + 8 * 4) / 20
 
 
 def test_the_learning_table_takes_the_last_score_within_the_time():
