@@ -34,6 +34,7 @@ STORED_VARIANTS = {"4x4": 1000, "6x6": 500, "9x9": 500}  # of each puzzle, for H
 FAMILIES = ("HRM", "best")
 HRM_RECIPES = Path(__file__).parent / "recipes"
 TIMED_STEPS = (10, 30)
+QUICK_SECONDS = 0.05
 EVALUATIONS = 10
 
 
@@ -44,9 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for game in args.games:
             data = make_data(game, Path(folder), args)
-            seconds = dict(
-                zip(FAMILIES, side_by_side(lambda name, data=data: time_steps(data[name], args)), strict=True)
-            )
+            timed = side_by_side(lambda name, data=data: time_steps(data[name], args))
+            seconds = dict(zip(FAMILIES, timed, strict=True))
             minutes = args.minutes or (0.01 if args.quick else MINUTES[game])
             for seed in args.seeds:
                 steps = {name: max(round(minutes * 60 / seconds[name]), EVALUATIONS) for name in FAMILIES}
@@ -106,8 +106,10 @@ def split(rows: SudokuRows, num_train: int, num_test: int) -> tuple[SudokuRows, 
 
 
 def time_steps(words: list[str], args: argparse.Namespace) -> float:
-    """Seconds of a training step."""
-    first, last = (2, 6) if args.quick else TIMED_STEPS
+    """Seconds of a training step; a quick run does not measure them."""
+    if args.quick:
+        return QUICK_SECONDS
+    first, last = TIMED_STEPS
     extra = ["--max-steps", str(last), "--logging-steps", str(first), "--eval-batch-size", "500"]
     lines = {line["step"]: line["seconds"] for line in train(words, extra, 0, args) if "train/lm_loss" in line}
     return (lines[last] - lines[first]) / (last - first)

@@ -155,6 +155,7 @@ class PlainTraining:
         lr, betas, weight_decay: of AdamATan2; puzzle_lr, puzzle_weight_decay: of the puzzle table's sign-SGD.
         halt_exploration_prob: chance that a slot may not halt before a drawn step.
         warmup_steps: steps of linear warm-up from 0; the rates are constant afterwards.
+        ema_decay: of the average of the trained weights (`averages`), which the Tiny Recursive Model keeps.
     """
 
     def __init__(
@@ -167,12 +168,15 @@ class PlainTraining:
         puzzle_weight_decay: float = 1.0,
         halt_exploration_prob: float = 0.1,
         warmup_steps: int = 0,
+        ema_decay: float | None = None,
     ):
         self.twin, self.lr, self.betas, self.weight_decay = twin, lr, betas, weight_decay
         self.puzzle_lr, self.puzzle_weight_decay = puzzle_lr, puzzle_weight_decay
         self.halt_exploration_prob, self.warmup_steps = halt_exploration_prob, warmup_steps
         self.trained = [weight for name, weight in twin.weights.items() if name not in NOT_TRAINED_BY_ADAM]
         self.moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in self.trained]
+        self.ema_decay = ema_decay
+        self.averages = [] if ema_decay is None else [weight.detach().clone() for weight in self.trained]
         self.puzzle_vectors: torch.Tensor | None = None  # (B, E) of the last step, with their gradient
         self.carry: Carry | None = None
         self.steps = self.halted = self.data = None  # (B,) int32, (B,) bool, Batch: set by the first step
@@ -264,6 +268,8 @@ class PlainTraining:
                 self.puzzle_weight_decay,
             )
         adam_atan2(self.trained, self.moments, self.updates, self.lr * warm, self.betas, self.weight_decay)
+        for average, weight in zip(self.averages, self.trained):
+            average.mul_(self.ema_decay).add_(weight.detach(), alpha=1 - self.ema_decay)
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:

@@ -43,7 +43,7 @@ from side_by_side import (
     start,
     usable_cores,
 )
-from step_flops import matmul_peak, solving_flops, training_step_flops
+from step_flops import Peak, matmul_peak, solving_flops, training_step_flops
 from subjects import add_compile_option, compiles, config_of, device, made_up_batches, training_arguments, whole_step
 
 from hrm_hf.training import HrmTrainer, seeded_model
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     peak, args.compile = in_child(peak_of, args), in_child(compiles, args)
     how = f"{args.size}, {args.dtype}{', compiled' if args.compile else ''}"
-    print(f"{how}, limit from {peak / 1e9:.0f} GFLOP/s of matrix products\n")
+    print(f"{how}, limit from matrix products: {peak}\n")
     columns = ("batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB")
     print(f"{'':<12}{'':>13}" + "".join(f"{name:>9}" for name in columns), flush=True)
     records, known = [], {}
@@ -92,10 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
             config = config_of(args.size, **point.changes)
             work = (config.to_json_string(), point.rows, point.segments, point.processes)
             if work not in known:
-                known[work] = measure(point, peak, args)
+                known[work] = measure(point, peak.rate, args)
             records.append({"dimension": point.dimension, "value": point.value, **known[work]})
             print(line(records[-1]), flush=True)
-    finish("scaling", args, {"how": how, "points": records}, [], table(records, how))
+    finish("scaling", args, {"how": how, **peak.record(), "points": records}, [], table(records, f"{how}, {peak}"))
     if not args.quick or args.results is not None:
         draw(records, (args.results or RESULTS) / "scaling.png", how)
 
@@ -147,7 +147,7 @@ def table(records: list[dict[str, Any]], how: str) -> str:
 # What runs in processes of its own
 
 
-def peak_of(args: argparse.Namespace) -> float:
+def peak_of(args: argparse.Namespace) -> Peak:
     return matmul_peak(getattr(torch, args.dtype), device(), args.quick)
 
 

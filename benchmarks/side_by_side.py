@@ -12,13 +12,15 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 FEW_FACTS = ("processor", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
+NOT_WRITTEN = "\na quick run: no result is written"
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
 
 
@@ -108,16 +110,6 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def profile(work: Callable[[], object]) -> None:
-    """Prints the operations that one call spends most of its time in."""
-    import torch
-
-    with torch.profiler.profile() as recorded:
-        work()
-    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    print(recorded.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
-
-
 def _wait_for_gpu() -> None:
     import torch
 
@@ -193,7 +185,10 @@ def machine() -> dict[str, Any]:
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
-    return facts | {name: version(name) for name in PACKAGES}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            facts[name] = version(name)
+    return facts
 
 
 def machine_line(names: tuple[str, ...] | None = None, facts: dict[str, Any] | None = None) -> str:
@@ -302,15 +297,25 @@ def finish(
         targets = [replace(target, note="quick run: not this work, tiny sizes") for target in targets]
     if targets:
         print("\n" + target_table(targets))
+    written = write_so_far(name, args, record, targets, table)
+    print("\n" + "\n".join(f"written: {path.name}" for path in written) if written else NOT_WRITTEN)
+
+
+def write_so_far(
+    name: str, args: argparse.Namespace, record: dict[str, Any], targets: list[Target], table: str = ""
+) -> list[Path]:
+    """Writes what `finish` does and returns the paths, none in a quick run that is not told where; prints nothing.
+
+    A benchmark of several cases calls it after each, so that one that is stopped leaves what it has measured.
+    """
     if args.quick and args.results is None:
-        print("\na quick run: no result is written")
-        return
-    path = write_result(name, {**record, "targets": [target.record() for target in targets]}, args.results)
-    print(f"\nwritten: {path.name}")
+        return []
+    paths = [write_result(name, {**record, "targets": [target.record() for target in targets]}, args.results)]
     if table:
-        beside = path.with_suffix(".md")
-        beside.write_text(f"{time.strftime('%Y-%m-%d')}, {machine_line(FEW_FACTS)}\n\n{table}\n", encoding="utf-8")
-        print(f"written: {beside.name}")
+        paths.append(paths[0].with_suffix(".md"))
+        head = f"{time.strftime('%Y-%m-%d')}, {machine_line(FEW_FACTS)}"
+        paths[1].write_text(f"{head}\n\n{table}\n", encoding="utf-8")
+    return paths
 
 
 def markdown_table(columns: list[str], rows: list[list[Any]]) -> str:

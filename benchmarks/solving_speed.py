@@ -1,6 +1,7 @@
-"""Solving puzzles, fast beside plain: without halting, and with a trained model that halts by itself.
+"""Solving puzzles, fast beside plain: without halting, with a trained model that halts by itself, and a long queue.
 
-    python benchmarks/solving_speed.py                                     both; trains a 4x4 Sudoku model first
+    python benchmarks/solving_speed.py                                     trains a 4x4 Sudoku model first
+    python benchmarks/solving_speed.py --only no-halt queue                trains none
     python benchmarks/solving_speed.py --checkpoint DIR --data FILE.h5     a trained model and its test puzzles
     python benchmarks/solving_speed.py --only no-halt --profile            the published model's size alone, and where
                                                                            its time goes
@@ -13,6 +14,11 @@ number of segments, what halting alone allows (16 over that mean), and the puzzl
 quicker dtype among those that lose no more than 0.5 points. Without --checkpoint HRM's 4x4
 recipe (recipes/) is trained here, a minute or two on two cores, to halt within 16 segments, on 1,200 puzzles, and
 solves 1,000 others of which none equals a training puzzle under a symmetry of the game.
+
+queue (on a GPU, or with --only): 27 M parameters at the batch sizes of a GPU, with halting, through `predict_puzzles`
+and compiled blocks, beside the twin's 16 segments. A fresh model never halts, and no trained one of this size comes
+along, so it gets a q head with which made-up puzzles halt after --mean-segments in the mean, half of them at once;
+the answers mean nothing and are not scored. Puzzles a second of both sides count, as the twin gets fewer.
 """
 
 import argparse
@@ -25,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kernel_families import family_table, largest_table, profile
 from plain_twin import PlainHrm, plain_solve
 from side_by_side import (
     Comparison,
@@ -32,14 +39,16 @@ from side_by_side import (
     benchmark_parser,
     compare,
     finish,
-    profile,
+    markdown_table,
     rounded,
     start,
     take_turns,
     usable_cores,
+    write_so_far,
 )
 from step_flops import matmul_peak, solving_flops
-from subjects import SIZE_IN_WORDS, SIZES, add_compile_option, compiles, config_of, device, made_up_batches
+from subjects import SIZES, add_compile_option, awake_model, compiles, config_of, device, made_up_batches
+from subjects import in_words as size_in_words
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.data import load_puzzles
@@ -50,6 +59,11 @@ from hrm_hf.training import seeded_model
 SEGMENTS = 16  # of the published evaluation
 DTYPES = ("float32", "bfloat16")  # of the fast side, trained
 POINTS = 0.5  # of exact accuracy that a mode may lose
+PARTS = ("no-halt", "trained", "queue")
+QUEUE_BATCHES = (1024, 4096)  # of a GPU
+QUEUE_LENGTH = 4  # batches of puzzles
+QUEUE_RATIO = 8.0  # to the plain evaluation, one GPU
+CALIBRATED_ON, DRAWN_HEADS = 256, 32  # puzzles and q heads that are tried for the queue
 TRAIN = Path(__file__).parents[1] / "examples" / "train_sudoku.py"
 RECIPE = Path(__file__).parent / "recipes" / "hrm_sudoku_4x4.yaml"
 RECIPE_IN_WORDS = "4x4 Sudoku, trained here"
@@ -60,14 +74,21 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     record: dict[str, Any] = {}
     found: list[Target] = []
-    if args.only in (None, "no-halt"):
+    if "queue" in args.only:
+        record["queue"] = []
+        for rows in args.queue_batches:
+            record["queue"].append(queue(rows, args))
+            write_so_far("solving_speed", args, record, queue_targets(record["queue"]), table(record))
+    if "no-halt" in args.only:
         record["no_halt"] = without_halting(args)
         found.append(no_halt_target(record["no_halt"]))
-    if args.only in (None, "trained"):
+    found += queue_targets(record.get("queue", []))
+    write_so_far("solving_speed", args, record, found, table(record))
+    if "trained" in args.only:
         with tempfile.TemporaryDirectory() as folder:
             record["trained"] = trained(args, Path(folder))
         found += trained_targets(record["trained"])
-    finish("solving_speed", args, record, found)
+    finish("solving_speed", args, record, found, table(record))
 
 
 def without_halting(args: argparse.Namespace) -> dict[str, Any]:
@@ -96,18 +117,16 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     same = (plain_answers == fast_answers).float().mean().item()
     fast()  # compiles
     compared = compare(plain, fast, args.pairs, args.seconds, warm_ups=0)
-    if args.profile:
-        profile(fast)
+    profiled = {"profile": profile(fast)} if args.profile else {}
     work = solving_flops(config, rows, SEGMENTS)
     rate = work / compared.fast.median
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
-    limit = compared.plain.median / (work / peak)
+    limit = compared.plain.median / (work / peak.rate)
     way = args.dtype + (", compiled" if run_block else "")
     print(f"{size}, batch {rows}, {SEGMENTS} segments, {way}: {compared}")
     print(
         f"cells equal: {100 * same:.1f} % as written in float32; {100 * after_one:.1f} % after one segment so\n"
-        f"{100 * rate / peak:.0f} % of {peak / 1e9:.0f} GFLOP/s, "
-        f"all of which would allow {limit:.2f}x\n",
+        f"{peak.share(rate)}, all of which would allow {limit:.2f}x\n",
         flush=True,
     )
     return {
@@ -121,9 +140,96 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
         "equal_cells_in_float32_percent": rounded(100 * same),
         "equal_cells_after_one_segment_percent": rounded(100 * after_one),
         "gflop_per_second": rounded(rate / 1e9),
-        "peak_gflop_per_second": rounded(peak / 1e9),
+        **peak.record(),
         "peak_alone_allows": rounded(limit),
+        **profiled,
     }
+
+
+def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
+    """A queue of made-up puzzles, `rows` at work, with a model that halts; beside all segments of the twin."""
+    size = "tiny" if args.quick else args.size
+    config = config_of(size)
+    model = awake_model(config, seed=0).to(device()).eval()
+    batch = next(made_up_batches(config, QUEUE_LENGTH * rows))
+    halt_after(model, batch, args.mean_segments)
+    twin = PlainHrm(config, getattr(torch, args.plain_dtype), device()).load(model.state_dict())
+    given = [batch[name][:rows].to(device()) for name in ("input_ids", "puzzle_identifiers")]
+    puzzles = Puzzles({name: values.numpy() for name, values in batch.items()})
+    run_block = compiled_block(device(), any_batch_size=True) if compiles(args) else None
+
+    def plain() -> torch.Tensor:
+        return plain_solve(twin, *given, segments=SEGMENTS)[0]
+
+    def fast() -> PuzzlePredictions:
+        how = dict(halt=True, max_segments=SEGMENTS, compute_dtype=args.dtype, run_block=run_block)
+        return predict_puzzles(model, puzzles, rows, **how)
+
+    segments = float(fast().segments.mean())  # compiles
+    taken = compare(plain, fast, args.pairs, args.seconds, warm_ups=1)
+    per_second = {"plain": rows / taken.plain.median, "fast": len(puzzles) / taken.fast.median}
+    ratio = per_second["fast"] / per_second["plain"]
+    peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
+    rate = solving_flops(config, 1, 1) * segments * per_second["fast"]
+    way = args.dtype + (", compiled" if run_block else "")
+    print(
+        f"queue, {size_in_words(size)}, batch {rows}, {way}: {per_second['fast']:,.0f} puzzles/s, "
+        f"plain {per_second['plain']:,.0f}, ratio {ratio:.2f}; mean segments {segments:.2f} of {SEGMENTS}: halting "
+        f"alone allows {SEGMENTS / segments:.2f}x; {peak.share(rate)}\n",
+        flush=True,
+    )
+    return {
+        "size": size,
+        "batch": rows,
+        "puzzles": len(puzzles),
+        "dtype": args.dtype,
+        "compiled": run_block is not None,
+        "plain_dtype": args.plain_dtype,
+        "mean_segments": rounded(segments),
+        "halting_alone_allows": rounded(SEGMENTS / segments),
+        "plain_puzzles_per_second": rounded(per_second["plain"]),
+        "puzzles_per_second": rounded(per_second["fast"]),
+        "ratio": rounded(ratio),
+        "gflop_per_second": rounded(rate / 1e9),
+        **peak.record(),
+        **({"profile": profile(fast)} if args.profile else {}),
+    }
+
+
+class Puzzles(dict):
+    """Rows as `predict_puzzles` reads them: arrays (N, ...) by name."""
+
+    def __len__(self) -> int:
+        return len(self["input_ids"])
+
+    def __getitem__(self, rows: Any) -> Any:
+        return super().__getitem__(rows) if isinstance(rows, str) else {name: self[name][rows] for name in self}
+
+
+@torch.no_grad()
+def halt_after(model: HrmForPuzzleSolving, batch: dict[str, torch.Tensor], mean: float) -> None:
+    """Gives the model a q head with which the puzzles of the batch halt after `mean` of SEGMENTS segments in the mean.
+
+    Of some drawn heads the one with which, of all puzzles at work, the same share halts after the first segment as in
+    the mean; many others let most halt at once, and a few never.
+    """
+    twin = PlainHrm(model.config, device=device()).load(model.state_dict())
+    part = {name: values[:CALIBRATED_ON].to(device()) for name, values in batch.items()}
+    count = len(part["input_ids"])
+    carry, states = twin.initial_carry(count), []
+    for _ in range(SEGMENTS - 1):  # at the last one all halt
+        carry = twin.segment(carry, part)[0]
+        states.append(carry[0][:, 0])
+    heads = torch.randn(DRAWN_HEADS, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    # A puzzle goes on while no q_halt so far is above the bound: of all (15 n) that count, so many are not.
+    highest = (torch.stack(states) @ heads.to(states[0]).T).cummax(0).values  # (15, n, heads)
+    times = max(1, min(round((mean - 1) * count), highest[..., 0].numel()))
+    bounds = highest.flatten(0, 1).kthvalue(times, dim=0).values  # (heads,)
+    at_once = (highest[0] > bounds).float().mean(0)
+    best = int((at_once - 1 / mean).abs().argmin())
+    model.q_head.weight.zero_()
+    model.q_head.bias.zero_()  # q_continue is 0
+    model.q_head.weight[0], model.q_head.bias[0] = heads[best].to(device()), -bounds[best]
 
 
 def trained(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -209,11 +315,49 @@ def train_small_model(folder: Path, args: argparse.Namespace) -> tuple[Path, Pat
     return run / "checkpoint-final", run / "data" / "test.h5"
 
 
+def table(record: dict[str, Any]) -> str:
+    """All parts in Markdown, then their profiles."""
+    rows, profiles = [], []
+
+    def add(part: str, size: str, one: dict[str, Any], fast: float, plain: float) -> None:
+        rows.append([part, size, one["batch"], one["dtype"], f"{plain:,.0f}", f"{fast:,.0f}", f"{one['ratio']:.2f}x"])
+        rows[-1].append(f"{one['mean_segments']:.2f}")
+        if found := one.get("profile"):
+            profiles.extend([f"{part}, {size}, batch {one['batch']}:", family_table(found), largest_table(found)])
+
+    if one := record.get("no_halt"):
+        rate = [one["batch"] / one[side]["median"] for side in ("fast", "plain")]
+        add("no-halt", size_in_words(one["size"]), one | {"mean_segments": SEGMENTS}, *rate)
+    for one in record.get("queue", []):
+        rate = one["puzzles_per_second"], one["plain_puzzles_per_second"]
+        add("queue", size_in_words(one["size"]), one, *rate)
+    if one := record.get("trained"):
+        for dtype, mode in one["modes"].items():
+            plain = mode["puzzles_per_second"] / mode["ratio"]
+            add("trained", one["model"], one | mode | {"dtype": dtype}, mode["puzzles_per_second"], plain)
+    columns = ["part", "model", "batch", "dtype", "plain puzzles/s", "puzzles/s", "ratio", "mean segments"]
+    return "\n\n".join([markdown_table(columns, rows), *profiles])
+
+
 def no_halt_target(record: dict[str, Any]) -> Target:
-    work = f"solving without halting, {SEGMENTS} segments, {SIZE_IN_WORDS[record['size']]}, batch {record['batch']}"
+    work = f"solving without halting, {SEGMENTS} segments, {size_in_words(record['size'])}, batch {record['batch']}"
     note = record["dtype"] + (" compiled" if record["compiled"] else "")
     note += f"; products at their peak alone would be {record['peak_alone_allows']:.2f}x"
     return Target(work, 2.5, record["ratio"], note=note)
+
+
+def queue_targets(records: list[dict[str, Any]]) -> list[Target]:
+    """One for each batch size of a GPU."""
+    found = []
+    known = {(record["size"], record["batch"]): record for record in records}
+    for rows in QUEUE_BATCHES:
+        work, record = f"one GPU: solving with halting, 27 M, batch {rows:,}", known.get(("27m", rows))
+        note = "not run" if torch.cuda.is_available() else "no GPU here"
+        if record:
+            note = f"{record['puzzles_per_second']:,.0f} puzzles/s; {record['dtype']}, fresh weights made to halt; "
+            note += f"mean {record['mean_segments']:.2f} of {SEGMENTS} segments"
+        found.append(Target(work, QUEUE_RATIO, record and record["ratio"], note=note))
+    return found
 
 
 def trained_targets(record: dict[str, Any]) -> list[Target]:
@@ -234,19 +378,37 @@ def trained_targets(record: dict[str, Any]) -> list[Target]:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    on_gpu = torch.cuda.is_available()
     parser = benchmark_parser(__doc__, pairs=5, seconds=30)
     add_compile_option(parser)
-    parser.add_argument("--profile", action="store_true", help="no-halt: print where the fast side's time goes")
-    parser.add_argument("--only", choices=["no-halt", "trained"])
-    parser.add_argument("--size", choices=list(SIZES), default="27m", help="no-halt: the model (default 27m)")
-    parser.add_argument("--batch-size", type=int, default=8, help="no-halt: puzzles of the batch (default 8)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16", help="no-halt: the fast side")
+    profiled = "no-halt, queue: where the fast side's time goes, by families of kernels: printed and written"
+    parser.add_argument("--profile", action="store_true", help=profiled)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS if on_gpu else PARTS[:2]), help="parts to measure"
+    )
+    parser.add_argument("--size", choices=list(SIZES), default="27m", help="no-halt, queue: the model (default 27m)")
+    rows = 1024 if on_gpu else 8
+    parser.add_argument("--batch-size", type=int, default=rows, help=f"no-halt: puzzles of the batch (default {rows})")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="bfloat16", help="no-halt, queue: the fast side"
+    )
+    parser.add_argument(
+        "--queue-batches", type=int, nargs="+", default=list(QUEUE_BATCHES), help="queue: puzzles at work (1024 4096)"
+    )
+    parser.add_argument("--mean-segments", type=float, default=2.0, help="queue: until a puzzle halts (default 2)")
     parser.add_argument("--checkpoint", type=Path, help="trained: a folder for from_pretrained")
     parser.add_argument("--data", type=Path, help="trained: its test puzzles, a puzzle file")
     parser.add_argument("--puzzles", type=int, default=1000, help="trained: rows of the data at most (default 1000)")
     parser.add_argument("--eval-batch-size", type=int, default=256, help="trained: both sides (default 256)")
-    parser.add_argument("--plain-dtype", choices=["float32", "bfloat16"], default="float32", help="of the plain side")
+    parser.add_argument(
+        "--plain-dtype",
+        choices=["float32", "bfloat16"],
+        default="bfloat16" if on_gpu else "float32",
+        help="of the plain side (default: float32, on a GPU bfloat16)",
+    )
     args = parser.parse_args(arguments)
+    if args.quick:
+        args.queue_batches = [4]
     if (args.checkpoint is None) != (args.data is None):
         parser.error("--checkpoint and --data go together: the model and its test puzzles")
     return args

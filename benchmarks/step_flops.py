@@ -5,12 +5,40 @@ them. A backward pass takes twice its forward one. Shapes as in `hrm_hf.hrm.mode
 """
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-PEAK_SIZES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 3072))  # m, k, n
-QUICK_SIZES = ((256, 256, 256),)
+PEAK_SIZES = (1024, 2048, 4096, 8192, 16384)  # rows, columns and depth of the products
+QUICK_SIZES = (256,)
+PEAK_GAIN = 1.03  # a doubling that gains less ends the search
+PEAK_SECONDS = 1.2  # in all
+PEAK_CALLS = 2  # of each size at least
+
+
+@dataclass(frozen=True, order=True)
+class Peak:
+    """The most operations a second of matrix products, and at which size: size x size x size."""
+
+    rate: float
+    size: int
+
+    def __str__(self) -> str:
+        return f"{in_flops(self.rate)} at {self.size} x {self.size} x {self.size}"
+
+    def share(self, rate: float) -> str:
+        """71 % of 790 TFLOP/s at 8192 x 8192 x 8192."""
+        return f"{100 * rate / self.rate:.0f} % of {self}"
+
+    def record(self) -> dict[str, Any]:
+        """For a result file."""
+        return {"peak_gflop_per_second": float(f"{self.rate / 1e9:.4g}"), "peak_size": self.size}
+
+
+def in_flops(rate: float) -> str:
+    """202 GFLOP/s, 790 TFLOP/s."""
+    return f"{rate / 1e12:.3g} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.3g} GFLOP/s"
 
 
 def block_flops(config: Any) -> int:
@@ -76,25 +104,41 @@ def solving_flops(config: Any, rows: int, segments: int) -> int:
     return rows * segments * segment_flops(config)
 
 
-def matmul_peak(dtype: torch.dtype, device: str | torch.device = "cpu", quick: bool = False) -> float:
-    """The most operations a second that matrix products reach here in this dtype: the best that some large shapes
-    reach in a second (quick: a small shape, at once).
+def matmul_peak(dtype: torch.dtype, device: str | torch.device = "cpu", quick: bool = False) -> Peak:
+    """The best rate of square matrix products in this dtype here. They double until the rate stops growing, or the
+    next would take more than the time that is left, or its memory (quick: a small one, at once).
     """
-    sizes, seconds = (QUICK_SIZES, 0.0) if quick else (PEAK_SIZES, 1.0)
-    rates = []
-    for m, k, n in sizes:
-        left = torch.randn(m, k, device=device).to(dtype)
-        right = torch.randn(n, k, device=device).to(dtype)
-        torch.nn.functional.linear(left, right)  # warm-up
-        times, until = [], time.perf_counter() + seconds / len(sizes)
-        while len(times) < 3 or time.perf_counter() < until:
-            _wait(device)
-            started = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            _wait(device)
-            times.append(time.perf_counter() - started)
-        rates.append(2 * m * k * n / min(times))
-    return max(rates)
+    until = time.perf_counter() + (0.0 if quick else PEAK_SECONDS)
+    best = Peak(0.0, 0)
+    for size in QUICK_SIZES if quick else PEAK_SIZES:
+        if best.size and (PEAK_CALLS + 1) * 2 * size**3 / best.rate > until - time.perf_counter():
+            break
+        try:
+            rate = _product_rate(size, dtype, device, min(until, time.perf_counter() + PEAK_SECONDS / 5))
+        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a RuntimeError of its own on a CPU
+            if best.size and "memory" in str(error).lower():
+                break
+            raise
+        grows = rate > PEAK_GAIN * best.rate
+        best = max(best, Peak(rate, size))
+        if not grows:
+            break
+    return best
+
+
+def _product_rate(size: int, dtype: torch.dtype, device: str | torch.device, until: float) -> float:
+    """Operations a second, from the quickest of some products."""
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    torch.nn.functional.linear(left, right)  # warm-up
+    times = []
+    while len(times) < PEAK_CALLS or time.perf_counter() < until:
+        _wait(device)
+        started = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times)
 
 
 def _wait(device: str | torch.device) -> None:

@@ -1,6 +1,7 @@
 """The models and batches that the benchmarks measure, and both ways of training them from the same weights.
 
-"27m" is the published Sudoku model, "1m" a small one (hidden 128, 2 + 2 layers), "tiny" one for quick runs.
+"27m" is the published Sudoku model, "1m" a small one (hidden 128, 2 + 2 layers), "trm" the Tiny Recursive Model of
+Sudoku, "256-..." small ones of its kind, with one or two cycles; the "tiny" ones are for quick runs.
 """
 
 import argparse
@@ -15,15 +16,32 @@ from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving
 from hrm_hf.scores.compiled import check_compiler
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
-SIZES: dict[str, dict[str, int]] = {
+RECURSIVE = dict(shared_levels=True, L_layers=2, gradient_span="last_cycle", halting="halt_only")
+MIXER, ATTENTION = dict(mixer="mlp", pos_encodings="none"), dict(mixer="attention", pos_encodings="rope")
+SMALL = RECURSIVE | dict(
+    hidden_size=256, num_attention_heads=4, puzzle_emb_ndim=256, num_prefix_positions=7, L_cycles=3
+)
+SIZES: dict[str, dict[str, Any]] = {
     "27m": {},
     "1m": dict(hidden_size=128, num_attention_heads=4, puzzle_emb_ndim=128, H_layers=2, L_layers=2),
     "tiny": dict(
         hidden_size=32, num_attention_heads=2, puzzle_emb_ndim=32, H_layers=1, L_layers=1, seq_len=16, vocab_size=6
     ),
+    "trm": RECURSIVE | MIXER | dict(num_prefix_positions=16, H_cycles=3, L_cycles=6),
+    "256-mixer-h1": SMALL | MIXER | dict(H_cycles=1),
+    "256-mixer-h2": SMALL | MIXER | dict(H_cycles=2),
+    "256-attention-h1": SMALL | ATTENTION | dict(H_cycles=1),
+    "256-attention-h2": SMALL | ATTENTION | dict(H_cycles=2),
 }
-SIZE_IN_WORDS = {"27m": "27 M", "1m": "1 M", "tiny": "tiny model"}
+SIZES["tiny-trm"] = SIZES["tiny"] | RECURSIVE | MIXER | dict(num_prefix_positions=2)
+SIZE_IN_WORDS = {"27m": "27 M", "1m": "1 M", "trm": "TRM, 5 M", "tiny": "tiny model", "tiny-trm": "tiny TRM"}
+AVERAGED = {"trm": 0.999, "tiny-trm": 0.999}  # decay of the average of the weights, which is a part of TRM's step
 RATES = dict(weight_decay=1.0, puzzle_weight_decay=1.0, halt_exploration_prob=0.1)
+
+
+def in_words(size: str) -> str:
+    """A size in the tables."""
+    return SIZE_IN_WORDS.get(size, size)
 
 
 def config_of(size: str, **changes: Any) -> HrmConfig:
@@ -51,7 +69,7 @@ def made_up_batches(config: HrmConfig, rows: int, count: int = 4, seed: int = 0)
 
 
 class PlainSide:
-    """Training steps of the plain twin, which always learns by Q-learning.
+    """Training steps of the plain twin as its paper has them: by Q-learning, TRM and its kind by q_halt alone.
 
     Args:
         size: key of SIZES.
@@ -61,7 +79,8 @@ class PlainSide:
 
     def __init__(self, size: str, rows: int, dtype: str = "float32", seed: int = 0):
         twin = PlainHrm(config_of(size), getattr(torch, dtype), device())
-        self.training = PlainTraining(twin.load(awake_model(config_of(size), seed).state_dict()), **RATES)
+        twin.load(awake_model(config_of(size), seed).state_dict())
+        self.training = PlainTraining(twin, **RATES, ema_decay=AVERAGED.get(size))
         self.batches = made_up_batches(twin.config, rows, seed=seed)
 
     def step(self) -> dict[str, float]:
@@ -87,6 +106,8 @@ def fast_trainer(
         options: further `HrmTrainingArguments`, None = their default.
     """
     config = config_of(size, compute_dtype=dtype, halting=halting, **(changes or {}))
+    if size in AVERAGED:
+        options |= {"ema_decay": AVERAGED[size], "ema_warmup": False}
     args = training_arguments(global_batch_size=rows, max_steps=10**6, warmup_steps=0, seed=seed, **RATES, **options)
     return HrmTrainer(awake_model(config, seed), args, train_batches=made_up_batches(config, rows, seed=seed))
 

@@ -215,9 +215,9 @@ def solve_queue(
 
     rows: (input_ids (S,) int, puzzle identifier) each, read when a slot is free and all known answers have been taken.
     attempts: `attempts.Attempts`, further ways to ask for the same puzzle; max_segments is then of each attempt.
-    The other arguments are those of `HrmForPuzzleSolving.solve`, with its errors; a PuzzleError names the row, from 0,
-    by its place in the queue. Where `rows` raises or a row is refused, no further row is read, those at work are
-    answered, and then the error is raised.
+    The other arguments and errors are those of `HrmForPuzzleSolving.solve`. Where `rows` raises or a row is refused (a
+    PuzzleError names it, from 0), the rows before it are answered first, and no more is read than there were free
+    slots.
     """
     check_count("batch_size", batch_size)
     if attempts is not None and not hasattr(attempts, "slots"):
@@ -231,22 +231,18 @@ def _answers(slots: Any, rows: Iterator[tuple[np.ndarray, int]], batch_size: int
     num_read = num_given = 0
     error: Exception | None = None  # raised when those before it are answered
     while True:
-        new: list[tuple[torch.Tensor, torch.Tensor]] = []
+        read: list[Any] = []
         try:
-            for row in islice(rows, 0 if error else batch_size - len(slots)):
-                new.append(_checked(row, num_read + len(new), model.model))
+            read.extend(islice(rows, 0 if error else batch_size - len(slots)))  # keeps what came before an error
         except Exception as of_reading:
             error = of_reading
         try:
-            if new:
-                tensors = (
-                    on_device(torch.stack(values).numpy(), execution_device(model))
-                    for values in zip(*new, strict=True)
-                )
-                slots.add(range(num_read, num_read + len(new)), *tensors)
-        except Exception as of_adding:
-            error = of_adding
-        num_read += len(new)
+            for part in _checked(read, num_read, model.model) if read else ():
+                keys = range(num_read, num_read + len(part[0]))
+                slots.add(keys, *(on_device(values.numpy(), execution_device(model)) for values in part))
+                num_read += len(keys)
+        except Exception as of_row:
+            error = of_row
         if len(slots) == 0:
             if error is not None:
                 raise error
@@ -259,18 +255,22 @@ def _answers(slots: Any, rows: Iterator[tuple[np.ndarray, int]], batch_size: int
             num_given += 1
 
 
-def _checked(row: Any, number: int, core: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids (S,) and identifier (), int64 both. Checked on the host, where the values are, so on every device."""
+def _checked(rows: list[Any], first: int, core: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """input_ids (n, S) and identifiers (n,), int64 both, on the host: all at once, in parts where one is refused."""
     try:
-        input_ids, identifier = row
-        input_ids, identifier = torch.from_numpy(np.asarray(input_ids)), torch.tensor(identifier)
-        core.check_inputs(input_ids[None], identifier[None])
-    except PuzzleError as error:
-        raise PuzzleError(f"row {number} of the queue: {error}") from error
+        cells, identifiers = zip(*((np.asarray(row), identifier) for row, identifier in rows), strict=True)
+        (_,) = {(row.dtype, type(identifier)) for row, identifier in zip(cells, identifiers, strict=True)}  # one kind
+        tensors = torch.from_numpy(np.stack(cells)), torch.tensor(identifiers)
+        core.check_inputs(*tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        expected = "expected (input_ids, puzzle identifier)"
-        raise PuzzleError(f"row {number} of the queue: it is {shown(row)}; {expected}") from error
-    return input_ids.long(), identifier.long()
+        if middle := len(rows) // 2:
+            yield from _checked(rows[:middle], first, core)
+            yield from _checked(rows[middle:], first + middle, core)
+            return
+        expected = f"it is {shown(rows[0])}; expected (input_ids, puzzle identifier)"
+        said = error if isinstance(error, PuzzleError) else expected
+        raise PuzzleError(f"row {first} of the queue: {said}") from error
+    yield tensors[0].long(), tensors[1].long()
 
 
 def sigmoid(logit: float) -> float:

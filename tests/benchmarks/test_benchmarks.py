@@ -4,14 +4,18 @@ import importlib
 import json
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import side_by_side  # noqa: E402
+import step_flops
 import torch
+from kernel_families import Kernel, busy_seconds, by_family, device_kernels, family_table, profile
 from paths import ROOT
 from plain_twin import PlainHrm, PlainTraining, plain_solve  # noqa: E402
 from side_by_side import Comparison, Spread, Target, compare, target_table, write_result  # noqa: E402
 from step_flops import (  # noqa: E402
+    Peak,
     block_flops,
     first_position_flops,
     logits_flops,
@@ -29,12 +33,14 @@ from hrm_hf.training import seeded_model  # noqa: E402
 
 COMMANDS = [
     "building_speed",
+    "gpu_check",
     "learning_speed",
     "loader_throughput",
     "optimizer_speed",
     "run_all",
     "scaling",
     "solving_speed",
+    "timed_learning",
     "training_speed",
 ]
 
@@ -142,7 +148,148 @@ def test_the_trainer_computes_what_is_needed_and_no_more(halting, changes):
 def test_the_published_size_needs_289_gflop_a_step_at_batch_8():
     # 24 blocks forward, twice (once without two thirds of the last); 8 blocks backward, each 2 forwards
     assert training_step_flops(config_of("27m"), 8) / 1e9 == pytest.approx(289, rel=0.005)
-    assert matmul_peak(torch.float32, quick=True) > 1e6
+
+
+class Products:
+    """Products that take as long as these rates (by size) say; nothing is multiplied and no time passes."""
+
+    def __init__(self, monkeypatch, rates: dict[int, float]):
+        self.rates, self.asked, self.seconds = rates, [], 0.0
+        monkeypatch.setattr(step_flops, "_product_rate", self)
+        monkeypatch.setattr(step_flops.time, "perf_counter", lambda: self.seconds)
+
+    def __call__(self, size, dtype, device, until):
+        self.asked.append(size)
+        if self.rates[size] == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.seconds += step_flops.PEAK_CALLS * 2 * size**3 / self.rates[size]
+        return self.rates[size]
+
+
+@pytest.mark.parametrize(
+    "rates, asked, peak",
+    [
+        # a GPU: the rate grows to 8192, and a bit further; then not
+        ({1024: 9e13, 2048: 4e14, 4096: 7e14, 8192: 7.9e14, 16384: 8e14}, 5, Peak(8e14, 16384)),
+        ({1024: 9e13, 2048: 4e14, 4096: 7.9e14, 8192: 7.6e14, 16384: 9e14}, 4, Peak(7.9e14, 4096)),
+        # a CPU: 4096 would take too long
+        ({1024: 1.8e11, 2048: 2e11, 4096: 9e11}, 2, Peak(2e11, 2048)),
+        # a small GPU's memory
+        ({1024: 1e13, 2048: 2e13, 4096: 3e13, 8192: 0}, 4, Peak(3e13, 4096)),
+    ],
+)
+def test_the_peak_is_that_of_products_that_grow_until_the_rate_does_not(monkeypatch, rates, asked, peak):
+    products = Products(monkeypatch, rates)
+    assert matmul_peak(torch.bfloat16) == peak
+    assert products.asked == list(rates)[:asked]
+
+
+def test_the_peak_is_named_with_its_size():
+    peak = Peak(7.9e14, 8192)
+    assert peak.share(5.61e14) == "71 % of 790 TFLOP/s at 8192 x 8192 x 8192"
+    assert str(Peak(2.023e11, 2048)) == "202 GFLOP/s at 2048 x 2048 x 2048"
+    assert peak.record() == {"peak_gflop_per_second": 790000.0, "peak_size": 8192}
+    quick = matmul_peak(torch.float32, quick=True)
+    assert quick.rate > 1e6 and quick.size == 256
+
+
+KERNELS = {  # as GPUs and CPUs name them
+    "products": [
+        "nvjet_tst_192x192_64x4_2x1_v_bz_coopB_NNT",
+        "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize64x128x64_warpgroupsize1x1x1_execute_segment_k_off_kernel",
+        "void cutlass::Kernel2<cutlass_80_tensorop_s16816gemm_bf16_128x128_64x3_tn_align8>(Params)",
+        "void cublasLt::splitKreduce_kernel<32, 16, int, float, __nv_bfloat16>",
+        "ampere_bf16_s16816gemm_bf16_128x64_ldg8_f2f_stages_64x3_nn",
+        "triton_tem_fused_mm_3",
+        "aten::mm",
+        "aten::addmm",
+        "aten::bmm",
+        "mkldnn::_linear_pointwise",
+    ],
+    "attention": [
+        "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>",
+        "void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<>",
+        "fmha_cutlassF_bf16_aligned_64x64_rf_sm80(PyTorchMemEffAttention::AttentionKernel<cutlass::bfloat16_t>::Params)",
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x64x128",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+    ],
+    "optimiser": [
+        "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<TensorListMetadata<4>, Functor>",
+        "triton_poi_fused_add_atan2_mul_sqrt_0",
+        "aten::_foreach_lerp_",
+    ],
+    "the rest": [
+        "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::BFloat16>>",
+        "triton_red_fused__to_copy_add_mean_mul_rsqrt_4",
+        "triton_poi_fused_mul_silu_split_2",
+        "Memcpy HtoD (Pinned -> Device)",
+        "void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>",
+        "aten::native_layer_norm",
+        "aten::softmax",
+        "aten::mul",
+        "aten::comma",
+    ],
+}
+
+
+def test_kernels_belong_to_families():
+    for family, names in KERNELS.items():
+        for name in names:
+            assert Kernel(name, 0.0, 1.0).family == family, name
+    assert Kernel("aten::mm", 0.0, 1.0, in_optimizer=True).family == "optimiser"  # Muon multiplies matrices
+
+
+class MadeUpEvent(SimpleNamespace):
+    """As PyTorch's profiler gives them; times in microseconds."""
+
+    def __init__(self, name, start, end, on_gpu=True, is_user_annotation=False):
+        kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+        interval = SimpleNamespace(start=start, end=end, elapsed_us=lambda: end - start)
+        super().__init__(name=name, device_type=kind, time_range=interval, is_user_annotation=is_user_annotation)
+
+
+def test_a_profile_of_made_up_kernels_adds_up():
+    events = [
+        MadeUpEvent("cudaLaunchKernel", 0, 90, on_gpu=False),
+        MadeUpEvent("nvjet_tst_128x256", 100, 500),
+        MadeUpEvent("flash_fwd_kernel", 500, 600),
+        MadeUpEvent("triton_poi_fused_mul_silu_2", 700, 800),
+        MadeUpEvent("Memcpy DtoD (Device -> Device)", 750, 850),  # beside it, on another stream
+        MadeUpEvent("Optimizer.step#Muon.step", 850, 1100, is_user_annotation=True),
+        MadeUpEvent("nvjet_tst_64x64", 900, 1000),
+        MadeUpEvent("vectorized_elementwise_kernel", 1000, 1100),
+    ]
+    kernels = device_kernels(events)
+    assert len(kernels) == 6 and busy_seconds(kernels) == pytest.approx(850e-6)
+    record = by_family(kernels, wall=1000e-6, busy=busy_seconds(kernels), calls=2)
+    got = {family: (of["seconds"], of["percent"], of["kernels"]) for family, of in record["families"].items()}
+    assert got == {
+        "products": (200e-6, 40.0, 0.5),
+        "attention": (50e-6, 10.0, 0.5),
+        "the rest": (100e-6, 20.0, 1.0),
+        "optimiser": (100e-6, 20.0, 1.0),
+        "idle": (75e-6, 15.0, 0.0),
+    }
+    assert record["largest"][0] == {"family": "products", "name": "nvjet_tst_128x256", "seconds": 200e-6}
+    assert "| products | 200 us | 40.0 % | 0 |" in family_table(record)
+
+
+def test_a_profile_on_the_cpu_knows_products_and_the_optimiser(capsys):
+    weight = torch.nn.Parameter(torch.randn(300, 300))
+    optimizer = torch.optim.SGD([weight], lr=1e-9)
+
+    def work():
+        (weight @ weight @ weight).sum().backward()
+        optimizer.step()
+
+    work()
+    record = profile(work)
+    families = record["families"]
+    assert families["products"]["kernels"] >= 6 and families["products"]["seconds"] > 0
+    assert families["optimiser"]["kernels"] > 0 and families["idle"]["percent"] < 100
+    spent = sum(of["seconds"] for of in families.values())
+    assert spent == pytest.approx(record["seconds"], rel=0.05)
+    assert "| products | " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -177,7 +324,8 @@ def test_a_quick_training_run_compares_the_same_steps(tmp_path):
     options = ["--quick", "--threads", "1", "--pairs", "1", "--dtypes", "float32", "--results", str(tmp_path)]
     training_speed.main(options)
     cases = json.loads((tmp_path / "training_speed.json").read_text())["cases"]
-    assert [case["mode"] for case in cases] == ["q-learning", "halt-only"]
+    kinds = [("tiny", "q-learning"), ("tiny", "halt-only"), ("tiny-trm", "halt-only")]
+    assert [(case["size"], case["mode"]) for case in cases] == kinds
     assert all(case["first_loss_difference"] < 1e-5 for case in cases)
     assert cases[0]["plain"] == cases[1]["plain"]  # all ways take turns with one plain side
     assert cases[1]["gflop"] < 0.7 * cases[0]["gflop"]
@@ -195,6 +343,36 @@ def test_training_targets_take_the_quicker_dtype_and_a_share_for_each_batch():
     step, *shares = [target for target in training_speed.targets(records, on_gpu=False) if target.measured is not None]
     assert (step.measured, step.note) == (3.0, "bfloat16: 3.00x at 8, 4.00x at 32; float32 1.50x at 8")
     assert [(share.measured, share.met) for share in shares] == [(60.0, False), (70.0, True)]
+
+
+def test_gpu_targets_take_the_share_of_the_true_peak_and_compare_cycles():
+    training_speed = importlib.import_module("training_speed")
+    steps = {"27m": 21.0, "256-mixer-h1": 150.0, "256-mixer-h2": 125.0, "256-attention-h1": 90.0, "trm": 8.0}
+    common = {"dtype": "bfloat16", "ratio": 1.6, "gflop_per_second": 474e3, "share_of_peak_percent": 60.0}
+    records = [
+        {"size": size, "batch": 768 if size in ("27m", "trm") else 512, "mode": mode, "steps_per_second": rate}
+        | common
+        | Peak(7.9e14, 8192).record()
+        for size, rate in steps.items()
+        for mode in training_speed.modes_of(size)
+    ]
+    found = {target.work.removeprefix("one GPU: "): target for target in training_speed.targets(records, on_gpu=True)}
+    met = {work: target.met for work, target in found.items()}
+    assert met == {
+        "27 M, batch 768, q-learning": True,
+        "27 M, batch 768, q-learning, share of the peak": True,
+        "27 M, batch 768, halt-only": False,
+        "27 M, batch 768, halt-only, share of the peak": True,
+        "D 256, mixer, batch 512, H 1 and 2": True,
+        "D 256, mixer, H 1 beside H 2": True,
+        "D 256, attention, batch 512, H 1 and 2": None,  # H 2 was not measured
+        "D 256, attention, H 1 beside H 2": None,
+        "TRM, mixer, D 512, H 3, L 6, batch 768": True,
+    }
+    share = found["27 M, batch 768, q-learning, share of the peak"]
+    assert share.note == "474 TFLOP/s = 60 % of 790 TFLOP/s at 8192 x 8192 x 8192"
+    here = training_speed.targets([], on_gpu=False)
+    assert {target.note for target in here} == {"no GPU here"} and len(here) == len(found)
 
 
 def test_the_solving_target_takes_no_mode_that_loses_accuracy():
@@ -222,6 +400,24 @@ def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path)
         assert minutes[0] == 0 and minutes[-1] == pytest.approx(run["steps"] * run["ms_per_step"] / 60e3, rel=1e-3)
         assert len(minutes) > 10 and all(0 <= value <= 1 for value in exact)
     assert (tmp_path / "learning_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_step_is_timed_after_what_was_compiled(monkeypatch):
+    learning_speed = importlib.import_module("learning_speed")
+    lines = [{"step": 10, "seconds": 40.0, "train/lm_loss": 1.0}, {"step": 30, "seconds": 45.0, "train/lm_loss": 1.0}]
+    monkeypatch.setattr(learning_speed, "train", lambda *_: [*lines, {"step": 30, "seconds": 50.0}])
+    assert learning_speed.time_steps([], SimpleNamespace(quick=False)) == 0.25
+
+
+def test_a_step_of_a_growing_depth_is_timed_without_compiling():
+    timed_learning = importlib.import_module("timed_learning")
+    # three stages of 1, 2 and 4 seconds a step; at the start of the run and of each stage something is compiled
+    each = [1.0] * 6 + [30.0] + [2.0] * 5 + [50.0] + [4.0] * 7
+    seconds, lines = 30.0, [{"step": 3, "seconds": 30.0}]
+    for number, step in enumerate(each, start=2):
+        seconds += 3 * step
+        lines.append({"step": 3 * number, "seconds": seconds})
+    assert timed_learning.step_seconds(lines) == (6 * 1 + 6 * 2 + 8 * 4) / 20
 
 
 def test_the_learning_table_takes_the_last_score_within_the_time():

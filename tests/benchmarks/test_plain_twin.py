@@ -18,7 +18,6 @@ from hrm_hf.original.checkpoints import convert_state_dict, read_published_state
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 from hrm_hf.training.slots import ExplorationDraws
 
-D_RECORD = golden_json("D/config.json")
 SMALL = dict(vocab_size=6, seq_len=16, hidden_size=32, num_attention_heads=2, H_layers=2, L_layers=1)
 
 
@@ -74,22 +73,27 @@ def test_recorded_forward_passes(case):
 
 
 @pytest.mark.parametrize("variant", ["noexplore", "explore"])
-def test_six_recorded_steps(variant):
-    recorded = D_RECORD["config"]
+@pytest.mark.parametrize("run", ["D", "K"])
+def test_six_recorded_steps(run, variant):
+    """D: HRM. K: TRM, with the average of its weights."""
+    record = golden_json(f"{run}/config.json")
+    recorded = record["config"]
     training = PlainTraining(
-        golden_twin(recorded, "D/init.safetensors"),
+        golden_twin(recorded, f"{run}/init.safetensors"),
         lr=recorded["lr"],
         weight_decay=recorded["weight_decay"],
         puzzle_lr=recorded["puzzle_emb_lr"],
         puzzle_weight_decay=recorded["puzzle_emb_weight_decay"],
-        halt_exploration_prob=D_RECORD["variants"][variant]["halt_exploration_prob"],
+        halt_exploration_prob=record["variants"][variant]["halt_exploration_prob"],
+        ema_decay=recorded.get("ema_rate"),
     )
     weights, config = training.twin.weights, training.twin.config
-    compared_gradients = compared_parameters = 0
-    for step, scalars in enumerate(D_RECORD["variants"][variant]["scalars"], start=1):
-        want = golden_tensors(f"D/{variant}/step{step}.safetensors")
+    names = [name for name, weight in weights.items() if any(weight is trained for trained in training.trained)]
+    compared_gradients = compared_parameters = compared_averages = 0
+    for step, scalars in enumerate(record["variants"][variant]["scalars"], start=1):
+        want = golden_tensors(f"{run}/{variant}/step{step}.safetensors")
         sums = training.step(golden_batch(want), (want["draw.rand"], want["draw.randint"]))
-        close(sums["lm_loss"] + 0.5 * (sums["q_halt_loss"] + sums["q_continue_loss"]), scalars["loss"])
+        close(sums["lm_loss"] + 0.5 * (sums["q_halt_loss"] + sums.get("q_continue_loss", 0)), scalars["loss"])
         assert sums.keys() == scalars["metrics"].keys()
         for name, value in scalars["metrics"].items():
             close(sums[name], value, absolute=1e-9)
@@ -105,7 +109,12 @@ def test_six_recorded_steps(variant):
         for name, value in recorded_parameters(want, config, "param").items():
             close(weights[name], value, relative=0, absolute=1e-6 if name == TABLE else 1e-5)
             compared_parameters += 1
-    assert compared_parameters == 2 * len(weights)
+        for name, value in recorded_parameters(want, config, "ema").items():
+            close(training.averages[names.index(name)], value, relative=0, absolute=1e-5)
+            compared_averages += 1
+    # of K the last step's are kept, the average of noexplore's alone
+    assert compared_parameters == (2 if run == "D" else 1) * len(weights)
+    assert compared_averages == (len(training.trained) if (run, variant) == ("K", "noexplore") else 0)
     assert compared_gradients == (2 * len(training.trained) if variant == "noexplore" else 0)
 
 

@@ -272,6 +272,7 @@ REFUSED = {
     "code": ((np.full(16, 6), 0), "input_ids holds 6, which is outside the vocabulary: allowed are 0 to 5"),
     "length": ((np.ones(15, dtype=int), 0), r"input_ids has shape \(1, 15\); expected \(batch, 16\)"),
     "dtype": ((np.ones(16), 0), "input_ids has dtype torch.float64; expected integers"),
+    "bool cells": ((np.ones(16, dtype=bool), 0), "input_ids has dtype torch.bool; expected integers"),
     "ragged": (([1, [2]], 0), r"it is \(\[1, a list\], 0\); expected \(input_ids, puzzle identifier\)"),
     "no pair": (7, r"it is 7; expected \(input_ids, puzzle identifier\)"),
     "identifier": ((GOOD[0][0], 4), "puzzle_identifiers holds 4, which is outside the puzzle table"),
@@ -301,6 +302,12 @@ def test_a_refused_row_is_named_after_the_answers_to_all_before_it(case):
         assert found == want
         with pytest.raises(PuzzleError, match=f"^row 9 of the queue: {named}"):
             raise error
+
+
+def test_rows_of_several_dtypes_share_a_refill():
+    kinds = (np.uint8, np.int64, np.uint64, np.int32)
+    queue = [(GOOD[row][0].astype(kinds[row % 4]), (0, np.int16(0))[row % 2]) for row in range(NUM_ROWS)]
+    assert answers_and_error(queue, NUM_ROWS) == answers_and_error(GOOD, NUM_ROWS)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, NUM_ROWS])

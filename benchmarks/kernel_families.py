@@ -1,0 +1,162 @@
+"""Where a call's time goes, by families of kernels: products, attention, the rest, the optimiser, and idle.
+
+On a GPU kernels are counted, and idle is what passes between the first and the last of them with none at work: the
+device waits for launches. On a CPU operations are counted, each without those that it calls, and idle is the remainder
+of the wall time: Python, and compiled code, which PyTorch's profiler does not name.
+The profiler itself makes launches slower, so idle is an upper bound.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from side_by_side import in_words, markdown_table, rounded, seconds_of
+
+# The first that is found in a name. Kernels of cuBLAS, CUTLASS, cuDNN and Triton; operations of PyTorch on a CPU.
+PATTERNS = {
+    "attention": r"flash|fmha|sdpa|attention|scaled_dot_product",
+    "products": r"gemm|gemv|nvjet|cutlass|xmma|wgmma|splitk|matmul|mkl|onednn|triton_(tem|mm)|\b(add|b|badd)?b?mm\b",
+    "optimiser": r"atan2|multi_tensor_apply|_foreach|adam|optimizer",
+}
+FAMILIES = ("products", "attention", "the rest", "optimiser", "idle")
+OPTIMIZER_STEP = "Optimizer.step#"  # what torch.optim names the range of a step
+LARGEST = 10  # names in the second table
+CALLS_ON_GPU = 3  # one after the other, as in training, where the host runs ahead
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One piece of work: its name, when it began and how long it took, in seconds.
+
+    Attributes:
+        in_optimizer: whether it was at work within an optimiser's step.
+    """
+
+    name: str
+    start: float
+    seconds: float
+    in_optimizer: bool = False
+
+    @property
+    def family(self) -> str:
+        """One of FAMILIES, but idle."""
+        if self.in_optimizer:
+            return "optimiser"
+        name = self.name.lower()
+        return next((family for family, pattern in PATTERNS.items() if re.search(pattern, name)), "the rest")
+
+
+def by_family(kernels: list[Kernel], wall: float, busy: float, calls: int = 1) -> dict[str, Any]:
+    """The profile for a result file: seconds, percent and number of kernels of each family, per call.
+
+    Args:
+        wall: seconds of all calls.
+        busy: of these, those in which any kernel was at work.
+    """
+    seconds, counts, names = defaultdict(float), defaultdict(int), defaultdict(float)
+    for kernel in kernels:
+        seconds[kernel.family] += kernel.seconds
+        counts[kernel.family] += 1
+        names[kernel.family, kernel.name] += kernel.seconds
+    seconds["idle"] = max(wall - busy, 0.0)
+    families = {
+        family: {
+            "seconds": rounded(seconds[family] / calls),
+            "percent": rounded(100 * seconds[family] / wall if wall else 0.0, 3),
+            "kernels": rounded(counts[family] / calls),
+        }
+        for family in FAMILIES
+    }
+    largest = sorted(names.items(), key=lambda item: -item[1])[:LARGEST]
+    return {
+        "seconds": rounded(wall / calls),
+        "families": families,
+        "largest": [
+            {"family": family, "name": name[:100], "seconds": rounded(taken / calls)}
+            for (family, name), taken in largest
+        ],
+    }
+
+
+def busy_seconds(kernels: Iterable[Kernel]) -> float:
+    """How long at least one was at work; kernels of several streams overlap."""
+    busy = until = 0.0
+    for kernel in sorted(kernels, key=lambda kernel: kernel.start):
+        end = kernel.start + kernel.seconds
+        busy += max(0.0, end - max(kernel.start, until))
+        until = max(until, end)
+    return busy
+
+
+def profile(work: Callable[[], object]) -> dict[str, Any]:
+    """Runs `work` under PyTorch's profiler, prints both tables and returns what `by_family` does."""
+    on_gpu = torch.cuda.is_available()
+    calls = CALLS_ON_GPU if on_gpu else 1
+
+    def all_calls() -> None:
+        for _ in range(calls):
+            work()
+
+    with torch.profiler.profile() as recorded:
+        wall = seconds_of(all_calls)
+    events = recorded.events()
+    kernels = device_kernels(events) if on_gpu else host_operations(events)
+    busy = sum(kernel.seconds for kernel in kernels)
+    if on_gpu and kernels:
+        start = min(kernel.start for kernel in kernels)
+        wall = max(kernel.start + kernel.seconds for kernel in kernels) - start
+        busy = busy_seconds(kernels)
+    record = by_family(kernels, wall, busy, calls)
+    print(family_table(record) + "\n\n" + largest_table(record), flush=True)
+    return record
+
+
+def device_kernels(events: Iterable[Any]) -> list[Kernel]:
+    """What ran on the GPU, of the profiler's events; ranges that have a name are none."""
+    on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    steps = [event.time_range for event in on_device if event.name.startswith(OPTIMIZER_STEP)]
+    return [
+        Kernel(
+            event.name,
+            event.time_range.start / 1e6,
+            event.time_range.elapsed_us() / 1e6,
+            any(step.start <= event.time_range.start < step.end for step in steps),
+        )
+        for event in on_device
+        if not (event.is_user_annotation or event.name.startswith(OPTIMIZER_STEP))
+    ]
+
+
+def host_operations(events: Iterable[Any]) -> list[Kernel]:
+    """What ran on the CPU, each without what it called."""
+    return [
+        Kernel(event.name, event.time_range.start / 1e6, event.self_cpu_time_total / 1e6, _in_optimizer(event))
+        for event in events
+        if event.device_type == torch.autograd.DeviceType.CPU
+    ]
+
+
+def _in_optimizer(event: Any) -> bool:
+    while event is not None:
+        if event.name.startswith(OPTIMIZER_STEP):
+            return True
+        event = event.cpu_parent
+    return False
+
+
+def family_table(record: dict[str, Any]) -> str:
+    """Families in Markdown."""
+    rows = [
+        [family, in_words(of["seconds"]), f"{of['percent']:.1f} %", f"{of['kernels']:.0f}"]
+        for family, of in record["families"].items()
+    ]
+    return markdown_table(["family", f"of {in_words(record['seconds'])}", "share", "kernels"], rows)
+
+
+def largest_table(record: dict[str, Any]) -> str:
+    """The kernels that take most, in Markdown."""
+    rows = [[of["family"], in_words(of["seconds"]), of["name"].replace("|", "/")] for of in record["largest"]]
+    return markdown_table(["family", "seconds", "largest kernels"], rows)
