@@ -94,7 +94,8 @@ class StepGraph:
         if self._gave_up or any(p.grad is not None for p in parameters):  # the caller wants gradients added to these
             return run_pass(*given)
         addresses = [(t.data_ptr(), t.requires_grad) for t in (*parameters, *self.model.buffers())]
-        present = dict(vars(self.model.config)), addresses
+        config = self.model.config  # its own fields: an export writes others
+        present = [getattr(config, name) for name in type(config).__annotations__], addresses
         if self._captured is not None and self._holds_for == present:
             return self._captured.replayed(*given)
         if self._captured is not None:  # its memory is given back before another is captured
