@@ -76,11 +76,14 @@ class StepGraph:
     Args:
         model: whose gradients a pass leaves; its weights and its config are what a capture holds for.
         capture: `cuda_graph`, or what stands in for it.
+
+    Attributes:
+        captured: what is replayed; None before the first pass and where there is no graph.
     """
 
     def __init__(self, model: HrmForPuzzleSolving, capture: Capture = cuda_graph):
         self.model, self.capture = model, capture
-        self._captured: _Captured | None = None
+        self.captured: _Captured | None = None
         self._holds_for: Any = None
         self._is_told = self._gave_up = False
         self._for_one_step = 0  # captures
@@ -96,11 +99,11 @@ class StepGraph:
         addresses = [(t.data_ptr(), t.requires_grad) for t in (*parameters, *self.model.buffers())]
         config = self.model.config  # its own fields: an export writes others
         present = [getattr(config, name) for name in type(config).__annotations__], addresses
-        if self._captured is not None and self._holds_for == present:
-            return self._captured.replayed(*given)
-        if self._captured is not None:  # its memory is given back before another is captured
-            self._for_one_step += self._captured.replays == 1
-            self._captured = None
+        if self.captured is not None and self._holds_for == present:
+            return self.captured.replayed(*given)
+        if self.captured is not None:  # its memory is given back before another is captured
+            self._for_one_step += self.captured.replays == 1
+            self.captured = None
         if self._for_one_step == MOST_FOR_ONE_STEP:  # a callback changes the config in every step
             return self._give_up("the model's config or weights were others in every step", run_pass(*given))
         return self._first(run_pass, given, present)
@@ -123,11 +126,11 @@ class StepGraph:
             return self._give_up(why, plain)
         if not self._is_told:
             logger.info("compile: blocks and optimiser are compiled, each step's pass is one CUDA graph")
-        self._captured, self._holds_for, self._is_told = captured, present, True
+        self.captured, self._holds_for, self._is_told = captured, present, True
         return got
 
     def _give_up(self, why: str, plain: PassResult) -> PassResult:
-        self._captured, self._gave_up = None, True
+        self.captured, self._gave_up = None, True
         logger.warning(f"compile: blocks and optimiser are compiled, but there is no CUDA graph ({why})")
         return plain
 

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from training_parts import arguments, batch
 
-from hrm_hf.training import HrmTrainer
+from hrm_hf.progress import show_messages
+from hrm_hf.training import HrmTrainer, make_accelerator
 from hrm_hf.training.steps import TrainingSteps
 
 META = torch.device("meta")
@@ -95,3 +96,32 @@ def test_losses_without_float64_are_those_with_it(no_float64, monkeypatch):
     assert found["lm_loss"].dtype == torch.float32 and want["lm_loss"].dtype == torch.float64
     for name, value in want.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("asks", "takes_cpu", "line"),
+    [
+        (None, True, "takes the CPU, as no one has run hrm_hf on mps yet; ACCELERATE_TORCH_DEVICE=mps asks for it"),
+        (
+            "mps",
+            False,
+            "no one has run hrm_hf on mps yet: compare the first losses with those of ACCELERATE_USE_CPU=true",
+        ),
+    ],
+)
+def test_apples_gpu_is_taken_where_it_is_asked_for(monkeypatch, capsys, asks, takes_cpu, line):
+    given = {}
+    accelerator = SimpleNamespace(num_processes=1)
+    monkeypatch.setattr("hrm_hf.training.processes.Accelerator", lambda **how: given.update(how) or accelerator)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    if asks is not None:
+        monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", asks)
+    show_messages()
+    assert make_accelerator(arguments()) is accelerator and given["cpu"] == takes_cpu
+    assert capsys.readouterr().err.strip().endswith(line)
+
+
+def test_the_device_that_the_environment_names_is_taken(process_as_before, monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    assert make_accelerator(arguments()).device == META
