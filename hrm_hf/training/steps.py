@@ -111,7 +111,7 @@ class TrainingSteps:
             return None
         why = ""
         if self.accelerator.device.type == "cuda":
-            if self.accelerator.num_processes == self.args.gradient_accumulation_steps == 1:
+            if self.distributed_model is self.model and self.args.gradient_accumulation_steps == 1:
                 return StepGraph(self.model)
             why = "; a CUDA graph of the pass needs one process and one accumulation step"
         logger.info(f"compile: blocks and optimiser are compiled{why}")

@@ -25,6 +25,12 @@ from hrm_hf.training.step_graph import TOLERANCE
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")]
 
 
+@pytest.fixture(autouse=True)
+def compiled_anew():
+    """torch 2.11 counts what all tests of a process compile of one function, and refuses the ninth."""
+    torch.compiler.reset()
+
+
 def test_solving_on_the_gpu_gives_the_same_answers():
     model = perturbed(tiny_model())
     want = model.solve(some_inputs(12), halt=False)
@@ -99,23 +105,27 @@ def test_a_run_on_the_gpu_goes_on(tmp_path, compile):
         torch.testing.assert_close(tensor, unbroken[name], rtol=0, atol=1e-4)
 
 
+ROWS = 256  # more than 3,072 cells: there the embedding's gradient takes another way
+
+
 def gradients(trainer: HrmTrainer) -> dict[str, torch.Tensor]:
     """Copies, of the puzzle table in the order of the rows."""
     return {name: stored_values(p.grad).clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("changes", [{}, TINY_RECURSIVE, {"pos_encodings": "learned", "token_loss": "softmax"}])
+@pytest.mark.parametrize(
+    ("changes", "compute_dtype"), [({}, "float32"), ({}, "bfloat16"), (TINY_RECURSIVE, "bfloat16")]
+)
 def test_steps_by_a_graph_on_the_gpu_are_the_plain_ones(changes, compute_dtype):
     """Same weights in every step: after an update they would drift apart by rounding."""
     model = perturbed(tiny_model(compute_dtype=compute_dtype, **changes))
-    how = {"compile": True, "max_grad_norm": 0.5, "ema_decay": 0.9, "max_steps": 8}
+    how = {"compile": True, "max_grad_norm": 0.5, "max_steps": 8, "global_batch_size": ROWS}
     ours, theirs = (HrmTrainer(copy.deepcopy(model), arguments(**how), []) for _ in range(2))
     theirs.graph = None
     for step in range(4):
         theirs.model.load_state_dict(ours.model.state_dict())
         theirs.slots.load_state_dict(ours.slots.state_dict())
-        got, want = (trainer.training_step(batch(step)) for trainer in (ours, theirs))
+        got, want = (trainer.training_step(batch(step, ROWS)) for trainer in (ours, theirs))
         for name, value in want.items():
             torch.testing.assert_close(got[name], value, rtol=1e-3, atol=1e-3)
         got, want = gradients(ours), gradients(theirs)
@@ -141,7 +151,8 @@ def test_every_depth_is_a_graph_on_the_gpu(capsys):
 @pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
 def test_a_step_waits_for_nothing_on_the_gpu(compile, optimizer):
     how = {"compile": compile, "optimizer": optimizer, "max_grad_norm": 0.5, "ema_decay": 0.9, "max_steps": 8}
-    trainer = HrmTrainer(perturbed(tiny_model()), arguments(**how), [batch(0), batch(1)])
+    args = arguments(global_batch_size=ROWS, **how)
+    trainer = HrmTrainer(perturbed(tiny_model()), args, [batch(0, ROWS), batch(1, ROWS)])
     for _ in range(2):
         trainer.run_step()
     with warnings.catch_warnings():

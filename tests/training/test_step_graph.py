@@ -238,10 +238,12 @@ def test_a_config_that_changes_in_every_step_is_not_captured_for_ever(capsys):
     ],
 )
 def test_one_line_says_what_compile_takes(capsys, device, processes, parts, said):
+    model = tiny_model()
     steps = SimpleNamespace(
         args=arguments(compile=True, gradient_accumulation_steps=parts),
-        accelerator=SimpleNamespace(device=torch.device(device), num_processes=processes),
-        model=tiny_model(),
+        accelerator=SimpleNamespace(device=torch.device(device)),
+        model=model,
+        distributed_model=model if processes == 1 else torch.nn.Sequential(model),
     )
     graph = TrainingSteps._step_graph(steps)
     assert (graph is None) == (said is not None)
