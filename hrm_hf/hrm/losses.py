@@ -25,14 +25,23 @@ class SegmentLosses(NamedTuple):
         return self.lm + halting_weight * halting
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype of sums and of stablemax there: float64, but float32 on Apple's GPUs, which have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-    logits (..., V) of any float dtype -> (..., V) float64. Each branch sees a clamped argument: the gradient of the
-    branch that is not taken would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16
-    logits do hit).
+    logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees a clamped argument: the gradient
+    of the branch that is not taken would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which
+    bfloat16 logits do hit). In float32 the quotient comes before the logarithm, as a difference of logarithms would
+    lose digits: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
     """
-    logits = logits.to(torch.float64)
+    logits = logits.to(widest_float(logits.device))
+    if logits.dtype == torch.float32:
+        s = torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), 1 + logits.clamp(min=0))
+        return (s / s.sum(-1, keepdim=True)).log()
     log_s = torch.where(logits < 0, -torch.log1p(-logits.clamp(max=0)), torch.log1p(logits.clamp(min=0)))
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
@@ -40,7 +49,7 @@ def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
 def token_losses(logits: torch.Tensor, labels: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
     """Cross entropy of every cell, (B, S); 0 where the label is -100. Label smoothing applies to softmax alone.
 
-    logits: (B, S, V), any float dtype; labels: (B, S) int64; kind: "stablemax" (float64) or "softmax" (float32).
+    logits: (B, S, V), any float dtype; labels: (B, S) int64; kind: "stablemax" (`widest_float`), "softmax" (float32).
     """
     if kind == "softmax":
         logits = logits.float().transpose(1, 2)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..hrm.errors import ArgumentError
+from .slots import on_device
 
 _COMPILED_FROM = 4096  # elements; below, the plain operations cost nothing, and odd sizes would compile again
 
@@ -93,37 +94,48 @@ class AdamATan2(torch.optim.Optimizer):
         """One update of every parameter that has a gradient; returns the closure's loss, if one was given."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            factors: dict[tuple[int, torch.device], torch.Tensor] = {}  # most parameters share them
+            alike: dict[tuple[int, torch.device], list[torch.nn.Parameter]] = {}  # by the number of their updates
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group, factors)
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = 0
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                alike.setdefault((state["step"], parameter.device), []).append(parameter)
+            for (step, device), parameters in alike.items():
+                self._update(parameters, group, step, device)
         return loss
 
-    def _update(self, parameter: torch.nn.Parameter, group: dict, factors: dict) -> None:
+    def _update(self, parameters: list[torch.nn.Parameter], group: dict, step: int, device: torch.device) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        gradient, mean, square = parameter.grad, state["exp_avg"], state["exp_avg_sq"]
-        correction1 = 1 - beta1 ** state["step"]
-        correction2 = 1 - beta2 ** state["step"]
-
-        tensors = (parameter, gradient, mean, square)
-        if self.compiled and parameter.numel() >= _COMPILED_FROM and all(t.is_contiguous() for t in tensors):
-            key = (state["step"], parameter.device)
-            if key not in factors:
-                keep = 1 - lr * group["weight_decay"]
-                numbers = (keep, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, lr / correction1)
-                factors[key] = torch.tensor(numbers, dtype=torch.float32).to(parameter.device, non_blocking=True)
-            _compiled_update()(*(tensor.detach().view(-1) for tensor in tensors), factors[key])
+        keep, correction1, correction2 = 1 - lr * group["weight_decay"], 1 - beta1**step, 1 - beta2**step
+        states = [self.state[parameter] for parameter in parameters]
+        tensors = [(p, p.grad, s["exp_avg"], s["exp_avg_sq"]) for p, s in zip(parameters, states, strict=True)]
+        if self.compiled:
+            numbers = (keep, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, lr / correction1)
+            factors = on_device(torch.tensor(numbers, dtype=torch.float32), device)
+            rest = []
+            for four in tensors:
+                if four[0].numel() >= _COMPILED_FROM and all(tensor.is_contiguous() for tensor in four):
+                    _compiled_update()(*(tensor.detach().view(-1) for tensor in four), factors)
+                else:
+                    rest.append(four)
+            tensors = rest
+        if not tensors:
             return
-        parameter.mul_(1 - lr * group["weight_decay"])
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        parameter.add_(torch.atan2(mean, square.sqrt().div_(correction2**0.5)), alpha=-lr / correction1)
+        # on a GPU one launch for all tensors; elsewhere one operation for each
+        values, gradients, means, squares = map(list, zip(*tensors, strict=True))
+        torch._foreach_mul_(values, keep)
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_div_(roots, correction2**0.5)
+        angles = [torch.atan2(mean, root) for mean, root in zip(means, roots, strict=True)]
+        torch._foreach_add_(values, angles, alpha=-lr / correction1)
 
 
 def make_adam_atan2(

@@ -33,7 +33,7 @@ class FiniteWatch:
         sums: 0-d, see `segment_sums`. row_losses: (B_i,) losses of the rows of each accumulation part; slots: what
         these rows work on; first_row: where they begin in the global batch.
         """
-        norms = torch._foreach_norm([_values(p.grad) for p in self.model.parameters() if p.grad is not None])
+        norms = torch._foreach_norm([stored_values(p.grad) for p in self.model.parameters() if p.grad is not None])
         finite = torch.stack([*sums.values()]).isfinite().all() & torch.stack(norms).isfinite().all()
         if self.device.type != "cpu":
             self._first_bad_step = torch.where((self._first_bad_step == 0) & ~finite, step, self._first_bad_step)
@@ -62,10 +62,10 @@ class FiniteWatch:
             identifier = torch.cat([part.data["puzzle_identifiers"] for part in slots])[row].item()
             return f"the loss of row {first_row + row} (puzzle identifier {identifier}) is {losses[row].item()}"
         for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None and not _values(parameter.grad).isfinite().all():
+            if parameter.grad is not None and not stored_values(parameter.grad).isfinite().all():
                 return f"the gradient of {name} holds NaN or infinity"
         return "the norm of a gradient is too large for float32"
 
 
-def _values(gradient: torch.Tensor) -> torch.Tensor:
+def stored_values(gradient: torch.Tensor) -> torch.Tensor:
     return gradient._values() if gradient.is_sparse else gradient

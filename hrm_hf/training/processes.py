@@ -20,8 +20,10 @@ from accelerate.utils import DistributedType
 from ..hrm.compute_dtype import chosen_dtype
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, HrmError
+from ..progress import get_logger
 from .arguments import HrmTrainingArguments
 
+logger = get_logger(__name__)
 # Of all processes, for the host's own words, while naming_lost_processes is entered. It has no time limit, so that
 # the others may wait for hours while the main process makes data, and notices at once a process that has ended.
 host_group: torch.distributed.ProcessGroup | None = None
@@ -37,6 +39,8 @@ class ProcessLostError(HrmError):
 def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accelerator:
     """The Accelerator that HrmTrainer needs: full precision (the model casts by itself), on CUDA or the CPU.
 
+    On one of Apple's GPUs, which no one has tried yet, where the environment asks for it: ACCELERATE_TORCH_DEVICE=mps.
+
     run_dir: where the trackers that `args.report_to` names put their files.
 
     Raises ArgumentError for a tracker that does not exist or is not installed, for processes that would not work
@@ -51,8 +55,15 @@ def make_accelerator(args: HrmTrainingArguments, run_dir: str = "runs") -> Accel
             raise ArgumentError(f"report_to names {name!r}, which is no tracker; allowed are {allowed}")
         if name not in installed:
             raise ArgumentError(f"report_to names {name!r}, which is not installed: pip install {name}")
+    untried = "no one has run hrm_hf on mps yet"
+    passes_mps_over = torch.backends.mps.is_available()
+    if os.environ.get("ACCELERATE_TORCH_DEVICE", "").startswith("mps"):
+        passes_mps_over = False
+        logger.warning(f"{untried}: compare the first losses with those of ACCELERATE_USE_CPU=true")
+    elif passes_mps_over:
+        logger.info(f"this takes the CPU, as {untried}; ACCELERATE_TORCH_DEVICE=mps asks for it")
     accelerator = Accelerator(
-        cpu=torch.backends.mps.is_available(),  # Apple's GPUs have no float64, which stablemax and the scores need
+        cpu=passes_mps_over,
         mixed_precision="no",
         log_with=trackers or None,
         project_dir=run_dir,

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ..hrm.losses import IGNORE_INDEX, SegmentLosses, rows_solved
+from ..hrm.losses import IGNORE_INDEX, SegmentLosses, rows_solved, widest_float
 
 LOSS_NAMES = ("lm_loss", "q_halt_loss", "q_continue_loss")
 
@@ -22,7 +22,7 @@ def segment_sums(
 
     losses: per row. logits: (B, S, V); labels: (B, S); q_halt_logits, steps, halted: (B,).
 
-    Returns float64 scalars: count, accuracy (sum over rows of the share of right cells), exact_accuracy,
+    Returns scalars in `widest_float`: count, accuracy (sum over rows of the share of right cells), exact_accuracy,
     q_halt_accuracy, steps, and the losses that were computed.
     """
     labelled = labels != IGNORE_INDEX  # (B, S)
@@ -37,10 +37,11 @@ def segment_sums(
         "q_halt_accuracy": (q_halt_logits >= 0) == exact,
         "steps": steps,
     }
-    sums = {name: value.where(counted, 0).sum(dtype=torch.float64) for name, value in values.items()}
+    dtype = widest_float(logits.device)
+    sums = {name: value.where(counted, 0).sum(dtype=dtype) for name, value in values.items()}
     for name, rows in zip(LOSS_NAMES, losses, strict=True):
         if rows is not None:
-            sums[name] = rows.sum(dtype=torch.float64)
+            sums[name] = rows.sum(dtype=dtype)
     return sums
 
 
@@ -55,7 +56,7 @@ class MetricsWindow:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.sums: dict[str, torch.Tensor] = {}  # 0-d float64
+        self.sums: dict[str, torch.Tensor] = {}  # 0-d, in `widest_float`
         self.steps = 0
 
     def add(self, sums: dict[str, torch.Tensor]) -> None:
@@ -71,4 +72,4 @@ class MetricsWindow:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
-        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.sums = {name: value.to(self.device, widest_float(self.device)) for name, value in state["sums"].items()}

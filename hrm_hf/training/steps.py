@@ -22,6 +22,7 @@ from ..hrm.errors import ArgumentError, DataError
 from ..hrm.halting import q_continue_targets
 from ..hrm.losses import segment_losses
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
+from ..progress import get_logger
 from ..scores.compiled import compiled_block
 from .adam_atan2 import NamedMoments, make_adam_atan2
 from .arguments import HrmTrainingArguments
@@ -38,9 +39,11 @@ from .slots import (
     on_device,
     training_halt,
 )
+from .step_graph import PassResult, StepGraph
 from .step_metrics import segment_sums
 from .weights import WeightAverage
 
+logger = get_logger(__name__)
 PUZZLE_TABLE = "model.puzzle_embeddings.weight"
 
 
@@ -100,6 +103,19 @@ class TrainingSteps:
             self._set_depth(*cycles)
         self.check_depths()
         self.row_losses: list[torch.Tensor] = []
+        self.graph = self._step_graph()
+
+    def _step_graph(self) -> StepGraph | None:
+        """For compiled steps on one GPU; says what `compile` takes elsewhere."""
+        if not self.args.compile:
+            return None
+        why = ""
+        if self.accelerator.device.type == "cuda":
+            if self.distributed_model is self.model and self.args.gradient_accumulation_steps == 1:
+                return StepGraph(self.model)
+            why = "; a CUDA graph of the pass needs one process and one accumulation step"
+        logger.info(f"compile: blocks and optimiser are compiled{why}")
+        return None
 
     def _prepare_model(self, model: HrmForPuzzleSolving) -> tuple[HrmForPuzzleSolving, torch.nn.Module]:
         model.train()
@@ -122,7 +138,7 @@ class TrainingSteps:
         """Runs one segment of every slot and leaves the gradients in the parameters; no weight changes.
 
         batch: this process's part of the global batch offered to the slots. draws: for the GLOBAL batch; None takes
-        them from the trainer's generator. Returns float64 sums over this process's slots, see `segment_sums`.
+        them from the trainer's generator. Returns sums over this process's slots, see `segment_sums`.
         """
         args = self.args
         draws = draws or self.exploration.draw()
@@ -136,12 +152,13 @@ class TrainingSteps:
         self.row_losses = []
         for i, part in enumerate(offered):
             last = i == len(offered) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.distributed_model):
-                losses, self.slots[i], sums = self._segment(self.slots[i], part, min_steps[i])
-                # The published loss is a sum over the global batch; DDP averages over processes.
-                self.accelerator.backward(losses.sum() * self.accelerator.num_processes / args.global_batch_size)
-            self.row_losses.append(losses.detach())
-            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+            given = self.slots[i], part, min_steps[i]
+            no_sync = nullcontext() if last else self.accelerator.no_sync(self.distributed_model)
+            with no_sync, self._depth_of_the_step():
+                done = self._pass(*given) if self.graph is None else self.graph.run(self._pass, *given)
+            self.slots[i] = done.slots
+            self.row_losses.append(done.row_losses)
+            totals = {name: totals.get(name, 0) + value for name, value in done.sums.items()}
         return totals
 
     def _split(self, batch: dict[str, Any]) -> list[Batch]:
@@ -158,6 +175,13 @@ class TrainingSteps:
         parts = zip(*(tensor.chunk(num_parts) for tensor in tensors.values()), strict=True)
         return [dict(zip(tensors, part, strict=True)) for part in parts]
 
+    def _pass(self, slots: ActSlots, offered: Batch, min_steps: torch.Tensor) -> PassResult:
+        """Forward and backward of one part. The host waits for nothing: no value of a tensor is asked for."""
+        losses, slots, sums = self._segment(slots, offered, min_steps)
+        # The published loss is a sum over the global batch; DDP averages over processes.
+        self.accelerator.backward(losses.sum() * self.accelerator.num_processes / self.args.global_batch_size)
+        return PassResult(losses.detach(), slots, sums)
+
     def _segment(
         self, slots: ActSlots, offered: Batch, min_steps: torch.Tensor
     ) -> tuple[torch.Tensor, ActSlots, dict[str, torch.Tensor]]:
@@ -166,7 +190,7 @@ class TrainingSteps:
         data = slots.data
         steps = slots.steps + 1
         targets = None
-        with self.model.model.kept_weights(), self._depth_of_the_step():  # for both passes
+        with self.model.model.kept_weights():  # for both passes
             embeddings = self.model.model.embed(data["input_ids"], data["puzzle_identifiers"])
             how = {"carry": slots.carry, "num_segments": 1, "run_block": self.run_block}
             out = self.distributed_model(inputs_embeds=embeddings, **how)

@@ -305,7 +305,7 @@ class HrmTrainer(TrainingSteps):
         self.finite.check(self.step)
         minutes = (time.monotonic() - self._last_state_at) / 60
         clock_due = self.accelerator.is_main_process and 0 < self.args.state_minutes <= minutes
-        asked = torch.tensor(float(clock_due), dtype=torch.float64, device=self.accelerator.device)
+        asked = self.window.sums["count"].new_tensor(float(clock_due))
         sums = torch.stack([*self.window.sums.values(), asked])
         *values, asked = self.accelerator.reduce(sums, reduction="sum").tolist()
         rows = self.args.global_batch_size * self.window.steps

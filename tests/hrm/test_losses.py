@@ -114,3 +114,32 @@ def test_the_halting_losses_have_a_weight():
     losses = segment_losses(logits, q, q, labels, "softmax", torch.tensor([0.5, 0.1]))
     assert torch.equal(losses.total(), losses.total(0.5))
     torch.testing.assert_close(losses.total(0.05), losses.lm + 0.05 * (losses.q_halt + losses.q_continue))
+
+
+@pytest.mark.parametrize("spread", ["evenly", "by magnitude", "bfloat16", "exactly"])
+def test_stablemax_without_float64_is_that_with_it(monkeypatch, spread):
+    """Values, and gradients of a single class and of all, for logits from -1e4 to 1e4."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(3000, 12, generator=generator)
+    if spread == "by magnitude":
+        logits = logits.sign() * 10 ** (12 * torch.rand(3000, 12, generator=generator) - 8)
+    elif spread == "bfloat16":
+        logits = logits.bfloat16().float()
+    elif spread == "exactly":
+        rows = [[1.0] * 12, [0.0] * 12, [-1.0] * 12, [1e4] + [-1e4] * 11, [-1e4] + [1e4] * 11, [1.0, 0.0] * 6]
+        logits = torch.tensor(rows)
+
+    def found() -> list[torch.Tensor]:
+        leaf = logits.clone().requires_grad_()
+        values = log_stablemax(leaf)
+        weights = torch.linspace(-1, 1, 12, dtype=values.dtype)
+        of_one = torch.autograd.grad(values[:, 0].sum(), leaf, retain_graph=True)[0]
+        return [values.detach(), of_one, torch.autograd.grad((values * weights).sum(), leaf)[0]]
+
+    want = found()
+    monkeypatch.setattr("hrm_hf.hrm.losses.widest_float", lambda device: torch.float32)
+    got = found()
+    assert got[0].dtype == torch.float32 and want[0].dtype == torch.float64
+    for ours, theirs in zip(got, want, strict=True):
+        bound = 1e-6 * theirs.abs().clamp(min=1)
+        assert ((ours - theirs).abs() <= bound).all()

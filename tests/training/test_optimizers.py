@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from golden_fixtures import golden_json, golden_tensors
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrm_hf import ArgumentError
 from hrm_hf.training import AdamATan2, SparseSignSGD, WeightAverage, learning_rate_at
@@ -27,6 +28,45 @@ def test_adam_atan2_is_its_rule():
             v[i] = b2 * v[i] + (1 - b2) * g * g
             p[i] -= lr / (1 - b1**t) * math.atan2(m[i], math.sqrt(v[i]) / math.sqrt(1 - b2**t))
         torch.testing.assert_close(parameter.detach().double(), torch.tensor(p).double(), rtol=1e-5, atol=1e-6)
+
+
+class Operations(TorchDispatchMode):
+    """Counts them, as they would be launched on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_adam_atan2_takes_few_operations_for_many_tensors():
+    counts = []
+    for num_tensors in (1, 41):
+        parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(num_tensors)]
+        optimizer = AdamATan2(parameters)
+        for _ in range(2):
+            for parameter in parameters:
+                parameter.grad = torch.ones(3)
+            with Operations() as operations:
+                optimizer.step()
+        counts.append(operations.count)
+    assert (
+        counts[0] <= 10 and counts[1] == counts[0] + 40
+    )  # of all operations atan2 alone has no form for many tensors
+
+
+def test_adam_atan2_corrects_each_tensor_by_its_own_updates():
+    together, alone = ([torch.nn.Parameter(torch.ones(3)) for _ in range(2)] for _ in range(2))
+    optimizers = [AdamATan2(together), AdamATan2(alone[:1]), AdamATan2(alone[1:])]
+    for step in range(3):
+        for parameters in (together, alone):
+            parameters[0].grad = torch.full((3,), 0.1)
+            parameters[1].grad = None if step == 0 else torch.full((3,), 0.1)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(together, alone, strict=True))
+    assert not torch.equal(*together)
 
 
 def test_adam_atan2_at_rate_zero_changes_nothing_but_moments():
