@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-FEW_FACTS = ("processor", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
+FEW_FACTS = ("processor", "instructions", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
 NOT_WRITTEN = "\na quick run: no result is written"
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
 
@@ -178,6 +178,7 @@ def machine() -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "processor": processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -13,6 +13,7 @@ import torch
 from plain_twin import PlainHrm, PlainTraining
 
 from hrm_hf import ArgumentError, HrmConfig, HrmForPuzzleSolving
+from hrm_hf.hrm.compute_dtype import chosen_dtype
 from hrm_hf.scores.compiled import check_compiler
 from hrm_hf.training import HrmTrainer, HrmTrainingArguments, seeded_model
 
@@ -36,6 +37,7 @@ SIZES: dict[str, dict[str, Any]] = {
 SIZES["tiny-trm"] = SIZES["tiny"] | RECURSIVE | MIXER | dict(num_prefix_positions=2)
 SIZE_IN_WORDS = {"27m": "27 M", "1m": "1 M", "trm": "TRM, 5 M", "tiny": "tiny model", "tiny-trm": "tiny TRM"}
 AVERAGED = {"trm": 0.999, "tiny-trm": 0.999}  # decay of the average of the weights, which is a part of TRM's step
+DTYPES = ("bfloat16", "float32")  # of the fast side
 RATES = dict(weight_decay=1.0, puzzle_weight_decay=1.0, halt_exploration_prob=0.1)
 
 
@@ -52,6 +54,11 @@ def config_of(size: str, **changes: Any) -> HrmConfig:
 def device() -> torch.device:
     """Where the trainer puts its model."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_dtypes(config: HrmConfig) -> tuple[str, ...]:
+    """The dtypes of the fast side, first what `compute_dtype auto` takes: no bfloat16 where it is the slower one."""
+    return DTYPES if chosen_dtype("auto", config, device()) == "bfloat16" else DTYPES[1:]
 
 
 def made_up_batches(config: HrmConfig, rows: int, count: int = 4, seed: int = 0) -> Iterator[dict[str, torch.Tensor]]:

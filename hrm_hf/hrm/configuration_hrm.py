@@ -50,9 +50,8 @@ class HrmConfig(PretrainedConfig):
         H_cycles (`int`, defaults to 2): high-level updates in a segment.
         L_cycles (`int`, defaults to 2): low-level updates before each high-level update.
         shared_levels (`bool`, defaults to `False`): the L level is the H level too (the Tiny Recursive Model).
-        gradient_span (`str`, defaults to `"last_updates"`): the updates of a segment that carry gradients: the last
-            one of each level (`"last_updates"`), all of the last high-level cycle (`"last_cycle"`, as in the Tiny
-            Recursive Model), or all (`"segment"`). Memory and time of a training step grow with it.
+        gradient_span (`str`, defaults to `"last_updates"`): what carries gradients: the last update of each level, all
+            of the last high-level cycle (`"last_cycle"`, as in the Tiny Recursive Model), or all (`"segment"`).
         mixer (`str`, defaults to `"attention"`): what mixes positions in a block, `"attention"`, or `"mlp"`, a SwiGLU
             over the positions, the same for every channel; it knows them by itself and takes no `"rope"`.
         pos_encodings (`str`, defaults to `"rope"`): `"rope"`, `"learned"` or `"none"` for no positions.
@@ -61,18 +60,15 @@ class HrmConfig(PretrainedConfig):
         num_puzzle_identifiers (`int`, defaults to 1): rows of the puzzle table; row 0 is the blank identifier.
         puzzle_emb_ndim (`int`, defaults to 512): width E of the puzzle table, 0 for none. The row is padded with zeros
             to `num_prefix * hidden_size` and stands as `num_prefix` vectors before the cells.
-        num_prefix_positions (`int`, *optional*): positions P before the cells; what the row does not fill holds zeros.
-            None takes as many as the row fills.
+        num_prefix_positions (`int`, *optional*): positions P before the cells, filled up with zeros; None = no zeros.
         halt_max_steps (`int`, defaults to 16): segments after which a puzzle is always left.
         token_loss (`str`, defaults to `"stablemax"`): `"stablemax"` (float64) or `"softmax"` (float32) cross entropy.
         label_smoothing (`float`, defaults to 0.0): share of the softmax's target that is spread over all codes.
         halting_loss_weight (`float`, defaults to 0.5): weight of the halting losses beside the token loss.
-        halting (`str`, defaults to `"q_learning"`): when a puzzle is left. `"q_learning"`: when q_halt > q_continue,
-            and training teaches q_continue the value of one more segment. `"halt_only"`: when q_halt > 0, as in the
-            Tiny Recursive Model (arXiv 2510.04871); q_continue is not trained, which saves a pass.
-        num_segments (`int`, defaults to 1): segments of one call of the model, whose losses are averaged: for loops
-            that carry no states from step to step, such as `transformers.Trainer`. Neither solving nor HrmTrainer
-            reads it.
+        halting (`str`, defaults to `"q_learning"`): when a puzzle is left: when q_halt > q_continue, which learns the
+            value of one more segment; with `"halt_only"` when q_halt > 0, as in the Tiny Recursive Model.
+        num_segments (`int`, defaults to 1): segments of one call of the model, whose losses are averaged, for loops
+            that carry no states, such as `transformers.Trainer`. Neither solving nor HrmTrainer reads it.
         compute_dtype (`str`, defaults to `"float32"`): dtype of the activations, `"float32"` or `"bfloat16"`,
             whatever the dtype of the weights; norms, rotary tables and q values stay float32.
 

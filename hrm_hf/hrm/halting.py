@@ -1,7 +1,6 @@
 """The rules of adaptive computation (ACT) as pure functions: when a row halts, and what q_continue learns.
 
-arXiv 2506.21734 section 2 (adaptive computational time); details as in the published code. Exploration, which training
-alone needs, is in `hrm_hf.training.slots`.
+arXiv 2506.21734 section 2; details as in the published code.
 """
 
 import torch

@@ -1,7 +1,6 @@
 """The losses of one segment: token losses (stablemax, softmax), the two halting losses and their sum per row.
 
-Pure functions over tensors, one value per row, so that whoever calls decides what to average over (the model over the
-rows it was given, the trainer over the global batch). arXiv 2506.21734 section 2; reductions as in the published code.
+One value per row: who calls averages. arXiv 2506.21734 section 2; reductions as in the published code.
 """
 
 from typing import NamedTuple
@@ -34,9 +33,8 @@ def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
     logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees a clamped argument: the gradient
-    of the branch that is not taken would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which
-    bfloat16 logits do hit). In float32 the quotient comes before the logarithm, as a difference of logarithms would
-    lose digits: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
+    of the branch not taken would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In
+    float32 the quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
     """
     logits = logits.to(widest_float(logits.device))
     if logits.dtype == torch.float32:

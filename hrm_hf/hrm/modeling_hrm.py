@@ -183,9 +183,8 @@ class _Kept(NamedTuple):
 class KeptWeights:
     """Context in which a model's linear layers read their weights as they were cast when this was made.
 
-    So each is cast once, and not in every cycle. It may be entered again until the weights change; other threads do
-    not see it, and within another such context it does nothing. Weights that are elsewhere (offloaded, on "meta") are
-    cast when they come.
+    So each is cast once. It may be entered again until the weights change; other threads do not see it, and within
+    another such context it does nothing. Weights that are elsewhere (offloaded, on "meta") are cast when they come.
 
     Raises:
         ArgumentError: another dtype than float32 for layers of `quantize_dynamic`.
@@ -480,9 +479,8 @@ def _gradient(span: str, last_cycle: bool, last_update: bool = True) -> torch.se
 class HrmForPuzzleSolving(HrmPreTrainedModel):
     """HRM with its two heads: the answer's cells, and whether to halt or to continue.
 
-    Training and solving both run `self.model` and read it by `cell_logits` and `q_logits`, which call the modules
-    `lm_head` and `q_head`. What changes a head (a hook, an adapter, another module, a subclass) belongs there: `solve`
-    does not call `forward`, which reads both heads for every row of every segment.
+    Training and solving read `self.model` by `cell_logits` and `q_logits`, which call the modules `lm_head` and
+    `q_head`. What changes a head (a hook, an adapter, a subclass) belongs there: `solve` does not call `forward`.
     """
 
     def __init__(self, config: HrmConfig):
@@ -520,12 +518,10 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             puzzle_identifiers: (B,) int, rows of the puzzle table; None = 0.
             labels: (B, S) int64, -100 = ignored; with them the output has a loss, the mean over rows and segments.
             carry: `out.carry` of the segment before; None starts from the init vectors.
-            q_continue_targets: (B,) probabilities from `halting.q_continue_targets`, for the last segment. Those of
-                the segments before it come, under Q-learning, from the segment that follows each.
+            q_continue_targets: (B,) probabilities from `halting.q_continue_targets`, for the last segment alone.
             inputs_embeds: (B, T, D) from [`HrmModel.embed`]: saves embedding the input again.
             num_segments: from 1; None = `config.num_segments`. No gradient passes from a segment to the one before.
-            run_block: how a block is run, (block, hidden, rotary) -> hidden, for instance a compiled one; None = it
-                is called.
+            run_block: how a block is run, (block, hidden, rotary) -> hidden, for instance compiled; None = called.
             kwargs: what transformers, Accelerate and PEFT hand to every model and this one does not need.
         Raises:
             PuzzleError: input or labels outside what the model knows.
@@ -603,8 +599,7 @@ class HrmForPuzzleSolving(HrmPreTrainedModel):
             max_segments: segments at the most, from 1; None = `config.halt_max_steps`.
             halt: True: a row stops at its first halt, by the rule of `config.halting`, and leaves the batch; False:
                 every row runs all segments and the last one answers (the published evaluation).
-            compute_dtype: of the activations: "float32", "bfloat16", "auto" (the quicker one here) or None, see
-                `compute_dtype.chosen_dtype`.
+            compute_dtype: "float32", "bfloat16", "auto" (the quicker one here) or None: see `chosen_dtype`.
             run_block: see `forward`; compiled blocks change answers by rounding alone.
         Raises:
             ArgumentError: a value that is not allowed.

@@ -41,8 +41,7 @@ class PuzzleSolvingPipeline(Pipeline):
     Args (of `pipeline` and of each call, where they come first):
         max_segments: segments at the most, up to `MAX_SEGMENTS`; None = the model's `halt_max_steps`.
         halt: True: a puzzle stops at its first halt; False: every puzzle runs all segments, the published evaluation.
-        compute_dtype: what the model computes in, "float32", "bfloat16" or "auto", the quicker one here; None = its
-            config's, but float32 where bfloat16 is slower here.
+        compute_dtype: "float32", "bfloat16", "auto" (the quicker one here) or None: see `chosen_dtype`.
         batch_size: rows that the model sees at once: puzzles, or augmented variants of an ARC task's test inputs.
         num_augmentations: trained variants that an ARC task is asked under at most, the original first; None = all.
         num_attempts: how often a grid may be asked; strategy, select, seed: how, and which answer counts, see

@@ -1,7 +1,6 @@
 """How a foreign value appears in an error message: on one line, short, whatever it is; and whether it is an integer.
 
-`repr` is not safe for that: nested deeply it fails, aliases of a YAML file make it endless, an integer of thousands of
-digits raises ValueError, a text may be a megabyte or hold control characters.
+`repr` is not safe for that: it fails on deep nesting and long integers, and YAML aliases or a long text swell it.
 """
 
 from itertools import islice

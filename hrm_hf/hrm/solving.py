@@ -4,12 +4,10 @@ A model spends most segments on few puzzles. Here all slots are always at work: 
 solved, the heads read only the rows that need them, and a puzzle is embedded once, when it enters; `attempts` alone
 read every row after every segment, and embed a puzzle again.
 
-The other puzzles of a batch change a puzzle's rounding alone: a matrix product of fewer than 12 rows may add up a row
-in another order (float32 on the CPU, PyTorch 2.13 with MKL). The q head has one row per puzzle, so its product is
-padded. Every other product has a row per position (the mixer "mlp" per channel): a puzzle of 12 positions or more gets
-the same answer, segments and q value, bit for bit, in any batch and order. On CUDA and in compiled blocks kernels
-change with the shape: q values then agree to rounding, and a puzzle whose q_halt and q_continue are that close may
-take another segment.
+On a CPU a puzzle of 12 positions or more gets the same answer, segments and q value, bit for bit, in any batch and
+order: only products of fewer than 12 rows may add up a row in another order (float32, PyTorch 2.13 with MKL), and that
+of the q head, which has one row per puzzle, is padded. On CUDA and in compiled blocks kernels change with the shape: q
+values then agree to rounding, and a puzzle whose q_halt and q_continue are that close may take another segment.
 
 B slots, F finished puzzles, S cells, T positions, D hidden width.
 """

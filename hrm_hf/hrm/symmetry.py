@@ -1,8 +1,7 @@
-"""The eight dihedral symmetries of a rectangular grid, each beside its inverse.
+"""The eight dihedral symmetries of a grid, numbered as in the published builders' names of augmented tasks.
 
-They are numbered as in the published ARC and maze builders, so that the names of augmented tasks (`<task>_t<k>_...`)
-keep their meaning: 0 identity, 1 to 3 rotations by k * 90 degrees counter-clockwise, 4 columns mirrored, 5 rows
-mirrored, 6 the transpose, 7 the once rotated grid with its columns mirrored.
+0 identity, 1 to 3 rotations by k * 90 degrees counter-clockwise, 4 columns mirrored, 5 rows mirrored, 6 the transpose,
+7 the once rotated grid with its columns mirrored.
 """
 
 import numpy as np

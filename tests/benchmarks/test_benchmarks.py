@@ -24,7 +24,7 @@ from step_flops import (  # noqa: E402
     solving_flops,
     training_step_flops,
 )
-from subjects import config_of, fast_trainer, made_up_batches, whole_step  # noqa: E402
+from subjects import config_of, fast_dtypes, fast_trainer, made_up_batches, whole_step  # noqa: E402
 from sudoku_grids import ANSWER, QUESTION  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -343,6 +343,18 @@ def test_training_targets_take_the_quicker_dtype_and_a_share_for_each_batch():
     step, *shares = [target for target in training_speed.targets(records, on_gpu=False) if target.measured is not None]
     assert (step.measured, step.note) == (3.0, "bfloat16: 3.00x at 8, 4.00x at 32; float32 1.50x at 8")
     assert [(share.measured, share.met) for share in shares] == [(60.0, False), (70.0, True)]
+    assert step.target == 2.0
+    step, share = [
+        target for target in training_speed.targets(records[1:2], on_gpu=False) if target.measured is not None
+    ]
+    assert (step.target, step.measured, share.measured) == (1.05, 1.5, 50.0)  # bfloat16 is the slower one here
+
+
+@pytest.mark.parametrize("quicker, dtypes", [("bfloat16", ("bfloat16", "float32")), ("float32", ("float32",))])
+def test_the_fast_side_leaves_out_a_bfloat16_that_is_slower(monkeypatch, quicker, dtypes):
+    speed = {"bfloat16": 3.0, "float32": 0.125}[quicker]
+    monkeypatch.setattr("hrm_hf.hrm.compute_dtype.bfloat16_speed", lambda *_: speed)
+    assert fast_dtypes(config_of("tiny")) == dtypes
 
 
 def test_gpu_targets_take_the_share_of_the_true_peak_and_compare_cycles():
@@ -387,7 +399,9 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
     assert "float32 6.00x, halting alone allows 8.00x" in ratio.note
     modes["bfloat16"]["exact_percent"] = 99.3
     ratio, lost = solving_speed.trained_targets(record)
-    assert (ratio.measured, lost.measured) == (6.0, 0.0)
+    assert (ratio.target, ratio.measured, lost.measured) == (8.0, 6.0, 0.0)
+    ratio, _ = solving_speed.trained_targets(record | {"modes": {"float32": modes["float32"]}})
+    assert ratio.target == 7.0
 
 
 def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path):
