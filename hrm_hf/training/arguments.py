@@ -132,7 +132,10 @@ class HrmTrainingArguments:
     report_to: list[str] = HfArg(default_factory=list, help="Trackers, by Accelerate's names: wandb, tensorboard, ...")
     push_to_hub: str | None = HfArg(default=None, help="Repository (owner/name) that receives the last checkpoint.")
     hub_private: bool = HfArg(default=False, help="Make that repository private.")
-    compile: bool = HfArg(default=False, help="torch.compile blocks and optimiser; a CPU needs a C++ compiler.")
+    compile: bool = HfArg(
+        default=False,
+        help="torch.compile blocks and optimiser (a CPU needs a C++ compiler); one GPU replays a CUDA graph too.",
+    )
 
     def __post_init__(self):
         if self.push_to_hub is not None:

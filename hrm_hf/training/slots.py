@@ -19,7 +19,8 @@ def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor there; to a CUDA device through pinned memory, so that the host does not wait for the copy."""
     if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    # to mps PyTorch 2.13 may copy what has been freed by then (pytorch/pytorch#189690)
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 @dataclass

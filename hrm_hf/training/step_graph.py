@@ -21,6 +21,7 @@ logger = get_logger(__name__)
 # Relative, by tensor, of the norm. The kernels are the same: only sums in no fixed order differ, and what bfloat16
 # makes of them. What is stale or missing differs by all of it.
 TOLERANCE = 0.02
+_capturing: list[torch.cuda.CUDAGraph] = []  # those that failed too: PyTorch's allocator goes on asking them
 MOST_FOR_ONE_STEP = 3  # captures; each costs as much as a few steps
 
 
@@ -50,9 +51,11 @@ def cuda_graph(call: Callable[[], PassResult]) -> tuple[Callable[[], None], Pass
             _without_waiting(call)  # raises here, where it does no harm yet, what would break the capture
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
+        _capturing.append(graph)
         # threads that read or pin batches do not count
         with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             result = call()
+        _capturing.remove(graph)
     finally:
         torch.cuda.set_stream(current)  # a capture that fails leaves its own
     return graph.replay, result

@@ -244,7 +244,7 @@ class HrmTrainer(TrainingSteps):
                 bar.total = self.state.max_steps  # a callback that ends the run may know better than the arguments
 
     def run_step(self) -> dict[str, torch.Tensor]:
-        """A step as `train` takes it; returns float64 sums over this process's slots, see `segment_sums`."""
+        """A step as `train` takes it; returns sums over this process's slots, see `segment_sums`."""
         self._call("on_step_begin")
         sums = self.training_step(next(self.batches))
         self.finite.look(self.step + 1, sums, self.row_losses, self.slots, self.first_row)
