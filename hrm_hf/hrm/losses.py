@@ -32,14 +32,9 @@ def widest_float(device: torch.device) -> torch.dtype:
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-        logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees a clamped argument: the gradient
-    <<<<<<< HEAD
-        of the branch not taken would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In
-        float32 the quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
-    =======
-        of the one not taken would be NaN otherwise, at a logit of exactly 1, which bfloat16 hits. In float32 a difference
-        of logarithms would lose digits; that of the quotient is within 1e-6 of float64 (relatively, below -1), up to 1e15.
-    >>>>>>> launches
+    logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees a clamped argument: the gradient
+    of the branch not taken would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In
+    float32 the quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
     """
     logits = logits.to(widest_float(logits.device))
     if logits.dtype == torch.float32:
