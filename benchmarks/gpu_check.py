@@ -82,7 +82,6 @@ def main(arguments: list[str] | None = None) -> int:
     shutil.rmtree(results, ignore_errors=True)
     (results / "logs").mkdir(parents=True)
     (results / f"{NAME}.json").write_text("{}\n")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the table is written all the same
     environment = environment_of(args, results)
     facts = probe(environment)
     print(facts_line(facts), flush=True)
@@ -320,4 +319,5 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the table is written all the same
     sys.exit(main())
