@@ -2,7 +2,7 @@
 
 On a GPU kernels are counted, and idle is the rest of the time that the calls take without the profiler, which makes
 launches slower: the device waits for the host. On a CPU operations are counted, each without those that it calls, and
-idle is the remainder of the wall time: Python, and compiled code, which PyTorch's profiler does not name.
+idle is the remainder of the wall time: Python. Compiled code between products counts there as the rest, by its graph.
 """
 
 import re

@@ -56,8 +56,8 @@ from subjects import (
 
 BOTH = ("bfloat16", "float32")
 CPU_CASES = {"27m:8": BOTH, "27m:32": BOTH[:1], "1m:64": BOTH}  # and the dtypes of the fast side
-GPU_CASES = {"27m:768": BOTH[:1], "trm:768": BOTH[:1]}
-GPU_CASES |= {f"{size}:512": BOTH[:1] for size in SIZES if size.startswith("256-")}
+SMALL_MIXER, SMALL_ATTENTION = ([f"256-{mixer}-h1:512", f"256-{mixer}-h2:512"] for mixer in ("mixer", "attention"))
+GPU_CASES = dict.fromkeys(["27m:768", *SMALL_MIXER, "trm:768", *SMALL_ATTENTION], BOTH[:1])
 QUICK_CASES = ["tiny:4", "tiny-trm:4"]
 MODES = ("q-learning", "halt-only")
 # On one H100 or H200
