@@ -38,6 +38,7 @@ NAME = "gpu_check"
 # What the parts import, by the names of the modules. Nothing of it is imported here: it may be missing.
 NEEDED = ["torch", "numpy", "transformers", "accelerate", "datasets", "huggingface_hub", "safetensors", "h5py"]
 NEEDED += ["pyarrow", "yaml", "tqdm"]
+NO_GPU = "no GPU here"
 FOR_TESTS, WELCOME = ["pytest"], ["hypothesis"]  # without the latter the tests run too
 SHARES = {"tests": 0.28, "training": 0.65, "solving": 1.0}  # of what is left then, but for learning's share
 LEARNING_SHARE = 0.3  # of all; it takes what the others leave as well
@@ -82,7 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
     shutil.rmtree(results, ignore_errors=True)
     (results / "logs").mkdir(parents=True)
     (results / f"{NAME}.json").write_text("{}\n")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the table is written all the same
     environment = environment_of(args, results)
     facts = probe(environment)
     print(facts_line(facts), flush=True)
@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
                 part.why = "not asked for"
             elif missing:
                 part.why = f"missing: {', '.join(missing)} (--wheels takes a folder with them)"
+            elif part.name == "tests" and not facts["gpu"] and "hypothesis" in facts["missing"]:
+                part.why = NO_GPU  # the shared fixtures, which skip them here, cannot be read
             else:
                 run_part(part, COMMANDS[part.name](args, results, facts), end, args, results, environment)
             print(f"{part.name}: {part.state} after {part.seconds:.0f} s {part.why or part.figure}", flush=True)
@@ -153,7 +155,7 @@ def facts_line(facts: dict[str, Any]) -> str:
 def tests(args: argparse.Namespace, results: Path, facts: dict[str, Any]) -> list[str]:
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/training/test_gpu.py"]
     # The shared fixtures, which these tests do without, need hypothesis.
-    return words if "hypothesis" in facts["versions"] else [*words, "--noconftest", "-m", "gpu"]
+    return [*words, "--noconftest"] if "hypothesis" in facts["missing"] else words
 
 
 def training(args: argparse.Namespace, results: Path, facts: dict[str, Any]) -> list[str]:
@@ -256,7 +258,7 @@ def run_part(
         last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         part.why = f"exit code {code}: {last[-1][:200] if last else 'it said nothing'}"
     if part.name == "tests" and part.state == "ok" and "passed" not in part.figure:
-        part.state, part.why = "skipped", "no GPU here"
+        part.state, part.why = "skipped", NO_GPU
 
 
 def end_group(child: subprocess.Popen) -> None:
@@ -320,4 +322,5 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the table is written all the same
     sys.exit(main())

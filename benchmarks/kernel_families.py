@@ -1,9 +1,8 @@
 """Where a call's time goes, by families of kernels: products, attention, the rest, the optimiser, and idle.
 
-On a GPU kernels are counted, and idle is what passes between the first and the last of them with none at work: the
-device waits for launches. On a CPU operations are counted, each without those that it calls, and idle is the remainder
-of the wall time: Python, and compiled code, which PyTorch's profiler does not name.
-The profiler itself makes launches slower, so idle is an upper bound.
+On a GPU kernels are counted, and idle is the rest of the time that the calls take without the profiler, which makes
+launches slower: the device waits for the host. On a CPU operations are counted, each without those that it calls, and
+idle is the remainder of the wall time: Python. Compiled code between products counts there as the rest, by its graph.
 """
 
 import re
@@ -100,15 +99,15 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
         for _ in range(calls):
             work()
 
+    unwatched = seconds_of(all_calls) if on_gpu else 0.0
     with torch.profiler.profile() as recorded:
-        wall = seconds_of(all_calls)
-    events = recorded.events()
-    kernels = device_kernels(events) if on_gpu else host_operations(events)
-    busy = sum(kernel.seconds for kernel in kernels)
-    if on_gpu and kernels:
-        start = min(kernel.start for kernel in kernels)
-        wall = max(kernel.start + kernel.seconds for kernel in kernels) - start
+        watched = seconds_of(all_calls)
+    if on_gpu:
+        kernels, wall = device_kernels(recorded.events()), unwatched
         busy = busy_seconds(kernels)
+    else:
+        kernels, wall = host_operations(recorded.events()), watched
+        busy = sum(kernel.seconds for kernel in kernels)
     record = by_family(kernels, wall, busy, calls)
     print(family_table(record) + "\n\n" + largest_table(record), flush=True)
     return record

@@ -59,7 +59,8 @@ from subjects import (
 )
 
 CPU_CASES = {"27m:8": 2, "27m:32": 1, "1m:64": 2}  # and how many of `fast_dtypes` at the most
-GPU_CASES = {"27m:768": 1, "trm:768": 1} | {f"{size}:512": 1 for size in SIZES if size.startswith("256-")}
+SMALL_MIXER, SMALL_ATTENTION = ([f"256-{mixer}-h1:512", f"256-{mixer}-h2:512"] for mixer in ("mixer", "attention"))
+GPU_CASES = dict.fromkeys(["27m:768", *SMALL_MIXER, "trm:768", *SMALL_ATTENTION], 1)
 QUICK_CASES = ["tiny:4", "tiny-trm:4"]
 MODES = ("q-learning", "halt-only")
 # The least ratio on a CPU, by the dtype that is the quicker one there: where that is float32, the twin stands at three

@@ -29,6 +29,7 @@ from sudoku_grids import ANSWER, QUESTION  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from hrm_hf.scores.evaluation import predict_puzzles
 from hrm_hf.training import seeded_model  # noqa: E402
 
 COMMANDS = [
@@ -330,6 +331,38 @@ def test_a_quick_training_run_compares_the_same_steps(tmp_path):
     assert cases[0]["plain"] == cases[1]["plain"]  # all ways take turns with one plain side
     assert cases[1]["gflop"] < 0.7 * cases[0]["gflop"]
     assert "| tiny model | 4 | halt-only | float32 |" in (tmp_path / "training_speed.md").read_text()
+
+
+def test_a_case_that_fails_leaves_what_others_measured(tmp_path, monkeypatch, capsys):
+    training_speed = importlib.import_module("training_speed")
+    measure = training_speed.measure
+
+    def measured(size, *others):
+        if size == "tiny":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return measure(size, *others)
+
+    monkeypatch.setattr(training_speed, "measure", measured)
+    options = ["--quick", "--threads", "1", "--pairs", "1", "--dtypes", "float32", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit, match="^failed: tiny:4: OutOfMemoryError$"):
+        training_speed.main(options)
+    result = json.loads((tmp_path / "training_speed.json").read_text())
+    assert [case["size"] for case in result["cases"]] == ["tiny-trm"]
+    assert result["failed"] == ["tiny:4: OutOfMemoryError"]
+    with pytest.raises(SystemExit):
+        training_speed.main(["--cases", "trm:4", "--modes", "q-learning"])
+    assert "trm is trained by halt-only alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mean", [1.5, 4.0])
+def test_a_fresh_model_is_made_to_halt_after_so_many_segments(mean):
+    solving_speed = importlib.import_module("solving_speed")
+    config = config_of("tiny")
+    model, batch = seeded_model(config, seed=0).eval(), next(made_up_batches(config, 60))
+    solving_speed.halt_after(model, batch, mean)
+    puzzles = solving_speed.Puzzles({name: values.numpy() for name, values in batch.items()})
+    found = predict_puzzles(model, puzzles, batch_size=13, halt=True, max_segments=16)
+    assert found.segments.mean() == pytest.approx(mean, abs=0.1)
 
 
 def test_training_targets_take_the_quicker_dtype_and_a_share_for_each_batch():

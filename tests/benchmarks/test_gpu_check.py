@@ -111,6 +111,17 @@ def test_what_is_missing_is_named_and_the_rest_runs(tmp_path, monkeypatch, short
     }
 
 
+@pytest.mark.parametrize("gpu, ran", [("NVIDIA H100", ("ok", "")), (None, ("skipped", "no GPU here"))])
+def test_the_gpu_tests_do_without_hypothesis(tmp_path, monkeypatch, short, gpu, ran):
+    facts = FACTS | {"missing": ["hypothesis"], "gpu": gpu}
+    assert "--noconftest" in gpu_check.tests(None, tmp_path, facts)
+    monkeypatch.setattr(gpu_check, "COMMANDS", {**gpu_check.COMMANDS, "tests": python("print('9 passed in 3.1s')")})
+    monkeypatch.setattr(gpu_check, "probe", lambda environment: facts)
+    assert gpu_check.main(["--minutes", "1", "--results", str(tmp_path / "out"), "--only", "tests"]) == 0
+    part = parts_of(tmp_path / "out")["tests"]
+    assert (part["state"], part["why"]) == ran
+
+
 def test_wheels_of_a_folder_come_first(tmp_path):
     wheels, results = tmp_path / "wheels", tmp_path / "out"
     wheels.mkdir()

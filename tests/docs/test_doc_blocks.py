@@ -62,7 +62,7 @@ def test_commands_exist_and_their_options_too(page):
 
 
 def check(words: list[str], where: str) -> None:
-    words = launched(words) if words[:2] == ["accelerate", "launch"] else words
+    words = launched(words) if words[:2] == ["accelerate", "launch"] else as_python(words)
     if words[0] == "python":
         words = words[1:]
     if words[0] == "-m" or words[0] in console_scripts() or words[0].endswith(".py"):
@@ -74,6 +74,14 @@ def check(words: list[str], where: str) -> None:
         assert words[0] in OTHERS, f"{where}: {words[0]} is no command of the package"
         for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
             assert f"\n{extra} =" in (ROOT / "setup.cfg").read_text(), f"{where}: there is no extra {extra}"
+
+
+def as_python(words: list[str]) -> list[str]:
+    """A shell script of ours calls the Python program of its name."""
+    script = ROOT / words[0]
+    if script.suffix == ".sh" and f"{script.stem}.py" in script.read_text():
+        return ["python", words[0].removesuffix(".sh") + ".py", *words[1:]]
+    return words
 
 
 def check_recipe(arguments, where: str) -> None:
@@ -110,7 +118,7 @@ def test_options_in_the_text_exist():
     """Those in `inline code`, held against the --help of every program that the pages call."""
     programs = {("accelerate", "launch")}
     for _, page in NAMED:
-        for words in (words for block in blocks_of(page, "bash") for words in commands(block)):
+        for words in (as_python(words) for block in blocks_of(page, "bash") for words in commands(block)):
             if words[0] in console_scripts():
                 programs.add((words[0], *[word for word in words[1:2] if not word.startswith("-")]))
             if words[0] == "python" and words[1] not in WITHOUT_PARSER:
