@@ -169,7 +169,8 @@ def solving(args: argparse.Namespace, results: Path, facts: dict[str, Any]) -> l
 
 def learning(args: argparse.Namespace, results: Path, facts: dict[str, Any]) -> list[str]:
     data = [] if args.data is None else ["--data", str(args.data.resolve())]
-    return ["benchmarks/timed_learning.py", *benchmark_words(args, results), "--recipe", args.recipe, *data]
+    recipe = str(Path(args.recipe).resolve()) if Path(args.recipe).is_file() else args.recipe
+    return ["benchmarks/timed_learning.py", *benchmark_words(args, results), "--recipe", recipe, *data]
 
 
 def benchmark_words(args: argparse.Namespace, results: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import platform
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 import side_by_side  # noqa: E402
 import step_flops
 import torch
+import warm_processes
 from kernel_families import Kernel, busy_seconds, by_family, device_kernels, family_table, profile
 from paths import ROOT
 from plain_twin import PlainHrm, PlainTraining, plain_solve  # noqa: E402
@@ -437,8 +440,14 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
     assert ratio.target == 7.0
 
 
-def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path):
-    learning_speed = importlib.import_module("learning_speed")
+def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path, monkeypatch):
+    learning_speed, one_by_one = importlib.import_module("learning_speed"), threading.Lock()
+
+    def warm(command, **_):
+        with one_by_one:
+            return warm_processes.run(command[1:], os.environ | {"ACCELERATE_USE_CPU": "true"}, ROOT)
+
+    monkeypatch.setattr(learning_speed, "subprocess", SimpleNamespace(run=warm))
     learning_speed.main(["--quick", "--games", "4x4", "--seeds", "3", "--threads", "2", "--results", str(tmp_path)])
     runs = json.loads((tmp_path / "learning_speed.json").read_text())["runs"]
     assert [(run["game"], run["family"], run["seed"]) for run in runs] == [("4x4", "HRM", 3), ("4x4", "best", 3)]
