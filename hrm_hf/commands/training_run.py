@@ -149,8 +149,8 @@ def settle_dtype(model_args: HrmModelArguments, accelerator: Accelerator, run_di
         config = replace(model_args, compute_dtype="float32").to_config(**any_sizes)
         model_args.compute_dtype = dtype_of_run("auto", config, accelerator, run_dir)
         speed = bfloat16_speed(config.hidden_size, config.intermediate_size, accelerator.device)
-        fast = f"auto, bfloat16 is {speed:.2g} times as fast as float32 here"
-        accelerator.print(f"compute_dtype {model_args.compute_dtype} ({fast})")
+        fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
+        accelerator.print(f"compute_dtype {model_args.compute_dtype} (auto: bfloat16 is {fast} float32 here)")
     elif launched_dtype() is not None:
         accelerator.print(f"compute_dtype {launched_dtype()}, which accelerate launch asks for")
 
