@@ -346,8 +346,14 @@ class HrmPreTrainedModel(PreTrainedModel):
 
 
 def _truncated_normal(tensor: torch.Tensor, std: float) -> None:
+    """Draws again what is cut, as torch 2.13 does. Torch 2.9 does not, but a seed is to give the same weights there."""
+    if tensor.is_meta:
+        return
     scale = std / TRUNCATED_NORMAL_STD
-    init.trunc_normal_(tensor, mean=0.0, std=scale, a=-2 * scale, b=2 * scale)
+    drawn = torch.empty_like(tensor).normal_(0.0, scale)
+    while (outside := drawn.abs() > 2 * scale).any():
+        drawn = torch.where(outside, torch.empty_like(tensor).normal_(0.0, scale), drawn)
+    init.copy_(tensor, drawn)  # unless it was loaded
 
 
 class HrmModel(HrmPreTrainedModel):

@@ -33,7 +33,9 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
     # The compiler counts by code object: with one for all, all trainers of a process would share the limit of eight.
     # (torch.compile's isolate_recompiles does the same from torch 2.12 on.)
     plain = HrmBlock.forward
-    forward = FunctionType(plain.__code__.replace(), plain.__globals__, argdefs=plain.__defaults__)
+    forward = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
     return torch.compile(forward, fullgraph=True, dynamic=None if any_batch_size else False, options=options)
 
 

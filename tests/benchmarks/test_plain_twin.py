@@ -166,7 +166,7 @@ def test_solving_without_halting_gives_the_answers_of_the_twin(dtype, segments):
         close(solved.q_halt_logits, q_halt, relative=0, absolute=1e-5)
     else:  # fresh weights amplify rounding from segment to segment, so one of them
         assert (solved.sequences == sequences).float().mean() > 0.95
-        assert (solved.q_halt_logits - q_halt).norm() < 0.05 * q_halt.norm()
+        close(solved.q_halt_logits, q_halt, relative=0.05, absolute=0.05)
 
 
 def test_the_twin_imports_nothing_of_the_package():
