@@ -331,28 +331,21 @@ class HrmPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """Truncated normals whose standard deviation AFTER the cut is 1 / sqrt(fan_in) (1 for the init vectors)."""
         if isinstance(module, nn.Linear) and module.bias is not None:  # the q head alone has one
-            # halting starts improbable and independent of the state
             init.zeros_(module.weight)
-            init.constant_(module.bias, -5.0)
+            init.constant_(module.bias, -5.0)  # halting starts improbable and independent of the state
         elif isinstance(module, HrmPuzzleTable):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear):
-            _truncated_normal(module.weight, std=module.in_features**-0.5)
-        elif isinstance(module, nn.Embedding):  # tokens, learned positions
-            _truncated_normal(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, (nn.Linear, nn.Embedding)):  # the latter: tokens, learned positions
+            _truncated_normal(module.weight, std=module.weight.shape[1] ** -0.5)
         elif isinstance(module, HrmModel):
             _truncated_normal(module.z_H_init, std=1.0)
             _truncated_normal(module.z_L_init, std=1.0)
 
 
-def _truncated_normal(tensor: torch.Tensor, std: float) -> None:
-    """Draws again what is cut, as torch 2.13 does. Torch 2.9 does not, but a seed is to give the same weights there."""
-    if tensor.is_meta:
-        return
-    scale = std / TRUNCATED_NORMAL_STD
-    drawn = torch.empty_like(tensor).normal_(0.0, scale)
-    while (outside := drawn.abs() > 2 * scale).any():
-        drawn = torch.where(outside, torch.empty_like(tensor).normal_(0.0, scale), drawn)
+def _truncated_normal(tensor: torch.Tensor, std: float) -> None:  # as torch 2.13's own; torch 2.9's gives others
+    drawn = torch.empty_like(tensor).normal_(0.0, scale := std / TRUNCATED_NORMAL_STD)
+    while not drawn.is_meta and (cut := drawn.abs() > 2 * scale).any():
+        drawn = torch.where(cut, torch.empty_like(tensor).normal_(0.0, scale), drawn)
     init.copy_(tensor, drawn)  # unless it was loaded
 
 
@@ -487,6 +480,8 @@ class HrmModel(HrmPreTrainedModel):
 def _gradient(span: str, last_cycle: bool, last_update: bool = True) -> torch.set_grad_enabled:
     """Whether an update carries a gradient: one of the segment, of its last cycle, or the level's very last one."""
     carried = span == "segment" or last_cycle and (span == "last_cycle" or last_update)
+    if carried and not torch.compiler.is_compiling():
+        torch.clear_autocast_cache()  # torch 2.9 takes weights from it that it cast for an update without gradient
     return torch.set_grad_enabled(carried and torch.is_grad_enabled())
 
 
