@@ -28,12 +28,12 @@ class SegmentLosses(NamedTuple):
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-    logits (..., V) of any float dtype -> (..., V) float64. Each branch sees a clamped argument: the gradient of the
-    branch that is not taken would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16
-    logits do hit).
+    logits (..., V) of any float dtype -> (..., V) float64. Each branch sees 0 for the other's arguments: its gradient
+    would be NaN otherwise (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 logits do hit).
     """
     logits = logits.to(torch.float64)
-    log_s = torch.where(logits < 0, -torch.log1p(-logits.clamp(max=0)), torch.log1p(logits.clamp(min=0)))
+    below = logits < 0  # and no clamp, whose gradient at exactly 0 depends on the version of torch
+    log_s = torch.where(below, -torch.log1p(-logits.where(below, 0.0)), torch.log1p(logits.where(~below, 0.0)))
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 
