@@ -1,23 +1,34 @@
 # From a fresh clone: `make demo` trains a small model and solves a puzzle, `make test` tests, `make checks` lints,
 # `make docs` builds the documentation, `make bench` measures, `make page` serves the page that solves Sudokus.
-# VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from.
+# `make test-oldest` and `make test-newest` test with the oldest versions that setup.cfg allows and the newest there are.
+# VENV is the virtual environment to use (made when there is none), PYTHON the interpreter it is made from, VERSIONS what
+# tells pip which versions to install.
 
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+VERSIONS ?= --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet $(VERSIONS)
 MODEL_FILES = $(wildcard hrm_hf/hrm/configuration_*.py hrm_hf/hrm/modeling_*.py hrm_hf/hrm/processing_*.py)
 # Tests run on all cores, those of a file on the same one, where they share what is slow to make.
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
-MANIFESTS := pyproject.toml setup.cfg constraints.txt
+MANIFESTS := pyproject.toml setup.cfg $(filter %.txt,$(VERSIONS))
 
-.PHONY: demo test hostile checks docs bench page
+.PHONY: demo test test-oldest test-newest hostile checks docs bench page
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch examples/train_sudoku.py
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(WORKERS)
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest VERSIONS='--constraint constraints-oldest.txt'
+
+# The stamps go, for there may be newer versions since.
+test-newest:
+	$(RM) .venv-newest/.installed*
+	$(MAKE) test VENV=.venv-newest VERSIONS='--upgrade --upgrade-strategy eager'
 
 # Ten times as many damaged inputs as `make test`; the last lines say how many.
 hostile: $(VENV)/.installed-test

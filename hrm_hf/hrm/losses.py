@@ -32,15 +32,17 @@ def widest_float(device: torch.device) -> torch.dtype:
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-    logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees a clamped argument: the gradient
-    of the branch not taken would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In
-    float32 the quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
+    logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees 0 for the other's arguments: its
+    gradient would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In float32 the
+    quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
     """
     logits = logits.to(widest_float(logits.device))
+    is_below = logits < 0  # and no clamp, whose gradient at exactly 0 depends on the version of torch
+    below, above = logits.where(is_below, 0.0), logits.where(~is_below, 0.0)
     if logits.dtype == torch.float32:
-        s = torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), 1 + logits.clamp(min=0))
+        s = torch.where(is_below, 1 / (1 - below), 1 + above)
         return (s / s.sum(-1, keepdim=True)).log()
-    log_s = torch.where(logits < 0, -torch.log1p(-logits.clamp(max=0)), torch.log1p(logits.clamp(min=0)))
+    log_s = torch.where(is_below, -torch.log1p(-below), torch.log1p(above))
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 

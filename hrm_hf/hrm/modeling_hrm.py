@@ -330,15 +330,12 @@ class HrmPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """Truncated normals whose standard deviation AFTER the cut is 1 / sqrt(fan_in) (1 for the init vectors)."""
         if isinstance(module, nn.Linear) and module.bias is not None:  # the q head alone has one
-            # halting starts improbable and independent of the state
             init.zeros_(module.weight)
-            init.constant_(module.bias, -5.0)
+            init.constant_(module.bias, -5.0)  # halting starts improbable and independent of the state
         elif isinstance(module, HrmPuzzleTable):
             init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear):
-            _truncated_normal(module.weight, std=module.in_features**-0.5)
-        elif isinstance(module, nn.Embedding):  # tokens, learned positions
-            _truncated_normal(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, (nn.Linear, nn.Embedding)):  # the latter: tokens, learned positions
+            _truncated_normal(module.weight, std=module.weight.shape[1] ** -0.5)
         elif isinstance(module, HrmModel):
             _truncated_normal(module.z_H_init, std=1.0)
             _truncated_normal(module.z_L_init, std=1.0)
@@ -473,6 +470,8 @@ class HrmModel(HrmPreTrainedModel):
 def _gradient(span: str, last_cycle: bool, last_update: bool = True) -> torch.set_grad_enabled:
     """Whether an update carries a gradient: one of the segment, of its last cycle, or the level's very last one."""
     carried = span == "segment" or last_cycle and (span == "last_cycle" or last_update)
+    if carried and not torch.compiler.is_compiling():
+        torch.clear_autocast_cache()  # torch 2.9 takes weights from it that it cast for an update without gradient
     return torch.set_grad_enabled(carried and torch.is_grad_enabled())
 
 

@@ -3,10 +3,10 @@
 The products run at their peak anyway; compiling fuses what lies between them (norms, rotation, SwiGLU, softmax).
 """
 
-import inspect
 import warnings
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 
 import torch
 
@@ -30,10 +30,13 @@ def compiled_block(device: torch.device, any_batch_size: bool = False) -> Callab
     check_compiler(device)
     # On a CPU the pattern matcher would put the fused attention back that `attention_function` avoids.
     options = {"pattern_matcher": False} if device.type == "cpu" else None
-    how = {"dynamic": None if any_batch_size else False, "options": options}
-    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # torch 2.11 has none
-        how["isolate_recompiles"] = True  # else all trainers of a process share a limit of eight
-    return torch.compile(HrmBlock.forward, fullgraph=True, **how)
+    # The compiler counts by code object: with one for all, all trainers of a process would share the limit of eight.
+    # (torch.compile's isolate_recompiles does the same from torch 2.12 on.)
+    plain = HrmBlock.forward
+    forward = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    return torch.compile(forward, fullgraph=True, dynamic=None if any_batch_size else False, options=options)
 
 
 @cache

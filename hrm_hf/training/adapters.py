@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ..files import one_line
 from ..hrm.errors import ArgumentError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 
@@ -16,7 +17,7 @@ def add_lora(model: HrmForPuzzleSolving, rank: int, seed: int) -> None:
 
     It changes no answer until it is trained. Its scale is 2 (`lora_alpha` = 2 `rank`).
 
-    Raises ArgumentError where PEFT is not installed.
+    Raises ArgumentError where PEFT is not installed, or is too old for this version of transformers.
     """
     try:
         from peft import LoraConfig
@@ -24,7 +25,11 @@ def add_lora(model: HrmForPuzzleSolving, rank: int, seed: int) -> None:
         raise ArgumentError("lora_rank needs PEFT: pip install 'hrm-hf[peft]'") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        try:
+            model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        except ValueError as error:  # transformers 5.24, for one, asks for a PEFT that came out later
+            said = one_line(error)
+            raise ArgumentError(f"lora_rank needs another PEFT, or an older transformers: {said}") from error
 
 
 def has_adapter(model: Any) -> bool:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
@@ -37,7 +38,8 @@ class WeightAverage:
         self.num_updates += 1
         warm = (1 + self.num_updates) / (10 + self.num_updates) if self.warmup else 1.0
         decay = min(self.decay, warm)
-        torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        # By one operation for all: average + (1 - decay) * (weight - average).
+        get_ema_multi_avg_fn(decay)(self.averages, [parameter.detach() for parameter in self.parameters], None)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages under the numbers of their parameters."""

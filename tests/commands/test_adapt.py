@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from scripts import run_here
 from tiny_models import perturbed, tiny_model
 from training_command import hrm_train
+from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from hrm_hf import HrmProcessor, progress
 from hrm_hf.commands import adapt, build, evaluate
@@ -138,7 +139,7 @@ def test_adapting_learns_the_demonstrations(tmp_path, capsys):
 
 
 def test_an_adapter_beside_the_rows(checkpoint, challenges, tmp_path):
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", minversion=MIN_PEFT_VERSION)
     work = tmp_path / "work"
     how = ["--lora_rank", 2, "--learning-rate", 1e-2, "--work-dir", work]
     assert hrm_adapt(checkpoint, challenges, tmp_path / "submission.json", *how) == 0

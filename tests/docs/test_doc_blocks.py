@@ -22,6 +22,7 @@ from doc_blocks import blocks as blocks_of
 from made_up_arc import kaggle_layout, made_up_task, original_layout, write_folder, write_zip
 from paths import ROOT
 from tiny_models import tiny_model
+from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from hrm_hf import HrmProcessor
 from hrm_hf.hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
@@ -197,6 +198,8 @@ def run(words: list[str]) -> None:
     for start, options in TINY.items():
         if " ".join(words).startswith(start) and "--help" not in words:
             words = [*words, *options.split()]
+    if "--lora-rank" in words:
+        pytest.importorskip("peft", minversion=MIN_PEFT_VERSION)
     reset()
     try:
         code = call(words)

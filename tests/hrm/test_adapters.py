@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import OPTIONS, TINY_RECURSIVE, perturbed, some_inputs, tiny_model
+from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from hrm_hf import HrmForPuzzleSolving
 
@@ -63,6 +64,7 @@ def test_all_linear_with_shared_levels_and_the_mixer():
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_an_adapter_learns_and_the_rest_stays(dtype, options, tmp_path):
     """As transformers adds it: model.add_adapter. Gradients reach it in spite of the one-step gradient."""
+    pytest.importorskip("peft", minversion=MIN_PEFT_VERSION)  # transformers' own wish
     torch.manual_seed(0)
     model = perturbed(tiny_model(compute_dtype=dtype, **options))
     model.save_pretrained(tmp_path / "base")

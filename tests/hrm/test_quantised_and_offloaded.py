@@ -1,9 +1,13 @@
 """Weights in another form or at another place: torchao, quantize_dynamic, Accelerate's offloading."""
 
+import re
+
 import accelerate
 import pytest
 import torch
+import transformers
 from golden_fixtures import GOLDEN
+from packaging.version import Version
 from safetensors.torch import load_file
 from tiny_models import TINY_RECURSIVE, perturbed, some_inputs, tiny_model
 from transformers import pipeline
@@ -33,7 +37,7 @@ def test_int8_of_torchao_loses_nothing(model, activations, dtype):
     kinds = (quantization.Int8WeightOnlyConfig, quantization.Int8DynamicActivationInt8WeightConfig)
     quantization.quantize_(model, kinds[activations]())
     weight = model.model.H_level.layers[0].mlp.down_proj.weight
-    assert type(weight) is not torch.nn.Parameter and "Int8" in type(weight).__name__
+    assert type(weight) is not torch.nn.Parameter and re.search("Int8|Quantized", type(weight).__name__)
     assert exact > 99 and percent_exact(model, compute_dtype=dtype) >= exact - 0.5
 
 
@@ -61,10 +65,11 @@ WAYS = {
         HrmForPuzzleSolving.from_pretrained(path), folder, CPU
     ),
     "levels on disk": on_disk,
-    "all on disk": lambda path, folder: HrmForPuzzleSolving.from_pretrained(
-        path, device_map={"": "disk"}, offload_folder=folder
-    ),
 }
+if Version(transformers.__version__) >= Version("5.14"):  # older ones never fetch such a model's weights
+    WAYS["all on disk"] = lambda path, folder: HrmForPuzzleSolving.from_pretrained(
+        path, device_map={"": "disk"}, offload_folder=folder
+    )
 
 
 @pytest.mark.filterwarnings("ignore:The following device_map keys do not match:UserWarning")

@@ -1,26 +1,29 @@
 """Errors of the Hub become one line that names the repository and says what to do."""
 
-import httpx2
+import importlib
+
 import pytest
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 
 from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.hrm.errors import ArgumentError, CheckpointError, DataError, PuzzleError
 from hrm_hf.hub.hub_errors import check_can_push, check_repo_id, clear_hub_errors, is_hub_id
 
+# The library beneath huggingface_hub: httpx or httpx2, by its version.
+httpx = importlib.import_module(HTTPError.__module__.partition(".")[0])
 URL = "https://huggingface.co/api/models/you/name"
 
 
 def answered(status: int, code: str | None = None, message: str | None = None):
     """What huggingface_hub makes of the Hub's answer."""
     headers = {name: value for name, value in (("X-Error-Code", code), ("X-Error-Message", message)) if value}
-    return lambda: hf_raise_for_status(httpx2.Response(status, headers=headers, request=httpx2.Request("GET", URL)))
+    return lambda: hf_raise_for_status(httpx.Response(status, headers=headers, request=httpx.Request("GET", URL)))
 
 
 def unreachable():
-    httpx2.get("http://127.0.0.1:9", timeout=5)  # nobody listens there
+    httpx.get("http://127.0.0.1:9", timeout=5)  # nobody listens there
 
 
 def wrapped():
@@ -104,7 +107,7 @@ def test_bad_ids_are_refused(repo_id):
 
 def test_a_token_is_never_shown():
     with pytest.raises(CheckpointError, match="Illegal header") as refused, clear_hub_errors("you/name"):
-        raise httpx2.LocalProtocolError("Illegal header value b'Bearer hf_secret\\n'")  # what h11 says
+        raise httpx.LocalProtocolError("Illegal header value b'Bearer hf_secret\\n'")  # what h11 says
     assert "hf_secret" not in str(refused.value) and "Bearer ***" in str(refused.value)
     for token in ("hf_sec\nret", "hf_sec ret", "hf_sec\u00e9ret"):
         with pytest.raises(ArgumentError, match="the model you/name with holds white space") as refused:

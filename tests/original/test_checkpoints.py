@@ -367,6 +367,7 @@ def test_truncated_files(tmp_path, capsys, layout, kept):
         ({"embed_tokens.embedding_weight": torch.zeros(11)}, "two axes"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")  # torch 2.14 says what it does
 def test_files_of_torch_save_that_are_no_hrm(tmp_path, capsys, content, part):
     torch.save(content, tmp_path / "step_1000")
     assert_refused(tmp_path, capsys, run(tmp_path, tmp_path / "step_1000", None, "--seq-len=16"), part)

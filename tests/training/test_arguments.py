@@ -1,5 +1,6 @@
 """Arguments: defaults, then the recipe, then the command line; what is wrong is named."""
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -145,4 +146,5 @@ def test_the_help_names_command_and_arguments(capsys):
         parse_arguments(TYPES, None, ["--help"], "Train.\n\n    example --size 6", "hrm-train toy")
     said = capsys.readouterr().out
     assert said.startswith("usage: hrm-train toy [-h] [--hidden_size") and "\n    example --size 6\n" in said
-    assert "--max_steps MAX_STEPS, --max-steps MAX_STEPS" in said and "(default: 768)" in said
+    assert re.search("--max_steps( MAX_STEPS)?, --max-steps MAX_STEPS", said)  # Python 3.13 says it once
+    assert "(default: 768)" in said

@@ -284,19 +284,6 @@ def test_summed_rows_of_equal_identifiers_are_equal():
     assert sums.tolist() == [want[identifier] for identifier in found.tolist()]
 
 
-def test_blocks_are_compiled_by_a_torch_that_cannot_isolate_recompiles(monkeypatch):
-    given = {}
-
-    def older(model=None, *, fullgraph=False, dynamic=None, options=None):
-        given.update(model=model, fullgraph=fullgraph, dynamic=dynamic)
-        return model
-
-    monkeypatch.setattr(torch, "compile", older)
-    monkeypatch.setattr("hrm_hf.scores.compiled.check_compiler", lambda device: None)
-    assert compiled_block(CPU) is HrmBlock.forward
-    assert given == {"model": HrmBlock.forward, "fullgraph": True, "dynamic": False}
-
-
 def test_compiling_without_a_compiler_is_refused(monkeypatch):
     def no_compiler(*args, **kwargs):
         raise RuntimeError("no C++ compiler\nmore")
