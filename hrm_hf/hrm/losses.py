@@ -32,9 +32,8 @@ def widest_float(device: torch.device) -> torch.dtype:
 def log_stablemax(logits: torch.Tensor) -> torch.Tensor:
     """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-    logits (..., V) of any float dtype -> (..., V) in `widest_float`. Each branch sees 0 for the other's arguments: its
-    gradient would be NaN (1 / (1 - x) divides by 0 at a logit of exactly 1, which bfloat16 hits). In float32 the
-    quotient is taken first: within 1e-6 of float64, relatively below -1, for logits up to 1e15.
+    logits (..., V) of any float dtype -> (..., V) in `widest_float`; in float32 within 1e-6 of float64, relatively
+    below -1. Each branch sees 0 for the other's arguments: 1 / (1 - x) has no gradient at 1, which bfloat16 hits.
     """
     logits = logits.to(widest_float(logits.device))
     is_below = logits < 0  # and no clamp, whose gradient at exactly 0 depends on the version of torch
