@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def neither_dtype_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on what this processor multiplies faster, but for those of the measurement."""
-    monkeypatch.setattr("hrm_hf.hrm.compute_dtype.bfloat16_speed", lambda *_: 1.0)
+    monkeypatch.setattr("hrm_hf.hrm.compute_dtype._speed", lambda *_: 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
-from ..hub.puzzle_table import resize_puzzle_table
+from ..hub.puzzle_embeddings import resize_puzzle_table
 from ..progress import get_logger
 from ..scores.puzzle_table_match import match_puzzle_table
 from ..training import HrmModelArguments, on_main_process
@@ -38,7 +38,7 @@ class Start(NamedTuple):
     def architecture(self) -> dict[str, Any]:
         """The values that stand in for those of the recipe."""
         values = {field.name: getattr(self.config, field.name) for field in fields(HrmModelArguments)}
-        if self.model is not None and self.config.compute_dtype == "bfloat16":
+        if self.config.compute_dtype == "bfloat16":
             values["compute_dtype"] = "auto"  # the machine that trained them may be of another kind
         return values
 

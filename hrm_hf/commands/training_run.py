@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
 from ..data.trained_rows import describe_puzzles, trained_on, write_records
 from ..files import mend_folders
-from ..hrm.compute_dtype import bfloat16_speed
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import PuzzleIdentifiers
@@ -143,14 +142,11 @@ def read_arguments(
 
 
 def settle_dtype(model_args: HrmModelArguments, accelerator: Accelerator, run_dir: Path | None) -> None:
-    """Puts what the run computes in for compute_dtype "auto", and says it; run_dir: of a run that resumes, or None."""
+    """Replaces compute_dtype "auto" by the dtype of the run; run_dir: of a run that resumes, or None."""
     if model_args.compute_dtype == "auto":
         any_sizes = {"vocab_size": 11, "seq_len": 81, "num_puzzle_identifiers": 1}
         config = replace(model_args, compute_dtype="float32").to_config(**any_sizes)
         model_args.compute_dtype = dtype_of_run("auto", config, accelerator, run_dir)
-        speed = bfloat16_speed(config.hidden_size, config.intermediate_size, accelerator.device)
-        fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
-        accelerator.print(f"compute_dtype {model_args.compute_dtype} (auto: bfloat16 is {fast} float32 here)")
     elif launched_dtype() is not None:
         accelerator.print(f"compute_dtype {launched_dtype()}, which accelerate launch asks for")
 

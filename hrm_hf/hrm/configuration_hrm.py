@@ -50,8 +50,8 @@ class HrmConfig(PretrainedConfig):
         H_cycles (`int`, defaults to 2): high-level updates in a segment.
         L_cycles (`int`, defaults to 2): low-level updates before each high-level update.
         shared_levels (`bool`, defaults to `False`): the L level is the H level too (the Tiny Recursive Model).
-        gradient_span (`str`, defaults to `"last_updates"`): what carries gradients: the last update of each level, all
-            of the last high-level cycle (`"last_cycle"`, as in the Tiny Recursive Model), or all (`"segment"`).
+        gradient_span (`str`, defaults to `"last_updates"`): what carries gradients, at a cost: the last update of each
+            level, all of the last high-level cycle (`"last_cycle"`, as in TRM), or all updates (`"segment"`).
         mixer (`str`, defaults to `"attention"`): what mixes positions in a block, `"attention"`, or `"mlp"`, a SwiGLU
             over the positions, the same for every channel; it knows them by itself and takes no `"rope"`.
         pos_encodings (`str`, defaults to `"rope"`): `"rope"`, `"learned"` or `"none"` for no positions.
@@ -60,7 +60,7 @@ class HrmConfig(PretrainedConfig):
         num_puzzle_identifiers (`int`, defaults to 1): rows of the puzzle table; row 0 is the blank identifier.
         puzzle_emb_ndim (`int`, defaults to 512): width E of the puzzle table, 0 for none. The row is padded with zeros
             to `num_prefix * hidden_size` and stands as `num_prefix` vectors before the cells.
-        num_prefix_positions (`int`, *optional*): positions P before the cells, filled up with zeros; None = no zeros.
+        num_prefix_positions (`int`, *optional*): positions P before the cells; the rest holds zeros. None = fewest.
         halt_max_steps (`int`, defaults to 16): segments after which a puzzle is always left.
         token_loss (`str`, defaults to `"stablemax"`): `"stablemax"` (float64) or `"softmax"` (float32) cross entropy.
         label_smoothing (`float`, defaults to 0.0): share of the softmax's target that is spread over all codes.

@@ -22,7 +22,7 @@ from ..hrm.puzzle_identifiers import FILE_NAME, PuzzleIdentifiers
 from .checkpoints import TRAINING_DATA, WEIGHT_FILES, check_checkpoint, load_checkpoint, read_config
 from .hub_errors import check_can_push, check_repo_id, clear_hub_errors
 from .model_card import VALUES_NAME, write_model_card
-from .puzzle_table import rearrange_puzzle_table
+from .puzzle_embeddings import rearrange_puzzle_table
 from .travelling_code import add_code
 
 # Files of an earlier push, which would be loaded with the new ones or tell of another run; code of version 0.1.0.

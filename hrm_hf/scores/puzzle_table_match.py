@@ -7,7 +7,7 @@ from ..hrm.errors import DataError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hrm.processing_hrm import HrmProcessor
 from ..hrm.puzzle_identifiers import BLANK_NAME, PuzzleIdentifiers
-from ..hub.puzzle_table import rearrange_puzzle_table
+from ..hub.puzzle_embeddings import rearrange_puzzle_table
 
 
 def match_puzzle_table(

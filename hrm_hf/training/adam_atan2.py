@@ -126,7 +126,7 @@ class AdamATan2(torch.optim.Optimizer):
             tensors = rest
         if not tensors:
             return
-        # on a GPU one launch for all tensors; elsewhere one operation for each
+        # on a GPU each line but atan2 is one launch for all tensors
         values, gradients, means, squares = map(list, zip(*tensors, strict=True))
         torch._foreach_mul_(values, keep)
         torch._foreach_lerp_(means, gradients, 1 - beta1)
@@ -134,7 +134,7 @@ class AdamATan2(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
         roots = torch._foreach_sqrt(squares)
         torch._foreach_div_(roots, correction2**0.5)
-        angles = [torch.atan2(mean, root) for mean, root in zip(means, roots, strict=True)]
+        angles = [torch.atan2(mean, root, out=root) for mean, root in zip(means, roots, strict=True)]
         torch._foreach_add_(values, angles, alpha=-lr / correction1)
 
 

@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
 from ..files import one_line, read_within
-from ..hrm.compute_dtype import chosen_dtype
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError
 from ..hub.hub_errors import check_repo_id
@@ -58,24 +56,16 @@ class HrmModelArguments:
     def to_config(self, vocab_size: int, seq_len: int, num_puzzle_identifiers: int, **others: Any) -> HrmConfig:
         """The model's configuration for data of these sizes; `others`: fields of HrmConfig that are no arguments.
 
-        compute_dtype "auto" becomes what is quicker on the GPU, on the CPU where there is none.
-
-        Raises ArgumentError if they do not fit each other.
+        Raises ArgumentError if they do not fit each other, and for compute_dtype "auto": see `processes.agreed_dtype`.
         """
         values = asdict(self) | others
-        if is_auto := values["compute_dtype"] == "auto":
-            values["compute_dtype"] = "float32"
         if self.puzzle_emb_ndim is None:
             values["puzzle_emb_ndim"] = self.hidden_size
         sizes = {"vocab_size": vocab_size, "seq_len": seq_len, "num_puzzle_identifiers": num_puzzle_identifiers}
         try:
-            config = HrmConfig(**sizes, **values)
+            return HrmConfig(**sizes, **values)
         except StrictDataclassError as error:
             raise ArgumentError(str(error.__cause__ or error)) from error
-        if is_auto:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            config.compute_dtype = chosen_dtype("auto", config, device)
-        return config
 
 
 @dataclass

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType
 
-from ..hrm.compute_dtype import chosen_dtype
+from ..hrm.compute_dtype import bfloat16_speed, chosen_dtype
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, HrmError
 from ..progress import get_logger
@@ -93,13 +93,22 @@ def launched_dtype(named: str | None = None, by: str = "") -> str | None:
     return "bfloat16"
 
 
+def agreed_speed(config: HrmConfig, accelerator: Accelerator) -> float:
+    """`bfloat16_speed` on the process where bfloat16 gains least; called on all of them."""
+    own = torch.tensor([bfloat16_speed(config, accelerator.device)], device=accelerator.device)
+    return accelerator.gather(own).min().item()
+
+
 def agreed_dtype(asked: str | None, config: HrmConfig, accelerator: Accelerator) -> str:
-    """`chosen_dtype` for all processes of a run: where bfloat16 pays least decides."""
+    """`chosen_dtype` for all processes of a run, by `agreed_speed`; called on all of them with the same arguments."""
+    return chosen_dtype(asked, config, accelerator.device, agreed_speed(config, accelerator))
 
-    def least(speed: float) -> float:
-        return accelerator.gather(torch.tensor([speed], device=accelerator.device)).min().item()
 
-    return chosen_dtype(asked, config, accelerator.device, least)
+def check_same_dtype(compute_dtype: str, accelerator: Accelerator) -> None:
+    """Raises ArgumentError, on all processes, where the models of some compute in another dtype."""
+    is_half = torch.tensor([compute_dtype == "bfloat16"], device=accelerator.device)
+    if accelerator.num_processes > 1 and len(set(accelerator.gather(is_half).tolist())) > 1:
+        raise ArgumentError("the processes compute in different dtypes: give all models the same config.compute_dtype")
 
 
 def check_accelerator(accelerator: Accelerator, compute_dtype: str) -> None:

@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..files import mend_folders, partial_folder
+from ..hrm.compute_dtype import chosen_dtype
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..progress import get_logger
 from . import states
-from .processes import agreed_dtype, on_main_process
+from .processes import agreed_speed, on_main_process
 from .run_folder import choose_run_dir
 
 SHARED = "state"  # name of the tree of what all processes share
@@ -119,14 +120,21 @@ def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
 
 
 def dtype_of_run(asked: str | None, config: HrmConfig, accelerator: Accelerator, run_dir: Path | None) -> str:
-    """What a run computes in, on all its processes: what it began with where it resumes, whatever is quicker now.
+    """The dtype in which all processes of a run compute; a log line says which and why.
 
-    asked: see `chosen_dtype`. run_dir: folder of a run that resumes, else None. Raises as `saved_architecture`.
+    asked: see `chosen_dtype`; None and "auto" keep, in a run that resumes, the dtype that it began with. run_dir:
+    folder of a run that resumes, else None. Raises as `saved_architecture`.
     """
     if run_dir is not None and asked in (None, "auto"):
         saved = on_main_process(accelerator, lambda: saved_architecture(run_dir), share=True)
-        asked = asked if saved is None else saved["compute_dtype"]
-    return agreed_dtype(asked, config, accelerator)
+        if saved is not None:
+            logger.info(f"compute_dtype {saved['compute_dtype']}, with which the run began")
+            return saved["compute_dtype"]
+    speed = agreed_speed(config, accelerator)
+    dtype = chosen_dtype(asked, config, accelerator.device, speed)
+    fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
+    logger.info(f"compute_dtype {dtype}" + (f" (auto: bfloat16 is {fast} float32 here)" if asked == "auto" else ""))
+    return dtype
 
 
 def _clear_away(run_dir: Path, state: Path, keep: int, best_step: int | None) -> None:

@@ -19,6 +19,7 @@ from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
+from ..hrm.compute_dtype import chosen_dtype
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..hrm.modeling_hrm import HrmForPuzzleSolving
 from ..hub.push import push_checkpoint
@@ -29,7 +30,7 @@ from .arguments import HrmTrainingArguments
 from .batch_stream import BatchStream
 from .best_score import BestScore
 from .finite_watch import NonFiniteError
-from .processes import agreed_dtype, check_accelerator, make_accelerator, naming_lost_processes, on_main_process
+from .processes import check_accelerator, check_same_dtype, make_accelerator, naming_lost_processes, on_main_process
 from .resuming import SHARED, find_state, own_tree, save_state
 from .run_folder import ADAPTER, RunFolder
 from .states import read_tree, state_steps
@@ -101,7 +102,8 @@ class HrmTrainer(TrainingSteps):
             raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)
         check_accelerator(accelerator, model.config.compute_dtype)
-        agreed_dtype(model.config.compute_dtype, model.config, accelerator)  # says where it is the slower one
+        check_same_dtype(model.config.compute_dtype, accelerator)
+        chosen_dtype(model.config.compute_dtype, model.config, accelerator.device)  # warns where it is the slower one
         args.local_batch_size(accelerator.num_processes)  # raises before a folder is made
         self.eval_dataset, self.processor, self.data_facts = eval_dataset, processor, _as_json(data_facts or {})
         self.run_folder = run_folder

@@ -389,7 +389,7 @@ def test_training_targets_take_the_quicker_dtype_and_a_share_for_each_batch():
 @pytest.mark.parametrize("quicker, dtypes", [("bfloat16", ("bfloat16", "float32")), ("float32", ("float32",))])
 def test_the_fast_side_leaves_out_a_bfloat16_that_is_slower(monkeypatch, quicker, dtypes):
     speed = {"bfloat16": 3.0, "float32": 0.125}[quicker]
-    monkeypatch.setattr("hrm_hf.hrm.compute_dtype.bfloat16_speed", lambda *_: speed)
+    monkeypatch.setattr("hrm_hf.hrm.compute_dtype._speed", lambda *_: speed)
     assert fast_dtypes(config_of("tiny")) == dtypes
 
 

@@ -26,6 +26,7 @@ from hrm_hf import HrmConfig
 from hrm_hf.training import HrmTrainer, seeded_model
 
 TABLE = "model.puzzle_embeddings.weight"
+SMALL_RECIPE = "--recipe sudoku_4x4 --compute-dtype float32"  # which is close enough for comparing
 
 
 EPS = torch.finfo(torch.float32).eps
@@ -180,11 +181,9 @@ def test_steps_of_the_small_recipe_are_the_same(data_dir, tmp_path):
     From the third step on gradients differ by some 1e-5: AdamATan2, blind to scale, lets the rounding of a gradient
     near 0 show, and a mixer whose norm runs over the positions passes it on.
     """
-    alone = thirty_steps(data_dir, tmp_path / "alone", more="--recipe sudoku_4x4")
+    alone = thirty_steps(data_dir, tmp_path / "alone", more=SMALL_RECIPE)
     for processes, accumulation in ((2, 1), (1, 2)):
-        got = thirty_steps(
-            data_dir, tmp_path / f"{processes}{accumulation}", processes, accumulation, "--recipe sudoku_4x4"
-        )
+        got = thirty_steps(data_dir, tmp_path / f"{processes}{accumulation}", processes, accumulation, SMALL_RECIPE)
         assert got.keys() == alone.keys()
         for name, value in alone.items():
             if name.endswith("halted"):

@@ -6,7 +6,7 @@ import torch
 
 from hrm_hf import HrmConfig, HrmForPuzzleSolving
 from hrm_hf.hrm.errors import ArgumentError
-from hrm_hf.hub.puzzle_table import rearrange_puzzle_table, resize_puzzle_table
+from hrm_hf.hub.puzzle_embeddings import rearrange_puzzle_table, resize_puzzle_table
 
 CONFIG = dict(
     vocab_size=6,
