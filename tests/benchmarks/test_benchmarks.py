@@ -2,12 +2,16 @@
 
 import importlib
 import json
+import os
 import platform
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import side_by_side  # noqa: E402
 import torch
+import warm_processes
 from paths import ROOT
 from plain_twin import PlainHrm, PlainTraining, plain_solve  # noqa: E402
 from side_by_side import Comparison, Spread, Target, compare, target_table, write_result  # noqa: E402
@@ -212,8 +216,14 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
     assert (ratio.measured, lost.measured) == (6.0, 0.0)
 
 
-def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path):
-    learning_speed = importlib.import_module("learning_speed")
+def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path, monkeypatch):
+    learning_speed, turn = importlib.import_module("learning_speed"), threading.Lock()
+
+    def run(command, **how):
+        with turn:  # in a process that has imported everything
+            return warm_processes.run(command[1:], {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT)
+
+    monkeypatch.setattr(learning_speed, "subprocess", SimpleNamespace(run=run))
     learning_speed.main(["--quick", "--games", "4x4", "--seeds", "3", "--threads", "2", "--results", str(tmp_path)])
     runs = json.loads((tmp_path / "learning_speed.json").read_text())["runs"]
     assert [(run["game"], run["family"], run["seed"]) for run in runs] == [("4x4", "HRM", 3), ("4x4", "best", 3)]
