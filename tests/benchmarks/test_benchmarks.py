@@ -441,13 +441,13 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
 
 
 def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path, monkeypatch):
-    learning_speed, one_by_one = importlib.import_module("learning_speed"), threading.Lock()
+    learning_speed, turn = importlib.import_module("learning_speed"), threading.Lock()
 
-    def warm(command, **_):
-        with one_by_one:
-            return warm_processes.run(command[1:], os.environ | {"ACCELERATE_USE_CPU": "true"}, ROOT)
+    def run(command, **how):
+        with turn:  # in a process that has imported everything
+            return warm_processes.run(command[1:], {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT)
 
-    monkeypatch.setattr(learning_speed, "subprocess", SimpleNamespace(run=warm))
+    monkeypatch.setattr(learning_speed, "subprocess", SimpleNamespace(run=run))
     learning_speed.main(["--quick", "--games", "4x4", "--seeds", "3", "--threads", "2", "--results", str(tmp_path)])
     runs = json.loads((tmp_path / "learning_speed.json").read_text())["runs"]
     assert [(run["game"], run["family"], run["seed"]) for run in runs] == [("4x4", "HRM", 3), ("4x4", "best", 3)]

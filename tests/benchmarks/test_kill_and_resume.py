@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_processes
 from paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -14,12 +13,12 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @pytest.fixture(scope="module")
 def proof(tmp_path_factory) -> tuple[Path, str]:
-    """Four kills; the folder with the runs and what was said. A process of its own: the script forks."""
+    """Four kills; the folder with the runs and what was said. In a process of its own: the script forks."""
     folder = tmp_path_factory.mktemp("proof") / "runs"
-    command = [sys.executable, str(BENCHMARKS / "kill_and_resume.py"), "--processes", "1", "2", "--kills", "3", "1"]
+    command = [BENCHMARKS / "kill_and_resume.py", "--processes", "1", "2", "--kills", "3", "1"]
     command += ["--steps", "42", "--seed", "1", "--folder", str(folder)]
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = warm_processes.run(command, environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return folder, done.stdout
 

@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm_processes
 from paths import FIXTURES, ROOT
 
 from hrm_hf import HrmError
@@ -32,9 +31,8 @@ RUNS = {  # NAME:PROCESSES:LAUNCHED:FAULT:VICTIM
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, str(FIXTURES / "process_faults.py"), str(folder), *RUNS.values()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [FIXTURES / "process_faults.py", folder, *RUNS.values()]
+    done = warm_processes.run(command, os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

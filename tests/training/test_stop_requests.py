@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm_processes
 from paths import FIXTURES, ROOT
 
 from hrm_hf.commands.command import run_as_command
@@ -91,9 +90,8 @@ def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     runs = ["one:2:0:SIGINT:1", "all:2:0:SIGTERM:0", "stuck:2:0:stuck:1", "launched:2:1:SIGTERM:0"]
     runs.append("evaluation:2:0:SIGTERM in evaluation:1")
-    command = [sys.executable, str(FIXTURES / "process_faults.py"), str(folder), *runs]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [FIXTURES / "process_faults.py", folder, *runs]
+    done = warm_processes.run(command, os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
