@@ -120,7 +120,7 @@ def saved_architecture(run_dir: Path) -> dict[str, Any] | None:
 
 
 def dtype_of_run(asked: str | None, config: HrmConfig, accelerator: Accelerator, run_dir: Path | None) -> str:
-    """The dtype in which all processes of a run compute; a log line says which and why.
+    """The dtype in which all processes of a run compute; a log line says why.
 
     asked: see `chosen_dtype`; None and "auto" keep, in a run that resumes, the dtype that it began with. run_dir:
     folder of a run that resumes, else None. Raises as `saved_architecture`.
@@ -132,8 +132,9 @@ def dtype_of_run(asked: str | None, config: HrmConfig, accelerator: Accelerator,
             return saved["compute_dtype"]
     speed = agreed_speed(config, accelerator)
     dtype = chosen_dtype(asked, config, accelerator.device, speed)
-    fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
-    logger.info(f"compute_dtype {dtype}" + (f" (auto: bfloat16 is {fast} float32 here)" if asked == "auto" else ""))
+    if asked == "auto":
+        fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
+        logger.info(f"compute_dtype {dtype} (auto: products in bfloat16 are {fast} in float32 here)")
     return dtype
 
 

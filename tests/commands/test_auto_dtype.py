@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
             set_speed(monkeypatch, times)
             said = trained(folder / name).stderr
         fast = {"bfloat16": "3.0 times as fast as", "float32": "8.0 times slower than"}[name]
-        assert f"compute_dtype {name} (auto: bfloat16 is {fast} float32 here)" in said.splitlines()
+        assert f"compute_dtype {name} (auto: products in bfloat16 are {fast} in float32 here)" in said.splitlines()
     return folder
 
 

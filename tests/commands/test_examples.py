@@ -33,7 +33,7 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "examples" / "train_sudoku.py")]
     done = subprocess.run(
-        [*launch, *SMALL.split(), "--ema_decay", "0.9", "--output_dir", str(folder)],
+        [*launch, *SMALL.split(), "--ema_decay", "0.9", "--compute-dtype", "float32", "--output_dir", str(folder)],
         env=environment,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ with.
 """
 
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -128,7 +129,8 @@ def test_a_recipe_says_what_its_source_says(name):
     assert {key: values[key] for key in RECIPES[name]} == RECIPES[name]
     types = tuple(type(part) for part in parts)
     assert read_recipe(ROOT / "hrm_hf" / "recipes" / f"{name}.yaml", types).keys() == RECIPES[name].keys()
-    parts[1].to_config(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)  # the sizes fit each other
+    sizes = {"vocab_size": 11, "seq_len": 81, "num_puzzle_identifiers": 1}
+    replace(parts[1], compute_dtype="float32").to_config(**sizes)  # they fit each other
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ PRIVATE = {
     "_BaseExamplesIterable": ("datasets", dir(datasets.iterable_dataset)),
     "_attn_implementation": ("transformers", dir(PreTrainedConfig)),
     "_batch_size": ("transformers", SET_BY_PIPELINE),
-    "_foreach_norm": ("torch", dir(torch)),
+    **{
+        f"_foreach_{name}": ("torch", dir(torch))
+        for name in ("norm", "sqrt", "add_", "addcmul_", "div_", "lerp_", "mul_")
+    },
     "_forward_params": ("transformers", SET_BY_PIPELINE),
     "_hf_hook": ("accelerate", dir(add_hook_to_module(torch.nn.Identity(), ModelHook()))),
     "_hf_peft_config_loaded": ("transformers", dir(PeftAdapterMixin)),
