@@ -5,7 +5,14 @@ import torch
 from golden_fixtures import golden_json, golden_tensors
 from torch.nn.functional import cross_entropy
 
-from hrm_hf.hrm.losses import IGNORE_INDEX, log_stablemax, rows_solved, segment_losses, token_losses
+from hrm_hf.hrm.losses import (
+    IGNORE_INDEX,
+    log_stablemax,
+    rows_solved,
+    segment_losses,
+    token_losses,
+    widest_float,
+)
 from hrm_hf.training.step_metrics import segment_sums
 
 KINDS = ["stablemax", "softmax"]
@@ -143,3 +150,8 @@ def test_stablemax_without_float64_is_that_with_it(monkeypatch, spread):
     for ours, theirs in zip(got, want, strict=True):
         bound = 1e-6 * theirs.abs().clamp(min=1)
         assert ((ours - theirs).abs() <= bound).all()
+
+
+def test_only_where_there_is_no_float64_float32_takes_its_place():
+    widest = [widest_float(torch.device(name)) for name in ("cpu", "cuda", "mps")]
+    assert widest == [torch.float64, torch.float64, torch.float32]

@@ -1,6 +1,7 @@
 """A pass as a graph beside the plain pass, with a stand-in for the graph that the CPU can run."""
 
 import logging
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -164,6 +165,20 @@ def test_weights_that_are_loaded_or_replaced_count():
         assert_equal(one_step(ours, step), one_step(theirs, step))
         captures.append(ours.graph.capture.captures)
     assert captures == [1, 1, 2, 2, 3]
+
+
+def test_what_is_frozen_or_moved_is_captured_anew():
+    trainer, captures, older = trainer_of(True), [], None
+    for step in range(4):
+        if step == 1:
+            trainer.model.lm_head.weight.requires_grad_(False)
+        elif step == 2:
+            trainer.model.model.z_H_init.data = trainer.model.model.z_H_init.clone()
+        one_step(trainer, step)
+        captures.append(trainer.graph.capture.captures)
+        if step == 0:
+            older = weakref.ref(trainer.graph.captured)
+    assert captures == [1, 2, 3, 3] and older() is None
 
 
 def test_gradients_that_are_there_are_added_to():

@@ -12,6 +12,8 @@ from training_parts import arguments, batch
 
 from hrm_hf.progress import show_messages
 from hrm_hf.training import HrmTrainer, make_accelerator
+from hrm_hf.training.slots import on_device
+from hrm_hf.training.step_metrics import MetricsWindow
 from hrm_hf.training.steps import TrainingSteps
 
 META = torch.device("meta")
@@ -125,3 +127,16 @@ def test_the_device_that_the_environment_names_is_taken(process_as_before, monke
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     assert make_accelerator(arguments()).device == META
+
+
+def test_copies_to_mps_wait_and_its_window_holds_float32():
+    asked = []
+    tensor = SimpleNamespace(is_cuda=False, to=lambda device, non_blocking: asked.append((str(device), non_blocking)))
+    for name in ("cpu", "mps"):
+        on_device(tensor, torch.device(name))
+    assert asked == [("cpu", True), ("mps", False)]
+
+    moved = []
+    value = SimpleNamespace(to=lambda *where: moved.append(where))
+    MetricsWindow(torch.device("mps")).load_state_dict({"steps": 1, "sums": {"count": value}})
+    assert moved == [(torch.device("mps"), torch.float32)]
