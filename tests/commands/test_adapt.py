@@ -150,19 +150,28 @@ def test_an_adapter_beside_the_rows(checkpoint, challenges, tmp_path):
 
 
 def test_a_broken_off_adaptation_goes_on(checkpoint, challenges, tmp_path, capsys, monkeypatch):
+    """In the dtype that it began with, for the votes too."""
+    monkeypatch.setattr("hrm_hf.hrm.compute_dtype._speed", lambda *_: 3.0)
+    auto, votes_in = ["--compute-dtype", "auto"], set()
+    predict = adapt.predict_puzzles
+    monkeypatch.setattr(
+        adapt, "predict_puzzles", lambda *args, **how: votes_in.add(how["compute_dtype"]) or predict(*args, **how)
+    )
     whole = tmp_path / "whole"
-    assert hrm_adapt(checkpoint, challenges, tmp_path / "whole.json", "--work-dir", whole) == 0
+    assert hrm_adapt(checkpoint, challenges, tmp_path / "whole.json", "--work-dir", whole, *auto) == 0
     output, work = tmp_path / "submission.json", tmp_path / "work"
-    first = ["--work-dir", work, "--steps", 3]
+    first = ["--work-dir", work, "--steps", 3, *auto]
     assert hrm_adapt(checkpoint, challenges, output, *first) == 0
     capsys.readouterr()
-    assert hrm_adapt(checkpoint, challenges, output, "--resume", work) == 0  # as the trainer says
+    monkeypatch.setattr("hrm_hf.hrm.compute_dtype._speed", lambda *_: 0.125)
+    assert hrm_adapt(checkpoint, challenges, output, "--resume", work, *auto) == 0  # as the trainer says
     said = capsys.readouterr()
+    assert votes_in == {"bfloat16"} and "compute_dtype bfloat16, with which the run began" in said.err
     assert "step 3" in said.err and "step 6: 6 demonstrations" in said.out
     assert output.read_text() == (tmp_path / "whole.json").read_text()
     tables = [load_file(folder / "checkpoint-final" / "model.safetensors")[TABLE] for folder in (whole, work)]
     assert torch.equal(*tables)
-    assert hrm_adapt(checkpoint, challenges, output, "--work-dir", work, "--num-aug", 2) == 2
+    assert hrm_adapt(checkpoint, challenges, output, "--work-dir", work, "--num-aug", 2, *auto) == 2
     assert "belongs to another run" in capsys.readouterr().err
     assert output.read_text() == (tmp_path / "whole.json").read_text()
 
