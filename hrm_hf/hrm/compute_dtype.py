@@ -18,20 +18,20 @@ CLEARLY = 1.2  # times as fast
 logger = logging.get_logger("transformers.hrm_hf.compute_dtype")
 
 
-def chosen_dtype(asked: str | None, config: Any, device: torch.device, speed: float | None = None) -> str:
+def chosen_dtype(asked: str | None, config: Any, device: torch.device, measure: Any = None) -> str:
     """The dtype in which a model of this HrmConfig computes, "float32" or "bfloat16"; warns of a slow bfloat16.
 
     asked: one of these; "auto": bfloat16 where it is clearly faster; None: the config's dtype, but float32 where its
-    bfloat16 is clearly slower; else ArgumentError. speed: see `bfloat16_speed`; None measures it.
+    bfloat16 is clearly slower; else ArgumentError. measure: `bfloat16_speed`, or what several processes agree on.
     """
     if asked is not None and not (isinstance(asked, str) and asked in (*COMPUTE_DTYPES, "auto")):
         allowed = ", ".join(map(repr, COMPUTE_DTYPES))
         raise ArgumentError(f"compute_dtype is {shown(asked)}; allowed: {allowed}, 'auto', None for the model's own")
     if "float32" in (asked, asked or config.compute_dtype):
         return "float32"
-    speed = bfloat16_speed(config, device) if speed is None else speed
+    speed = (measure or bfloat16_speed)(config, device)
     if asked == "auto" or speed > 1 / CLEARLY:
-        return "bfloat16" if speed > CLEARLY or asked != "auto" else "float32"
+        return "float32" if asked == "auto" and speed <= CLEARLY else "bfloat16"
     taken, why = ("bfloat16", "'float32' is quicker") if asked else ("float32", "'bfloat16' keeps the model's own")
     slower = f"products in bfloat16 are {1 / speed:.1f} times slower than in float32 on this {device.type}"
     logger.warning_once(f"{slower}: computing in {taken} (compute_dtype {why})")

@@ -101,13 +101,13 @@ def agreed_speed(config: HrmConfig, accelerator: Accelerator) -> float:
 
 def agreed_dtype(asked: str | None, config: HrmConfig, accelerator: Accelerator) -> str:
     """`chosen_dtype` for all processes of a run, by `agreed_speed`; called on all of them with the same arguments."""
-    return chosen_dtype(asked, config, accelerator.device, agreed_speed(config, accelerator))
+    return chosen_dtype(asked, config, accelerator.device, lambda *_: agreed_speed(config, accelerator))
 
 
 def check_same_dtype(compute_dtype: str, accelerator: Accelerator) -> None:
     """Raises ArgumentError, on all processes, where the models of some compute in another dtype."""
-    is_half = torch.tensor([compute_dtype == "bfloat16"], device=accelerator.device)
-    if accelerator.num_processes > 1 and len(set(accelerator.gather(is_half).tolist())) > 1:
+    in_bfloat16 = torch.tensor([compute_dtype == "bfloat16"], device=accelerator.device)
+    if len(set(accelerator.gather(in_bfloat16).tolist())) > 1:
         raise ArgumentError("the processes compute in different dtypes: give all models the same config.compute_dtype")
 
 

@@ -14,12 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..files import mend_folders, partial_folder
-from ..hrm.compute_dtype import chosen_dtype
 from ..hrm.configuration_hrm import HrmConfig
 from ..hrm.errors import ArgumentError, CheckpointError
 from ..progress import get_logger
 from . import states
-from .processes import agreed_speed, on_main_process
+from .processes import agreed_dtype, agreed_speed, on_main_process
 from .run_folder import choose_run_dir
 
 SHARED = "state"  # name of the tree of what all processes share
@@ -130,9 +129,9 @@ def dtype_of_run(asked: str | None, config: HrmConfig, accelerator: Accelerator,
         if saved is not None:
             logger.info(f"compute_dtype {saved['compute_dtype']}, with which the run began")
             return saved["compute_dtype"]
-    speed = agreed_speed(config, accelerator)
-    dtype = chosen_dtype(asked, config, accelerator.device, speed)
+    dtype = agreed_dtype(asked, config, accelerator)
     if asked == "auto":
+        speed = agreed_speed(config, accelerator)
         fast = f"{speed:.1f} times as fast as" if speed >= 1 else f"{1 / speed:.1f} times slower than"
         logger.info(f"compute_dtype {dtype} (auto: products in bfloat16 are {fast} in float32 here)")
     return dtype

@@ -68,6 +68,8 @@ def test_what_is_taken_and_said(speed, said, asked, own, times, taken, line):
 
 def test_float32_is_taken_without_measuring(monkeypatch):
     monkeypatch.setattr(compute_dtype, "_speed", lambda *_: pytest.fail("measured"))
+    alone = SimpleNamespace(device=CPU, gather=lambda own: own)
+    assert agreed_dtype(None, HrmConfig(), alone) == "float32"
     assert chosen_dtype("float32", HrmConfig(compute_dtype="bfloat16"), CPU) == "float32"
     assert chosen_dtype(None, HrmConfig(), CPU) == "float32"
 

@@ -60,6 +60,7 @@ def test_two_processes_agree_on_the_quicker_dtype(two_processes):
     got = load_file(two_processes / "steps.safetensors")
     assert got["dtype.one_slow"].tolist() == [False, False]
     assert got["dtype.both_fast"].tolist() == [True, True]
+    assert got["dtype.told"].tolist() == [True, True]  # where their models disagree
 
 
 def test_recorded_two_process_steps(two_processes):
