@@ -20,11 +20,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and some 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from packaging.version import Version  # noqa: E402
 from tqdm import tqdm  # noqa: E402
+from transformers import initialization  # noqa: E402
 
 # Some tests interrupt themselves. A Ctrl-C while tqdm takes its two locks leaves the one between processes taken, and
 # forked workers of a DataLoader, for which datasets makes bars, would wait for it for ever.
 tqdm.set_lock(threading.RLock())
+
+
+def trunc_normal_(tensor, mean, std, a, b, generator=None) -> torch.Tensor:
+    """As torch 2.13 has it: what is cut is drawn again. Some tests know what their seeds give."""
+    with torch.no_grad():
+        tensor.normal_(mean, std, generator=generator)
+        while not tensor.is_meta and (cut := (tensor < a) | (tensor > b)).any():
+            tensor.copy_(torch.where(cut, torch.empty_like(tensor).normal_(mean, std, generator=generator), tensor))
+    return tensor
+
+
+if Version(torch.__version__) < Version("2.13"):
+    initialization.TORCH_INIT_FUNCTIONS["trunc_normal_"] = trunc_normal_
 
 # PyTorch's compiler keeps what it compiled, and takes it for another class of CPU than that it was compiled for
 # (ATEN_CPU_CAPABILITY): the results are NaN, or memory is damaged. So each class has a folder of its own.
