@@ -1,4 +1,4 @@
-"""Ten minutes of a GPU in one command: its tests, training, solving and learning, and a table of what came out.
+"""Eight minutes of a GPU in one command: its tests, training, solving and learning, and a table of what came out.
 
     benchmarks/gpu_check.sh                                    8 minutes; results in build/gpu_check
     benchmarks/gpu_check.sh --minutes 10 --results OUT --wheels WHEELS --data DIR
@@ -318,10 +318,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     if not 0 < args.minutes < 24 * 60:
         parser.error(f"--minutes {args.minutes:g}: give more than 0")
     if args.wheels is not None and not list(args.wheels.glob("*.whl")):
-        parser.error(f"--wheels {args.wheels}: there is no .whl file in it")
+        parser.error(f"--wheels {args.wheels}: there is no such folder, or no .whl file in it")
     for name in ("train.h5", "test.h5") if args.data is not None else ():
         if not (args.data / name).is_file():
-            parser.error(f"--data {args.data}: it has no {name}")
+            parser.error(f"--data {args.data}: there is no such folder, or no {name} in it")
     return args
 
 

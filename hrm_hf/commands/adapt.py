@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=float, help="rate of the adapter (1e-4)")
     add("--global-batch-size", type=int, default=64, help="puzzles in a training step, over all processes (64)")
     add("--batch-size", type=int, default=256, help="puzzles at once in each process that answers (256)")
-    dtype = "dtype to compute in; auto: the quicker one here (default: the checkpoint's own, unless it is slower here)"
+    dtype = "auto: the quicker one here (default: the checkpoint's own, but float32 where its bfloat16 is slower)"
     add("--compute-dtype", choices=[*COMPUTE_DTYPES, "auto"], help=dtype)
     add("--extra-pairs", choices=EXTRA_PAIRS, default="ignore", help="pairs beside train and test, such as arc-gen")
     add("--skip-bad", action="store_true", help=SKIP_BAD)

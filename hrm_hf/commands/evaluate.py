@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=256, help="puzzles at once in each process (256)")
     add("--max-segments", type=int, help="at most this many segments (default: halt_max_steps)")
     add("--halt", action="store_true", help="let each puzzle stop at its first halt (--attempts does too)")
-    dtype = "dtype to compute in; auto: the quicker one here (default: the checkpoint's own, unless it is slower here)"
+    dtype = "auto: the quicker one here (default: the checkpoint's own, but float32 where its bfloat16 is slower)"
     add("--compute-dtype", choices=[*COMPUTE_DTYPES, "auto"], help=dtype)
     add("--compile", action="store_true", help="torch.compile the blocks (needs a C++ compiler)")
     add("--limit", type=int, help="only the first N rows (ARC: not all augmentations vote then)")

@@ -29,6 +29,7 @@ from ..files import MAX_JSON_BYTES, parse_json, read_within
 from ..games.picture import check_matplotlib, save_animation, save_picture, step_grids
 from ..games.sudoku_solver import solve_many
 from ..hrm.attempts import SELECTIONS, STRATEGIES
+from ..hrm.configuration_hrm import COMPUTE_DTYPES
 from ..hrm.errors import ArgumentError, PuzzleError
 from ..hrm.pipeline_puzzle import DEFAULT_BATCH_SIZE
 from ..hrm.puzzle_codecs import CODECS
@@ -69,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--strategy", choices=STRATEGIES, help="how to ask again (auto)")
     add("--select", choices=SELECTIONS, help="which answer counts (rules where the game has some, else vote)")
     add("--seed", type=int, help="of what attempts draw (0)")
+    dtype = "auto: the quicker one here (default: the checkpoint's own, but float32 where its bfloat16 is slower)"
+    add("--compute-dtype", choices=[*COMPUTE_DTYPES, "auto"], help=dtype)
     add("--check", action="store_true", help="Sudoku: count the solutions with the exact solver too")
     add("--picture", metavar="FILE.png", help="draw into a file too; needs matplotlib")
     add("--steps", action="store_true", help="draw the answer after every segment; not for whole ARC tasks")
@@ -96,6 +99,8 @@ def run(args: argparse.Namespace) -> None:
         asked["num_attempts"] = DEFAULT_ATTEMPTS if args.attempts is None else args.attempts
     if wants_steps:
         asked["return_steps"] = True
+    if args.compute_dtype is not None:
+        asked["compute_dtype"] = args.compute_dtype
     solver = load_solver(args.checkpoint or pretrained("sudoku-9x9"))
     if args.check and solver.processor.task != "sudoku":
         raise ArgumentError(f"--check counts the solutions of a Sudoku; the model's task is {solver.processor.task!r}")
@@ -181,7 +186,7 @@ def load_solver(checkpoint: str) -> Pipeline:
 def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None, **asked: Any) -> list[Solved]:
     """Solves an item: a grid gives one entry, an ARC task one per test input.
 
-    asked: the pipeline's parameters about attempts and steps. Raises ArgumentError for what is not allowed there or as
+    asked: the pipeline's other parameters. Raises ArgumentError for what is not allowed there or as
     num_augmentations, PuzzleError for what is no puzzle of the game.
     """
     if num_augmentations is not None and "task" not in item:
@@ -190,10 +195,10 @@ def solve(solver: Pipeline, item: dict[str, Any], num_augmentations: int | None,
     if "task" not in item and "puzzle" in item:  # as text, which has one meaning, so that the answer has too
         text = solver.processor.decode(solver.processor.encode(item["puzzle"]), like="?\n?")
         item = item | {"puzzle": text}
-    parameters, _, asked = solver._sanitize_parameters(num_augmentations=num_augmentations, **asked)
+    parameters, how, asked = solver._sanitize_parameters(num_augmentations=num_augmentations, **asked)
     attempts = solver._attempts(asked)
     question, answers = solver.preprocess(item, **parameters, attempts=attempts), []
-    queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE, attempts=attempts)
+    queue = solver.model.solve_queue(question.rows(), DEFAULT_BATCH_SIZE, attempts=attempts, **how)
     at_level = solver.model.model.L_level.register_forward_hook
     with progress(description="solving", unit="rows", total=question.num_rows) as bar, at_level(bar.tick):
         for answer in queue:

@@ -292,7 +292,8 @@ def describe_checkpoint(
     )
     solver = load_solver(str(checkpoint))
     puzzle = solver.processor.decode(row["input_ids"], like="?\n?")  # as text: numbers of a maze may have two meanings
-    result = solver({"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])})
+    asked = {"puzzle": puzzle, "puzzle_identifier": int(row["puzzle_identifiers"])}
+    result = solver(asked, compute_dtype=trainer.model.config.compute_dtype)
     name = f" {example}" if info.box_shape else ""
     question, answer = (solver.processor.draw(text) if text else "(empty)" for text in (puzzle, result["solution"]))
     print(f"\nThe checkpoint {checkpoint}, loaded back, solves{name}\n\n{question}\n")

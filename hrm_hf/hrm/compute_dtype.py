@@ -1,6 +1,4 @@
-"""The dtype to compute in. A CPU with instructions for bfloat16 multiplies it several times as fast as float32, one
-without them several times as slowly. So this is measured, once for each device.
-"""
+"""The dtype to compute in. Not every CPU has instructions for bfloat16, so its speed is measured once for a device."""
 
 import time
 from functools import cache
@@ -33,23 +31,25 @@ def chosen_dtype(asked: str | None, config: Any, device: torch.device, measure: 
     if asked == "auto" or speed > 1 / CLEARLY:
         return "float32" if asked == "auto" and speed <= CLEARLY else "bfloat16"
     taken, why = ("bfloat16", "'float32' is quicker") if asked else ("float32", "'bfloat16' keeps the model's own")
-    slower = f"products in bfloat16 are {1 / speed:.1f} times slower than in float32 on this {device.type}"
+    slower = f"products in bfloat16 are {1 / speed:.1f} times slower than in float32 on this {device.type.upper()}"
     logger.warning_once(f"{slower}: computing in {taken} (compute_dtype {why})")
     return taken
 
 
 def bfloat16_speed(config: Any, device: torch.device) -> float:
     """How many times as fast as in float32 a SwiGLU's first products, forward and backward, are in bfloat16."""
-    numbered = torch.empty(0, device=device).device
-    return _speed(config.hidden_size, 2 * config.intermediate_size, numbered)
+    return _speed(config.hidden_size, 2 * config.intermediate_size, torch.empty(0, device=device).device)
 
 
 @cache
 def _speed(width: int, outer: int, device: torch.device) -> float:
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(4):  # in turns, so that another program's work slows both; the first one warms up
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for each other where another program works
+    for _ in range(4):  # in turns; the first one warms up
         for dtype, taken in seconds.items():
             taken.append(_seconds(dtype, width, outer, device))
+    torch.set_num_threads(threads)
     return median(seconds[torch.float32][1:]) / median(seconds[torch.bfloat16][1:])
 
 

@@ -47,7 +47,7 @@ class HrmModelArguments:
     label_smoothing: float = HfArg(default=0.0, help="Share of a cell's target spread over all codes; softmax only.")
     halting_loss_weight: float = HfArg(default=0.5, help="Weight of the halting losses beside the token loss.")
     compute_dtype: Literal["float32", "bfloat16", "auto"] = HfArg(
-        default="float32", help="Dtype of the activations; auto: the quicker one here."
+        default="float32", help="Dtype of the activations; auto, in all recipes: the quicker one on this machine."
     )
     halting: Literal["q_learning", "halt_only"] = HfArg(
         default="q_learning", help="Halt at q_halt > q_continue; or by q_halt alone, without its extra forward pass."

@@ -213,7 +213,8 @@ class HrmTrainer(TrainingSteps):
     def _check_metric(self) -> None:
         """Finds a `metric_for_best` that does not exist before the first step: one row, one segment."""
         row = Dataset.from_dict(dict(self.eval_dataset[0:1]))
-        scores = evaluate_puzzles(self.model, row, self.processor, batch_size=1, max_segments=1)
+        how = {"compute_dtype": self.model.config.compute_dtype, "batch_size": 1, "max_segments": 1}
+        scores = evaluate_puzzles(self.model, row, self.processor, **how)
         self.best.check({f"eval/{name}": value for name, value in scores.items()})
 
     def _train_on(self) -> None:

@@ -58,5 +58,5 @@ def test_an_evaluation_takes_what_is_quicker_and_says_so(runs, monkeypatch, time
     done = run_here("examples/evaluate_checkpoint.py", *words)
     assert f" s, in {taken}\n" in done.stdout and "answers are equal" not in done.stdout
     assert (
-        "products in bfloat16 are 8.0 times slower than in float32 on this cpu: computing in float32" in done.stderr
+        "products in bfloat16 are 8.0 times slower than in float32 on this CPU: computing in float32" in done.stderr
     ) == (taken == "float32")

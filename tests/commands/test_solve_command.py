@@ -71,6 +71,14 @@ def test_sudoku_as_text_and_as_file(checkpoints, said, tmp_path):
     assert said("--checkpoint", checkpoints["sudoku"], file) == text
 
 
+@pytest.mark.parametrize("asked, dtype", [([], None), (["--compute-dtype", "bfloat16"], "bfloat16")])
+def test_the_dtype_that_is_asked_for_reaches_the_model(checkpoints, said, monkeypatch, asked, dtype):
+    chosen = []
+    monkeypatch.setattr("hrm_hf.hrm.solving.chosen_dtype", lambda asked, *_: chosen.append(asked) or "float32")
+    said("--checkpoint", checkpoints["sudoku"], *asked, "1... .... .... ...2")
+    assert chosen == [dtype]
+
+
 def test_a_pasted_puzzle_and_its_file(checkpoints, said, tmp_path):
     text = said("--checkpoint", checkpoints["sudoku"], "1... .... .... ...2")
     (tmp_path / "puzzle.sdk").write_bytes(b"\xef\xbb\xbf#A somebody\r\n[Puzzle]\r\n1XXX\r\nXXXX\r\nXXXX\r\nXXX2\r\n")

@@ -18,7 +18,7 @@ from hrm_hf.training.resuming import dtype_of_run
 
 CPU = torch.device("cpu")
 INPUTS = torch.randint(1, 6, (4, 16), generator=torch.Generator().manual_seed(0))
-SLOWER = "products in bfloat16 are 8.0 times slower than in float32 on this cpu"
+SLOWER = "products in bfloat16 are 8.0 times slower than in float32 on this CPU"
 
 
 @pytest.fixture
