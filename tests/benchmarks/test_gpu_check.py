@@ -137,8 +137,8 @@ def test_wheels_of_a_folder_come_first(tmp_path):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--wheels", "{here}"], "there is no .whl file in it"),
-        (["--data", "{here}"], "it has no train.h5"),
+        (["--wheels", "{here}"], "there is no such folder, or no .whl file in it"),
+        (["--data", "{here}"], "there is no such folder, or no train.h5 in it"),
         (["--minutes", "0"], "give more than 0"),
     ],
 )
