@@ -43,14 +43,14 @@ def bfloat16_speed(config: Any, device: torch.device) -> float:
 
 @cache
 def _speed(width: int, outer: int, device: torch.device) -> float:
-    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other where another program works
-    for _ in range(4):  # in turns; the first one warms up
-        for dtype, taken in seconds.items():
-            taken.append(_seconds(dtype, width, outer, device))
-    torch.set_num_threads(threads)
-    return median(seconds[torch.float32][1:]) / median(seconds[torch.bfloat16][1:])
+    try:
+        torch.set_num_threads(1)  # several wait for each other where another program works
+        both = torch.float32, torch.bfloat16  # in turns; the first one warms up
+        turns = [[_seconds(dtype, width, outer, device) for dtype in both] for _ in range(4)]
+    finally:
+        torch.set_num_threads(threads)
+    return median(turn[0] for turn in turns[1:]) / median(turn[1] for turn in turns[1:])
 
 
 @torch.no_grad()

@@ -103,6 +103,24 @@ def test_the_speed_is_measured_once_for_each_shape_and_device(monkeypatch):
         compute_dtype._speed.cache_clear()
 
 
+def test_a_measurement_that_fails_leaves_the_number_of_threads(monkeypatch):
+    monkeypatch.undo()
+    threads, during = torch.get_num_threads(), []
+
+    def unknown(*_):
+        during.append(torch.get_num_threads())
+        raise TypeError("this device has no bfloat16")
+
+    monkeypatch.setattr(compute_dtype, "_seconds", unknown)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(TypeError):
+            compute_dtype._speed.__wrapped__(16, 16, CPU)
+        assert (during, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Products(TorchDispatchMode):
     """Notes dtype and shapes of every matrix product."""
 
