@@ -23,6 +23,8 @@ logger = get_logger(__name__)
 TOLERANCE = 0.02
 _capturing: list[torch.cuda.CUDAGraph] = []  # those that failed too: PyTorch's allocator goes on asking them
 MOST_FOR_ONE_STEP = 3  # captures; each costs as much as a few steps
+OF_MODULES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+OF_PARAMETERS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class PassResult(NamedTuple):
@@ -99,6 +101,8 @@ class StepGraph:
         given, parameters = (slots, offered, min_steps), [*self.model.parameters()]
         if self._gave_up or any(p.grad is not None for p in parameters):  # the caller wants gradients added to these
             return run_pass(*given)
+        if self._has_hooks():
+            return self._give_up("the model has hooks, which a graph would not call", run_pass(*given))
         addresses = [(t.data_ptr(), t.requires_grad) for t in (*parameters, *self.model.buffers())]
         config = self.model.config  # its own fields: an export writes others
         present = [getattr(config, name) for name in type(config).__annotations__], addresses
@@ -110,6 +114,10 @@ class StepGraph:
         if self._for_one_step == MOST_FOR_ONE_STEP:  # a callback changes the config in every step
             return self._give_up("the model's config or weights were others in every step", run_pass(*given))
         return self._first(run_pass, given, present)
+
+    def _has_hooks(self) -> bool:
+        kinds = (self.model.modules(), OF_MODULES), (self.model.parameters(), OF_PARAMETERS)
+        return any(getattr(each, name) for all_of, names in kinds for each in all_of for name in names)
 
     def _first(self, run_pass: Pass, given: tuple, present: Any) -> PassResult:
         """The step that is captured: its result is the graph's, as in all that follow, or else the plain one."""

@@ -243,6 +243,21 @@ def test_a_config_that_changes_in_every_step_is_not_captured_for_ever(capsys):
     assert capsys.readouterr().err.count("were others in every step") == 1
 
 
+@pytest.mark.parametrize("of", ["module", "gradient"])
+def test_no_graph_where_it_would_not_call_hooks(capsys, of):
+    ours, theirs, seen = trainer_of(True), trainer_of(False), []
+    assert_equal(one_step(ours, 0), one_step(theirs, 0))
+    before = ours.graph.capture.replays
+    if of == "module":
+        ours.model.lm_head.register_forward_hook(lambda *given: seen.append(of))
+    else:
+        ours.model.lm_head.weight.register_hook(lambda gradient: seen.append(of))
+    for step in (1, 2):
+        assert_equal(one_step(ours, step), one_step(theirs, step))
+    assert ours.graph.capture.replays == before and len(seen) == 2
+    assert capsys.readouterr().err.count("the model has hooks, which a graph would not call") == 1
+
+
 @pytest.mark.parametrize(
     ("device", "processes", "parts", "said"),
     [
