@@ -154,6 +154,7 @@ def test_thirty_steps_are_the_same(data_dir, one_process, tmp_path, processes, a
 
 TINY_RECURSIVE = "--shared_levels true --gradient_span segment --mixer mlp --pos_encodings none --halting halt_only"
 TINY_RECURSIVE += " --num_prefix_positions 4 --ema_decay 0.9 --ema_warmup false"
+TINY_RECURSIVE += " --online_augmentation true --reveal_prob 0.5"
 # At a low rate: Muon works in bfloat16, and makes a length of directions that hold little but rounding.
 MUON = (
     "--optimizer muon --muon_learning_rate 1e-4 --max_grad_norm 1 --depth_schedule 0:1x1,0.5:2x2 --halting halt_only"
