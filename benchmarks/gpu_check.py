@@ -33,6 +33,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from side_by_side import markdown_table  # which needs nothing but Python
+
 ROOT = Path(__file__).parents[1]
 NAME = "gpu_check"
 # What the parts import, by the names of the modules. Nothing of it is imported here: it may be missing.
@@ -280,12 +282,12 @@ def end_group(child: subprocess.Popen) -> None:
 
 def table(parts: list[Part], facts: dict[str, Any]) -> str:
     """Markdown."""
-    lines = [f"{time.strftime('%Y-%m-%d')}, {facts_line(facts)}", ""]
-    lines += ["| part | seconds | state | main figures |", "| --- | --- | --- | --- |"]
-    for part in parts:
-        state = f"{part.state}: {part.why}" if part.why else part.state
-        lines.append(f"| {part.name} | {part.seconds:.0f} | {state.replace('|', '/')} | {part.figure or '-'} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [part.name, f"{part.seconds:.0f}", part.state + (part.why and f": {part.why}"), part.figure or "-"]
+        for part in parts
+    ]
+    columns = ["part", "seconds", "state", "main figures"]
+    return f"{time.strftime('%Y-%m-%d')}, {facts_line(facts)}\n\n{markdown_table(columns, rows)}\n"
 
 
 def pack(results: Path) -> Path:
