@@ -13,13 +13,12 @@ The tables go to attempts.md beside the result file, the curves to attempts.png.
 
 import argparse
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import Target, benchmark_parser, finish, markdown_table, rounded, start
+from side_by_side import Target, benchmark_parser, finish, markdown_table, rounded, seconds_of, start
 from subjects import Rows
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor, pretrained
@@ -107,11 +106,11 @@ def seconds_each(
     model: HrmForPuzzleSolving, processor: HrmProcessor, puzzles: Rows, args: argparse.Namespace
 ) -> dict[str, float]:
     """Median and worst of puzzles that are solved one by one, with attempts."""
-    times = []
-    for question in puzzles["input_ids"]:
-        started = time.perf_counter()
+
+    def solve(question: np.ndarray) -> None:
         next(model.solve_queue([(question, 0)], 1, attempts=Attempts(processor, args.attempts)))
-        times.append(time.perf_counter() - started)
+
+    times = [seconds_of(partial(solve, question)) for question in puzzles["input_ids"]]
     dtype = model.config.compute_dtype
     return {"dtype": dtype, "median": rounded(statistics.median(times)), "worst": rounded(max(times))}
 

@@ -46,15 +46,15 @@ def main(arguments: list[str] | None = None) -> None:
         )
     ratio = PUBLISHED_SUDOKU_SECONDS / sudoku["seconds"], PUBLISHED_ARC_SECONDS / arc["seconds"]
     sudoku["ratio_to_published"], arc["ratio_to_published"] = map(rounded, ratio)
-    notes = [f"published: {PUBLISHED_SUDOKU_SECONDS:.0f} s, {ratio[0]:.0f}x; from {sudoku['source']}"]
-    notes += [f"published: {PUBLISHED_SUDOKU_MB:,.0f} MB"]
-    notes += [f"published: {PUBLISHED_ARC_SECONDS} s, {ratio[1]:.0f}x; from {arc['source']}"]
+    of_sudoku = f"published: {PUBLISHED_SUDOKU_SECONDS:.0f} s, {ratio[0]:.0f}x; from {sudoku['source']}"
+    of_memory = f"published: {PUBLISHED_SUDOKU_MB:,.0f} MB"
+    of_arc = f"published: {PUBLISHED_ARC_SECONDS} s, {ratio[1]:.0f}x; from {arc['source']}"
     targets = [
-        Target("build Sudoku 1,000 x 1,001", 2.0, sudoku["seconds"], "s", True, notes[0]),
-        Target("build Sudoku 1,000 x 1,001, memory", 500.0, sudoku["peak_memory_mb"], "MB", True, notes[1]),
+        Target("build Sudoku 1,000 x 1,001", 2.0, sudoku["seconds"], "s", True, of_sudoku),
+        Target("build Sudoku 1,000 x 1,001, memory", 500.0, sudoku["peak_memory_mb"], "MB", True, of_memory),
         Target("build Sudoku 45,451 x 21", 5.0, many["seconds"], "s", True, f"from {many['source']}"),
         Target("build Sudoku 45,451 x 21, bytes by those of its cells", 1.1, many["bytes_by_cells"], "x", True),
-        Target("build ARC, 20 tasks x 1,000", 1.0, arc["seconds"], "s", True, notes[2]),
+        Target("build ARC, 20 tasks x 1,000", 1.0, arc["seconds"], "s", True, of_arc),
     ]
     finish("building_speed", args, {"sudoku": sudoku, "many": many, "arc": arc}, targets)
 

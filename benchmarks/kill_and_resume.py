@@ -357,13 +357,12 @@ def wait_and_kill(
         SystemExit: the command failed or hangs without a kill.
     """
     ended: dict[int, int] = {}
-    if wait_for(moment, running, ended, run):
+    if moment is not None and wait_for(moment, running, ended, run):
+        victims = [rank for rank in victims if rank not in ended]
         for rank in victims:
-            if rank not in ended:
-                os.kill(running[rank], signal.SIGKILL)
+            os.kill(running[rank], signal.SIGKILL)
         for rank in victims:
-            if rank not in ended:
-                ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
+            ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
         for rank in running.keys() - ended.keys():
             os.kill(running[rank], signal.SIGTERM)
     killed = -signal.SIGKILL in ended.values()
@@ -383,18 +382,11 @@ def wait_and_kill(
     return Outcome(killed, said, survivors, time.monotonic() - at if survivors else 0.0, stuck)
 
 
-def wait_for(moment: Moment | None, running: dict[int, int], ended: dict[int, int], run: Path) -> bool:
+def wait_for(moment: Moment, running: dict[int, int], ended: dict[int, int], run: Path) -> bool:
     """Whether the moment has come; False where all processes end before it. What ends is noted in `ended`."""
-    started, seen, appeared = time.monotonic(), set(), 0
-    if moment is not None:
-        seen = remains(run, moment.folder)
+    started, seen, appeared = time.monotonic(), remains(run, moment.folder), 0
     while len(ended) < len(running):
         reap(running, ended)
-        if moment is None:
-            time.sleep(0.005)
-            if time.monotonic() - started > ATTEMPT_LIMIT:
-                return False
-            continue
         if moment.count:
             now = remains(run, moment.folder)
             appeared += len(now - seen)

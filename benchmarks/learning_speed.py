@@ -97,8 +97,7 @@ def split(rows: SudokuRows, num_train: int, num_test: int) -> tuple[SudokuRows, 
     """The first rows of a file to train on, the last ones to test on."""
     if len(rows) < num_train + num_test:
         raise SystemExit(f"--puzzles-9x9 holds {len(rows)} puzzles; {num_train + num_test} are needed")
-    numbers = range(len(rows))
-    return rows.select(list(numbers[:num_train])), rows.select(list(numbers[-num_test:]))
+    return rows.split(num_train)[0], rows.split(len(rows) - num_test)[1]
 
 
 def time_steps(words: list[str], args: argparse.Namespace) -> float:

@@ -61,6 +61,7 @@ from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.training import HrmTrainer, seeded_model
 
 DIMENSIONS = ("batch", "cells", "cycles", "gradients", "segments", "processes")
+COLUMNS = ["dimension", "value", "batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB"]
 GRADIENT_SPANS = ("last_updates", "last_cycle", "segment")
 
 
@@ -96,8 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     peak, args.compile = in_child(peak_of, args), in_child(compiles, args)
     how = f"{args.size}, {args.dtype}{', compiled' if args.compile else ''}"
     print(f"{how}, limit from matrix products: {peak}\n")
-    columns = ("batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB")
-    print(f"{'':<12}{'':>13}" + "".join(f"{name:>9}" for name in columns), flush=True)
+    print(line(COLUMNS), flush=True)
     records, known = [], {}
     for point in points(args.quick):
         if point.dimension in args.only and not (point.processes > 1 and torch.cuda.is_available()):
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
             if work not in known:
                 known[work] = measure(point, peak.rate, args)
             records.append({"dimension": point.dimension, "value": point.value, **known[work]})
-            print(line(records[-1]), flush=True)
+            print(line(row_of(records[-1])), flush=True)
     record = {"how": how, **peak.record(), "points": records}
     finish("scaling", args, record, [], table(records, f"{how}, {peak}"), partial(draw, records, how))
 
@@ -134,24 +134,21 @@ def measure(point: Point, peak: float, args: argparse.Namespace) -> dict[str, An
     }
 
 
-def line(record: dict[str, Any]) -> str:
-    """One point in one line of the table."""
-    numbers = "".join(f"{record[name]:>9.2f}" for name in ("fast_per_second", "plain_per_second", "ratio"))
-    numbers += f"{record['limit_per_second']:>9.2f}{record['share_of_limit']:>9.0%}"
-    numbers += f"{record['fast_mb']:>9.0f}{record['plain_mb']:>9.0f}"
-    return f"{record['dimension']:<12}{record['value']:>13}{record['batch']:>9}{numbers}"
+def row_of(record: dict[str, Any]) -> list[Any]:
+    """One point, under COLUMNS."""
+    row = [record[name] for name in ("dimension", "value", "batch", "fast_per_second", "plain_per_second")]
+    row += [f"{record['ratio']:.2f}x", record["limit_per_second"], f"{record['share_of_limit']:.0%}"]
+    return [*row, f"{record['fast_mb']:.0f}", f"{record['plain_mb']:.0f}"]
+
+
+def line(row: list[Any]) -> str:
+    return "".join(f"{cell!s:>13}" for cell in row)
 
 
 def table(records: list[dict[str, Any]], how: str) -> str:
     """All points, in Markdown."""
-    columns = ["dimension", "value", "batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB"]
-    rows = []
-    for record in records:
-        row = [record[name] for name in ("dimension", "value", "batch", "fast_per_second", "plain_per_second")]
-        row += [f"{record['ratio']:.2f}x", record["limit_per_second"], f"{record['share_of_limit']:.0%}"]
-        rows.append([*row, f"{record['fast_mb']:.0f}", f"{record['plain_mb']:.0f}"])
     counted = "training steps a second; of segments: batches solved a second"
-    return f"{how}; {counted}\n\n{markdown_table(columns, rows)}"
+    return f"{how}; {counted}\n\n{markdown_table(COLUMNS, [row_of(record) for record in records])}"
 
 
 # What runs in processes of its own
@@ -222,9 +219,7 @@ def one_of_many(rank: int, point: Point, port: int, args: argparse.Namespace) ->
 def in_processes(point: Point, args: argparse.Namespace) -> tuple[float, float]:
     """(seconds of a step, MB of all processes together)."""
     port = free_port()
-    calls = [
-        partial(one_of_many, rank, point, port, args) for rank in range(point.processes)
-    ]  # they wait for each other
+    calls = [partial(one_of_many, rank, point, port, args) for rank in range(point.processes)]
     seconds, peaks, shared = zip(*in_children(calls), strict=True)
     return max(seconds), sum(peaks) - sum(shared) + max(shared)
 
