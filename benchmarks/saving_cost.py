@@ -26,7 +26,7 @@ import torch
 from side_by_side import seconds_of
 from subjects import made_up_batches
 
-from hrm_hf.commands.training_run import read_arguments
+from hrm_hf.commands.training_run import read_arguments, settle_dtype
 from hrm_hf.commands.training_tasks import SudokuArguments
 from hrm_hf.training import (
     HrmTrainer,
@@ -93,6 +93,7 @@ def train(
     args.output_dir, args.max_steps, args.state_steps, args.eval_steps = str(run_dir), steps, state_steps, None
     accelerator = make_accelerator(args, str(run_dir))
     share_cpu_cores(accelerator, cpu_threads)
+    settle_dtype(model_args, accelerator, run_dir=None)
     model = seeded_model(model_args.to_config(size + 2, size * size, num_puzzle_identifiers=1), args.seed)
     batches = list(islice(made_up_batches(model.config, args.global_batch_size), 4))
     trainer = TimedTrainer(model, args, batches, accelerator)

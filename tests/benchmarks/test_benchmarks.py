@@ -14,7 +14,7 @@ import step_flops
 import torch
 import warm_processes
 from kernel_families import Kernel, busy_seconds, by_family, kernels_of, profile, profile_tables
-from paths import ROOT
+from paths import HRM_4X4, ROOT
 from plain_twin import PlainHrm, PlainTraining, plain_solve  # noqa: E402
 from recipe_runs import hrm_train, step_seconds  # noqa: E402
 from side_by_side import Comparison, Spread, Target, take_turns, target_table, write_result  # noqa: E402
@@ -514,6 +514,16 @@ def test_the_learning_table_takes_the_last_score_within_the_time():
     table = learning_speed.table([common | {"seed": n, "exact_over_minutes": c} for n, c in enumerate(curves)])
     row = table.splitlines()[-1]
     assert row.endswith("| 4 | 20.0 % (10.0 to 30.0) | 30.0 % (20.0 to 40.0) | 70.0 % (50.0 to 90.0) |"), row
+
+
+def test_saving_cost_times_every_save(tmp_path, capsys):
+    saving_cost = importlib.import_module("saving_cost")
+    words = ["--recipe", str(HRM_4X4), "--compute-dtype", "auto"]
+    trainer = saving_cost.train("small", 4, words, 3, 1, tmp_path / "run", cpu_threads=1)
+    assert len(trainer.save_times) == 3 and len(trainer.step_times()) == 2
+    assert sum(trainer.save_times) + sum(trainer.step_times()) < trainer.seconds
+    said = capsys.readouterr().out
+    assert "3 times), " in said and "a save every 10 minutes" in said and "(the default)" in said
 
 
 def test_the_scaling_plot(tmp_path):
