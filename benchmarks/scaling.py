@@ -204,7 +204,6 @@ def memory_of(args: argparse.Namespace, point: Point, make: Callable) -> float:
 def one_of_many(rank: int, point: Point, port: int, args: argparse.Namespace) -> tuple[float, float, float]:
     """This process's part of a run in several: (median seconds of a step, MB at the most, MB that others hold too)."""
     be_rank(rank, point.processes, port)
-    torch.set_num_threads(max(1, (args.threads or usable_cores()) // point.processes))
     trainer = trainer_of(point, args)
     trainer.run_step()
     taken = statistics.median(seconds_of(trainer.run_step) for _ in range(args.pairs))  # all processes take as many
@@ -220,27 +219,24 @@ def in_processes(point: Point, args: argparse.Namespace) -> tuple[float, float]:
     """(seconds of a step, MB of all processes together)."""
     port = free_port()
     calls = [partial(one_of_many, rank, point, port, args) for rank in range(point.processes)]
-    seconds, peaks, shared = zip(*in_children(calls), strict=True)
+    seconds, peaks, shared = zip(*in_children(calls, args), strict=True)
     return max(seconds), sum(peaks) - sum(shared) + max(shared)
 
 
-def in_children(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What the calls return, each from a process of its own; forked on Linux, so that nothing is imported again (with
-    CUDA, which does not survive that, started anew). Several calls must wait for each other, or one may serve for two.
+def in_children(calls: list[Callable[[], Any]], args: argparse.Namespace) -> list[Any]:
+    """What the calls return, each from a process of its own with its part of the threads; forked on Linux, so that
+    nothing is imported again (with CUDA, which does not survive that, started anew). Several calls must wait for each
+    other, or one process may serve for two.
     """
     forks = sys.platform == "linux" and not torch.cuda.is_available()
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    with ProcessPoolExecutor(len(calls), mp_context=context) as pool:
+    threads = max(1, (args.threads or usable_cores()) // len(calls))
+    with ProcessPoolExecutor(len(calls), context, torch.set_num_threads, (threads,)) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def in_child(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
-    return in_children([partial(_with_threads, function, args, *arguments)])[0]
-
-
-def _with_threads(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
-    torch.set_num_threads(args.threads or usable_cores())
-    return function(args, *arguments)
+    return in_children([partial(function, args, *arguments)], args)[0]
 
 
 # The plot

@@ -21,7 +21,6 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 FEW_FACTS = ("processor", "instructions", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
-NOT_WRITTEN = "\na quick run: no result is written"
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
 
 
@@ -312,9 +311,12 @@ def finish(
     if targets:
         print("\n" + target_table(targets))
     written = write_so_far(name, args, record, targets, table)
-    print("\n" + "\n".join(f"written: {path.name}" for path in written) if written else NOT_WRITTEN)
+    for path in written:
+        print(f"written: {path.name}")
     if written:
         draw(written[0].parent)
+    else:
+        print("a quick run: no result is written")
 
 
 def write_so_far(

@@ -60,6 +60,7 @@ SMALL_MIXER, SMALL_ATTENTION = ([f"256-{mixer}-h1:512", f"256-{mixer}-h2:512"] f
 GPU_CASES = dict.fromkeys(["27m:768", *SMALL_MIXER, "trm:768", *SMALL_ATTENTION], 1)
 QUICK_CASES = ["tiny:4", "tiny-trm:4"]
 MODES = ("q-learning", "halt-only")
+COLUMNS = ["size", "batch", "mode", "dtype", "plain", "fast (quartiles)", "turns", "ratio", "share of peak"]
 # The least ratio on a CPU, by the dtype that is the quicker one there: where that is float32, the twin stands at three
 # quarters of the peak already.
 CPU_RATIOS = {
@@ -88,7 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             for record in measure(size, int(rows), dtypes, args):
                 records.append(record)
-                print(line(record), flush=True)
+                row = ", ".join(map(str, row_of(record)))
+                print(f"{row}; first losses differ by {record['first_loss_difference']:.1e}", flush=True)
         except Exception as error:  # of whatever kind: the other cases may work
             traceback.print_exc()
             failed.append(f"{case}: {type(error).__name__}")
@@ -152,16 +154,13 @@ def modes_of(size: str, asked: list[str] | tuple[str, ...] = MODES) -> list[str]
     return [mode for mode in asked if mode == "halt-only" or SIZES[size].get("halting") != "halt_only"]
 
 
-def line(record: dict[str, Any]) -> str:
-    """One case in one line."""
-    plain, fast = (record[side]["median"] for side in ("plain", "fast"))
-    return (
-        f"{record['size']:>5} batch {record['batch']:<4} {record['mode']:<11} {record['dtype']:<9}"
-        f"{' compiled' if record['compile'] else ''} plain {plain:.3f} s, fast {fast:.3f} s "
-        f"({record['fast']['low']:.3f} to {record['fast']['high']:.3f}, {record['fast']['count']}x), "
-        f"ratio {record['ratio']:.2f}; {share_of_peak(record)}; "
-        f"first losses differ by {record['first_loss_difference']:.1e}"
-    )
+def row_of(record: dict[str, Any]) -> list[Any]:
+    """One case, under COLUMNS."""
+    plain, fast = record["plain"], record["fast"]
+    spread = f"{in_words(fast['median'])} ({in_words(fast['low'])} to {in_words(fast['high'])})"
+    row = [size_in_words(record["size"]), *(record[name] for name in ("batch", "mode", "dtype"))]
+    row += [in_words(plain["median"]), spread, fast["count"]]
+    return [*row, f"{record['ratio']:.2f}x", share_of_peak(record).partition(" = ")[2]]
 
 
 def share_of_peak(record: dict[str, Any]) -> str:
@@ -172,15 +171,7 @@ def share_of_peak(record: dict[str, Any]) -> str:
 
 def table(records: list[dict[str, Any]]) -> str:
     """All cases, in Markdown, then their profiles."""
-    columns = ["size", "batch", "mode", "dtype", "plain", "fast (quartiles)", "turns", "ratio", "share of peak"]
-    rows = []
-    for record in records:
-        plain, fast = record["plain"], record["fast"]
-        spread = f"{in_words(fast['median'])} ({in_words(fast['low'])} to {in_words(fast['high'])})"
-        row = [size_in_words(record["size"]), *(record[name] for name in ("batch", "mode", "dtype"))]
-        row += [in_words(plain["median"]), spread, fast["count"]]
-        rows.append([*row, f"{record['ratio']:.2f}x", share_of_peak(record).partition(" = ")[2]])
-    parts = [markdown_table(columns, rows)]
+    parts = [markdown_table(COLUMNS, [row_of(record) for record in records])]
     for record in records:
         if found := record.get("profile"):
             head = f"{size_in_words(record['size'])}, batch {record['batch']}, {record['mode']}, {record['dtype']}:"
