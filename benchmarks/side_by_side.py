@@ -59,9 +59,6 @@ class Comparison:
         sides = {name: _rounded(asdict(getattr(self, name))) for name in ("plain", "fast")}
         return sides | {"ratio": rounded(self.ratio)}
 
-    def __str__(self) -> str:
-        return f"plain {self.plain}, fast {self.fast}, ratio {self.ratio:.2f}"
-
 
 def take_turns(
     ways: dict[str, Callable[[], object]], pairs: int, seconds: float, warm_ups: int = 1
@@ -358,6 +355,12 @@ def save_plot(
     fill(figure, figure.subplots(rows, columns, squeeze=False))
     figure.savefig(path, dpi=90)
     print(f"written: {path.name}")
+
+
+def one_line(record: dict[str, Any]) -> str:
+    """The values of a record and the spreads of its two sides, by name."""
+    shown = {name: Spread(**value) if name in ("plain", "fast") else value for name, value in record.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if not isinstance(value, (dict, list)))
 
 
 def in_words(seconds: float) -> str:

@@ -39,6 +39,7 @@ from side_by_side import (
     benchmark_parser,
     finish,
     markdown_table,
+    one_line,
     rounded,
     start,
     take_turns,
@@ -88,15 +89,20 @@ def main(arguments: list[str] | None = None) -> None:
         record["queue"] = []
         for rows in args.queue_batches:
             record["queue"].append(queue(rows, args))
+            print(f"queue: {one_line(record['queue'][-1])}\n", flush=True)
             write_so_far("solving_speed", args, record, queue_targets(record["queue"]), table(record))
     if "no-halt" in args.only:
         record["no_halt"] = without_halting(args)
+        print(f"no-halt: {one_line(record['no_halt'])}\n", flush=True)
         found.append(no_halt_target(record["no_halt"]))
     found += queue_targets(record.get("queue", []))
     write_so_far("solving_speed", args, record, found, table(record))
     if "trained" in args.only:
         with tempfile.TemporaryDirectory() as folder:
             record["trained"] = trained(args, Path(folder))
+        print(f"trained: {one_line(record['trained'])}", flush=True)
+        for dtype, mode in record["trained"]["modes"].items():
+            print(f"{dtype}: {one_line(mode)}", flush=True)
         found += trained_targets(record["trained"])
     finish("solving_speed", args, record, found, table(record))
 
@@ -131,14 +137,6 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     work = solving_flops(config, rows, SEGMENTS)
     rate = work / compared.fast.median
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
-    limit = compared.plain.median / (work / peak.rate)
-    way = args.dtype + (", compiled" if run_block else "")
-    print(f"{size}, batch {rows}, {SEGMENTS} segments, {way}: {compared}")
-    print(
-        f"cells equal: {100 * same:.1f} % as written in float32; {100 * after_one:.1f} % after one segment so\n"
-        f"{peak.share(rate)}, all of which would allow {limit:.2f}x\n",
-        flush=True,
-    )
     return {
         "size": size,
         "batch": rows,
@@ -151,7 +149,7 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
         "equal_cells_after_one_segment_percent": rounded(100 * after_one),
         "gflop_per_second": rounded(rate / 1e9),
         **peak.record(),
-        "peak_alone_allows": rounded(limit),
+        "peak_alone_allows": rounded(compared.plain.median / (work / peak.rate)),
         **profiled,
     }
 
@@ -178,16 +176,8 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
     segments = float(fast().segments.mean())  # compiles
     taken = take_turns({"plain": plain, "fast": fast}, args.pairs, args.seconds)
     per_second = {"plain": rows / taken["plain"].median, "fast": len(puzzles) / taken["fast"].median}
-    ratio = per_second["fast"] / per_second["plain"]
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
     rate = solving_flops(config, 1, 1) * segments * per_second["fast"]
-    way = args.dtype + (", compiled" if run_block else "")
-    print(
-        f"queue, {size_in_words(size)}, batch {rows}, {way}: {per_second['fast']:,.0f} puzzles/s, "
-        f"plain {per_second['plain']:,.0f}, ratio {ratio:.2f}; mean segments {segments:.2f} of {SEGMENTS}: halting "
-        f"alone allows {SEGMENTS / segments:.2f}x; {peak.share(rate)}\n",
-        flush=True,
-    )
     return {
         "size": size,
         "batch": rows,
@@ -199,7 +189,7 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
         "halting_alone_allows": rounded(SEGMENTS / segments),
         "plain_puzzles_per_second": rounded(per_second["plain"]),
         "puzzles_per_second": rounded(per_second["fast"]),
-        "ratio": rounded(ratio),
+        "ratio": rounded(per_second["fast"] / per_second["plain"]),
         "gflop_per_second": rounded(rate / 1e9),
         **peak.record(),
         **({"profile": profile(fast)} if args.profile else {}),
@@ -248,24 +238,17 @@ def trained(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     taken = take_turns(ways, args.pairs, args.seconds, warm_ups=0)
     name = Path(args.checkpoint).name if args.checkpoint else RECIPE_IN_WORDS
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{name} ({parameters:,} parameters), {len(dataset)} puzzles, plain exact {plain_exact:.2f} %")
     modes = {}
     for dtype, prediction in predictions.items():
         compared = Comparison(taken["plain"], taken[dtype])
         segments, exact = float(prediction.segments.mean()), exact_percent(prediction.sequences, labels)
-        per_second = len(dataset) / compared.fast.median
-        print(f"{dtype}: {compared}; exact {exact:.2f} %; {per_second:,.0f} puzzles/s")
-        print(
-            f"  mean segments {segments:.2f} of {SEGMENTS}: halting alone allows {SEGMENTS / segments:.2f}x",
-            flush=True,
-        )
         modes[dtype] = {
             **compared.record(),
             "exact_percent": rounded(exact),
             "mean_segments": rounded(segments),
             "segments_saved_percent": rounded(100 * (1 - segments / SEGMENTS)),
             "halting_alone_allows": rounded(SEGMENTS / segments),
-            "puzzles_per_second": rounded(per_second),
+            "puzzles_per_second": rounded(len(dataset) / compared.fast.median),
         }
     return {
         "model": name,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from recipe_runs import hrm_train, step_seconds
-from side_by_side import RESULTS, benchmark_parser, finish, rounded, start, usable_cores, write_so_far
+from side_by_side import RESULTS, benchmark_parser, finish, one_line, rounded, start, usable_cores, write_so_far
 from subjects import add_compile_option, compiles, device
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     write_so_far("timed_learning", args, record, [])
     scores = score(checkpoint, data, args)
     record |= {name: rounded(scores[name]) for name in ("count", "exact_accuracy", "accuracy", "segments")}
-    print(", ".join(f"{name} {value}" for name, value in record.items()), flush=True)
+    print(one_line(record), flush=True)
     finish("timed_learning", args, record, [])
 
 
