@@ -13,12 +13,13 @@ The tables go to attempts.md beside the result file, the curves to attempts.png.
 
 import argparse
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import RESULTS, Target, benchmark_parser, finish, markdown_table, rounded, start
+from side_by_side import Target, benchmark_parser, finish, markdown_table, rounded, seconds_of, start
+from subjects import Rows
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor, pretrained
 from hrm_hf.data.build.sudoku_builder import read_table
@@ -32,27 +33,13 @@ BATCH_SIZE = 64
 BINS = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)  # of confidence
 
 
-class Puzzles:
-    """Sudokus of one kind, as rows of token ids."""
-
-    def __init__(self, path: Path, num: int) -> None:
-        rows = read_table(path)
-        self.questions, self.answers = (
-            np.asarray(grids[-num:]).reshape(-1, 81).astype(np.int64) + 1 for grids in (rows.questions, rows.answers)
-        )
-
-    def first(self, num: int) -> "Puzzles":
-        part = object.__new__(Puzzles)
-        part.questions, part.answers = self.questions[:num], self.answers[:num]
-        return part
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
-        questions = self.questions[rows]
-        identifiers = np.zeros(len(questions), np.int64)
-        return {"input_ids": questions, "labels": self.answers[rows], "puzzle_identifiers": identifiers}
+def read_puzzles(path: Path, num: int) -> Rows:
+    """The last Sudokus of a table, as token ids."""
+    table = read_table(path)
+    questions, answers = (
+        np.asarray(grids[-num:]).reshape(-1, 81).astype(np.int64) + 1 for grids in (table.questions, table.answers)
+    )
+    return Rows(input_ids=questions, labels=answers, puzzle_identifiers=np.zeros(len(questions), np.int64))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,19 +49,20 @@ def main(arguments: list[str] | None = None) -> None:
     processor = HrmProcessor.from_pretrained(args.model)
     results = {kind: measure(kind, Path(path), model, processor, args) for kind, path in args.kinds}
     record = {"attempts": args.attempts, "compute_dtype": args.compute_dtype, "kinds": results}
-    finish("attempts", args, record, targets(results), tables(results))
-    if not args.quick or args.results is not None:
-        folder = args.results or RESULTS
-        save_curves(folder / "attempts.png", {f"{kind}, auto": result["auto"] for kind, result in results.items()})
-        for kind, result in results.items():
-            if result["strategies"]:
-                save_curves(folder / f"attempts_{kind}.png", result["strategies"])
+    finish("attempts", args, record, targets(results), tables(results), partial(draw, results))
+
+
+def draw(results: dict[str, dict[str, Any]], folder: Path) -> None:
+    save_curves(folder / "attempts.png", {f"{kind}, auto": result["auto"] for kind, result in results.items()})
+    for kind, result in results.items():
+        if result["strategies"]:
+            save_curves(folder / f"attempts_{kind}.png", result["strategies"])
 
 
 def measure(
     kind: str, path: Path, model: HrmForPuzzleSolving, processor: HrmProcessor, args: argparse.Namespace
 ) -> dict[str, Any]:
-    puzzles = Puzzles(path, args.puzzles)
+    puzzles = read_puzzles(path, args.puzzles)
     how = {"batch_size": BATCH_SIZE, "halt": True, "compute_dtype": args.compute_dtype}
     plain = predict_puzzles(model, puzzles, **how)
     one_pass = score_predictions(plain, puzzles)
@@ -83,16 +71,16 @@ def measure(
     result["reliability"] = reliability(plain, puzzles)
     result["auto"] = curve(model, processor, puzzles, args.attempts, "auto", how)
     print(kind, result["one_pass"], result["auto"][-1], flush=True)
-    compared, result["strategies"] = puzzles.first(args.compared), {}
+    compared, result["strategies"] = puzzles[: args.compared], {}
     for strategy in STRATEGIES[1:] if args.compared else ():
         result["strategies"][strategy] = curve(model, processor, compared, args.compared_attempts, strategy, how)
         print(kind, strategy, result["strategies"][strategy][-1], flush=True)
-    result["seconds"] = seconds_each(model, processor, puzzles.first(args.timed), args)
+    result["seconds"] = seconds_each(model, processor, puzzles[: args.timed], args)
     return result
 
 
 def curve(
-    model: HrmForPuzzleSolving, processor: HrmProcessor, puzzles: Puzzles, num: int, strategy: str, how: dict[str, Any]
+    model: HrmForPuzzleSolving, processor: HrmProcessor, puzzles: Rows, num: int, strategy: str, how: dict[str, Any]
 ) -> list[dict[str, float]]:
     """See `attempt_curve`."""
     attempts = Attempts(processor, num, strategy, select="rules")
@@ -100,10 +88,10 @@ def curve(
     return [{name: rounded(value) for name, value in point.items()} for point in points]
 
 
-def reliability(predictions: PuzzlePredictions, puzzles: Puzzles) -> list[dict[str, float]]:
+def reliability(predictions: PuzzlePredictions, puzzles: Rows) -> list[dict[str, float]]:
     """In each bin of confidence: answers, their mean confidence, and the share that is exact."""
     confidence = 1 / (1 + np.exp(-predictions.q_halt_logits.astype(np.float64)))
-    exact = (predictions.sequences == puzzles.answers).all(axis=1)
+    exact = (predictions.sequences == puzzles["labels"]).all(axis=1)
     bins = np.clip(np.digitize(confidence, BINS) - 1, 0, len(BINS) - 2)
     rows = []
     for number in range(len(BINS) - 1):
@@ -115,14 +103,14 @@ def reliability(predictions: PuzzlePredictions, puzzles: Puzzles) -> list[dict[s
 
 
 def seconds_each(
-    model: HrmForPuzzleSolving, processor: HrmProcessor, puzzles: Puzzles, args: argparse.Namespace
+    model: HrmForPuzzleSolving, processor: HrmProcessor, puzzles: Rows, args: argparse.Namespace
 ) -> dict[str, float]:
     """Median and worst of puzzles that are solved one by one, with attempts."""
-    times = []
-    for question in puzzles.questions:
-        started = time.perf_counter()
+
+    def solve(question: np.ndarray) -> None:
         next(model.solve_queue([(question, 0)], 1, attempts=Attempts(processor, args.attempts)))
-        times.append(time.perf_counter() - started)
+
+    times = [seconds_of(partial(solve, question)) for question in puzzles["input_ids"]]
     dtype = model.config.compute_dtype
     return {"dtype": dtype, "median": rounded(statistics.median(times)), "worst": rounded(max(times))}
 
@@ -150,16 +138,8 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
             [kind, result["puzzles"], one, *shares, *spent, f"{seconds['median']:.2f}", f"{seconds['worst']:.1f}"]
         )
     counts = [f"{point['attempts']:.0f}" for point in points]
-    columns = [
-        "puzzles",
-        "number",
-        "one pass",
-        *counts,
-        "segments, one pass",
-        "with attempts",
-        "s, median",
-        "s, worst",
-    ]
+    columns = ["puzzles", "number", "one pass", *counts]
+    columns += ["segments, one pass", "with attempts", "s, median", "s, worst"]
     parts.append(
         f"Exact answers in one pass, and after so many attempts at the most (auto):\n\n{markdown_table(columns, rows)}"
     )

@@ -17,10 +17,11 @@ and the ratios to them hold only there.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,6 @@ NUM_TEST = 10  # puzzles of the source that go to test.h5
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    if args.child:
-        print(json.dumps(build(args)))
-        return
     start(args)
     with tempfile.TemporaryDirectory() as folder:
         sudoku, many, arc = (in_own_process(task, Path(folder), args) for task in ("sudoku", "many", "arc"))
@@ -48,78 +46,75 @@ def main(arguments: list[str] | None = None) -> None:
         )
     ratio = PUBLISHED_SUDOKU_SECONDS / sudoku["seconds"], PUBLISHED_ARC_SECONDS / arc["seconds"]
     sudoku["ratio_to_published"], arc["ratio_to_published"] = map(rounded, ratio)
-    notes = [f"published: {PUBLISHED_SUDOKU_SECONDS:.0f} s, {ratio[0]:.0f}x; from {sudoku['source']}"]
-    notes += [f"published: {PUBLISHED_SUDOKU_MB:,.0f} MB"]
-    notes += [f"published: {PUBLISHED_ARC_SECONDS} s, {ratio[1]:.0f}x; from {arc['source']}"]
+    of_sudoku = f"published: {PUBLISHED_SUDOKU_SECONDS:.0f} s, {ratio[0]:.0f}x; from {sudoku['source']}"
+    of_memory = f"published: {PUBLISHED_SUDOKU_MB:,.0f} MB"
+    of_arc = f"published: {PUBLISHED_ARC_SECONDS} s, {ratio[1]:.0f}x; from {arc['source']}"
     targets = [
-        Target("build Sudoku 1,000 x 1,001", 2.0, sudoku["seconds"], "s", True, notes[0]),
-        Target("build Sudoku 1,000 x 1,001, memory", 500.0, sudoku["peak_memory_mb"], "MB", True, notes[1]),
+        Target("build Sudoku 1,000 x 1,001", 2.0, sudoku["seconds"], "s", True, of_sudoku),
+        Target("build Sudoku 1,000 x 1,001, memory", 500.0, sudoku["peak_memory_mb"], "MB", True, of_memory),
         Target("build Sudoku 45,451 x 21", 5.0, many["seconds"], "s", True, f"from {many['source']}"),
         Target("build Sudoku 45,451 x 21, bytes by those of its cells", 1.1, many["bytes_by_cells"], "x", True),
-        Target("build ARC, 20 tasks x 1,000", 1.0, arc["seconds"], "s", True, notes[2]),
+        Target("build ARC, 20 tasks x 1,000", 1.0, arc["seconds"], "s", True, of_arc),
     ]
     finish("building_speed", args, {"sudoku": sudoku, "many": many, "arc": arc}, targets)
 
 
 def in_own_process(task: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """What a child process says of this build; its memory holds nothing else."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", task, "--output-dir", str(folder / task)]
-    command += ["--runs", "1" if args.quick else str(args.runs)]
-    puzzles, num_aug = (MANY_PUZZLES, MANY_NUM_AUG) if task == "many" else (args.puzzles, NUM_AUG)
-    sizes = ["6", "2", "5"] if args.quick else [str(puzzles), str(args.tasks), str(num_aug)]
-    for name, size in zip(("--puzzles", "--tasks", "--num-aug"), sizes, strict=True):
-        command += [name, size]
+    """The record of one builder, in a process that has imported nothing else and whose memory holds nothing else."""
+    runs, puzzles, tasks, num_aug = args.runs, args.puzzles, args.tasks, NUM_AUG
+    if task == "many":
+        puzzles, num_aug = MANY_PUZZLES, MANY_NUM_AUG
+    if args.quick:
+        runs, puzzles, tasks, num_aug = 1, 6, 2, 5
     source = {"sudoku": args.sudoku_source, "many": None, "arc": args.arc_source}[task]
     described = source and source.name
     if source is None:
-        source = folder / ("arc" if task == "arc" else f"{task}.csv")
-        described = write_tasks(source, sizes[1]) if task == "arc" else write_sudokus(source, int(sizes[0]) + NUM_TEST)
-    command += ["--arc-source" if task == "arc" else "--sudoku-source", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"building {task} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return {"source": described} | json.loads(done.stdout.splitlines()[-1])
+        source = folder / ("tasks" if task == "arc" else f"{task}.csv")
+        described = write_tasks(source, tasks) if task == "arc" else write_sudokus(source, puzzles + NUM_TEST)
+    builder, count = (build_tasks, tasks) if task == "arc" else (build_sudokus, puzzles)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return {"source": described} | pool.submit(
+            build, builder, runs, source, folder / task, count, num_aug
+        ).result()
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs one builder in this process `args.runs` times."""
+def build(builder: Callable, runs: int, source: Path, output_dir: Path, count: int, num_aug: int) -> dict[str, Any]:
+    """Runs a builder in this process so many times."""
     seconds = []
-    for _ in range(args.runs):
-        took, info = build_tasks(args) if args.child == "arc" else build_sudokus(args)
+    for _ in range(runs):
+        took, info = builder(source, output_dir, count, num_aug)
         seconds.append(took)
-    size = (Path(args.output_dir) / "train.h5").stat().st_size
     return {
         "puzzles": info.num_groups,
         "variants": info.num_aug + 1,
         "rows": info.num_rows,
-        "bytes_by_cells": rounded(size / (info.num_rows * 2 * info.seq_len)),
+        "bytes_by_cells": rounded((output_dir / "train.h5").stat().st_size / (info.num_rows * 2 * info.seq_len)),
         "seconds": rounded(statistics.median(seconds)),
-        "runs": len(seconds),
-        "peak_memory_mb": rounded(peak_memory_mb() or float("nan")),
+        "runs": runs,
+        "peak_memory_mb": rounded(peak_memory_mb()),
     }
 
 
-def build_sudokus(args: argparse.Namespace) -> tuple[float, Any]:
+def build_sudokus(source: Path, output_dir: Path, count: int, num_aug: int) -> tuple[float, Any]:
     from hrm_hf.data.build.sudoku_builder import build_sudoku, read_table
 
     started = time.perf_counter()
-    rows = read_table(args.sudoku_source)
-    test, train = (rows.select(part) for part in np.split(np.arange(len(rows)), [NUM_TEST]))
-    infos = build_sudoku(args.output_dir, train, test, args.num_aug, args.puzzles, seed=0, overwrite=True)
+    test, train = read_table(source).split(NUM_TEST)
+    infos = build_sudoku(output_dir, train, test, num_aug, count, seed=0, overwrite=True)
     return time.perf_counter() - started, infos[0]
 
 
-def build_tasks(args: argparse.Namespace) -> tuple[float, Any]:
+def build_tasks(source: Path, output_dir: Path, count: int, num_aug: int) -> tuple[float, Any]:
     from hrm_hf.data.build.arc_builder import build_arc
     from hrm_hf.data.build.arc_tasks import read_collection
 
     started = time.perf_counter()
-    tasks = read_collection(args.arc_source).tasks[: args.tasks]
-    infos = build_arc(args.output_dir, tasks, args.num_aug, seed=42, overwrite=True)
+    tasks = read_collection(source).tasks[:count]
+    infos = build_arc(output_dir, tasks, num_aug, seed=42, overwrite=True)
     return time.perf_counter() - started, infos[0]
 
 
-def write_tasks(folder: Path, count: str) -> str:
+def write_tasks(folder: Path, count: int) -> str:
     """A JSON file for each task: 3 + 1 pairs of random grids. Returns what it is, in words."""
     generator = np.random.default_rng(0)
 
@@ -128,7 +123,7 @@ def write_tasks(folder: Path, count: str) -> str:
 
     of_split = folder / "data" / "training"
     of_split.mkdir(parents=True)
-    for number in range(int(count)):
+    for number in range(count):
         task = {"train": [pair() for _ in range(3)], "test": [pair()]}
         (of_split / f"task{number:04d}.json").write_text(json.dumps(task), encoding="utf-8")
     return f"{count} made-up tasks"
@@ -163,9 +158,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--puzzles", type=int, default=1000, help="Sudokus (default 1000)")
     parser.add_argument("--tasks", type=int, default=20, help="ARC tasks (default 20)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each builder (default 3)")
-    for name in ("--child", "--output-dir"):  # what a child process is told
-        parser.add_argument(name, help=argparse.SUPPRESS)
-    parser.add_argument("--num-aug", type=int, default=NUM_AUG, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

@@ -29,9 +29,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from side_by_side import markdown_table  # which needs nothing but Python
 
 ROOT = Path(__file__).parents[1]
 NAME = "gpu_check"
@@ -221,12 +224,7 @@ def figure_of(name: str, results: Path) -> str:
 
 
 def run_part(
-    part: Part,
-    words: list[str],
-    end: float,
-    args: argparse.Namespace,
-    results: Path,
-    environment: dict[str, str],
+    part: Part, words: list[str], end: float, args: argparse.Namespace, results: Path, environment: dict[str, str]
 ) -> None:
     """Runs a part within its time and fills in what became of it."""
     left = end - time.monotonic()
@@ -267,25 +265,25 @@ def run_part(
 
 def end_group(child: subprocess.Popen) -> None:
     """Ends a part with all that it started: asked first, then by force."""
-    for number, patience in ((signal.SIGTERM, SECONDS_TO_END), (signal.SIGKILL, None)):
-        try:
-            os.killpg(child.pid, number)
-            child.wait(patience)
-            return
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            return
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(child.pid, signal.SIGTERM)
+        until = time.monotonic() + SECONDS_TO_END
+        while time.monotonic() < until:
+            child.poll()  # an ended process counts until it has been asked for
+            os.killpg(child.pid, 0)
+            time.sleep(0.05)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def table(parts: list[Part], facts: dict[str, Any]) -> str:
     """Markdown."""
-    lines = [f"{time.strftime('%Y-%m-%d')}, {facts_line(facts)}", ""]
-    lines += ["| part | seconds | state | main figures |", "| --- | --- | --- | --- |"]
-    for part in parts:
-        state = f"{part.state}: {part.why}" if part.why else part.state
-        lines.append(f"| {part.name} | {part.seconds:.0f} | {state.replace('|', '/')} | {part.figure or '-'} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [part.name, f"{part.seconds:.0f}", part.state + (part.why and f": {part.why}"), part.figure or "-"]
+        for part in parts
+    ]
+    columns = ["part", "seconds", "state", "main figures"]
+    return f"{time.strftime('%Y-%m-%d')}, {facts_line(facts)}\n\n{markdown_table(columns, rows)}\n"
 
 
 def pack(results: Path) -> Path:

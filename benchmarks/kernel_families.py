@@ -1,8 +1,10 @@
 """Where a call's time goes, by families of kernels: products, attention, the rest, the optimiser, and idle.
 
-On a GPU kernels are counted, and idle is the rest of the time that the calls take without the profiler, which makes
-launches slower: the device waits for the host. On a CPU operations are counted, each without those that it calls, and
-idle is the remainder of the wall time: Python. Compiled code between products counts there as the rest, by its graph.
+The optimiser is what runs within `torch.optim.Optimizer.step`. Names do not tell: clipping and the average of the
+weights, which are of the rest, call the same kernels. On a GPU kernels are counted, and idle is the rest of the time
+that the calls take without the profiler, which makes launches slower: the device waits for the host. On a CPU
+operations are counted, each without those that it calls, and idle is the remainder of the wall time: Python. Compiled
+code between products counts there as the rest, by its graph.
 """
 
 import re
@@ -18,7 +20,6 @@ from side_by_side import in_words, markdown_table, rounded, seconds_of
 PATTERNS = {
     "attention": r"flash|fmha|sdpa|attention|scaled_dot_product",
     "products": r"gemm|gemv|nvjet|cutlass|xmma|wgmma|splitk|matmul|mkl|onednn|triton_(tem|mm)|\b(add|b|badd)?b?mm\b",
-    "optimiser": r"atan2|multi_tensor_apply|_foreach|adam|optimizer",
 }
 FAMILIES = ("products", "attention", "the rest", "optimiser", "idle")
 OPTIMIZER_STEP = "Optimizer.step#"  # what torch.optim names the range of a step
@@ -37,7 +38,7 @@ class Kernel:
     name: str
     start: float
     seconds: float
-    in_optimizer: bool = False
+    in_optimizer: bool
 
     @property
     def family(self) -> str:
@@ -109,63 +110,42 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
     except RuntimeError as error:
         print(f"no profile: {error}", flush=True)
         return {}
-    if on_gpu:
-        kernels, wall = device_kernels(recorded.events()), unwatched
-        busy = busy_seconds(kernels)
-    else:
-        kernels, wall = host_operations(recorded.events()), watched
-        busy = sum(kernel.seconds for kernel in kernels)
+    kernels = kernels_of(recorded.events(), on_gpu)
+    busy = busy_seconds(kernels) if on_gpu else sum(kernel.seconds for kernel in kernels)
     if not kernels:  # a machine may forbid it (CUPTI)
         print("no profile: the profiler saw no kernel", flush=True)
         return {}
-    record = by_family(kernels, wall, busy, calls)
-    print(family_table(record) + "\n\n" + largest_table(record), flush=True)
+    record = by_family(kernels, unwatched if on_gpu else watched, busy, calls)
+    print(profile_tables(record), flush=True)
     return record
 
 
-def device_kernels(events: Iterable[Any]) -> list[Kernel]:
-    """What ran on the GPU, of the profiler's events; ranges that have a name are none."""
-    on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
-    steps = [event.time_range for event in on_device if event.name.startswith(OPTIMIZER_STEP)]
+def kernels_of(events: Iterable[Any], on_gpu: bool) -> list[Kernel]:
+    """Of the profiler's events what ran on the GPU, but no named ranges; on the CPU, each without what it called."""
+    kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    here = [(event, event.time_range) for event in events if event.device_type == kind]
+    steps = [time for event, time in here if event.name.startswith(OPTIMIZER_STEP)]
     return [
         Kernel(
             event.name,
-            event.time_range.start / 1e6,
-            event.time_range.elapsed_us() / 1e6,
-            any(step.start <= event.time_range.start < step.end for step in steps),
+            time.start / 1e6,
+            (time.elapsed_us() if on_gpu else event.self_cpu_time_total) / 1e6,
+            any(step.start <= time.start < step.end for step in steps),
         )
-        for event in on_device
-        if not (event.is_user_annotation or event.name.startswith(OPTIMIZER_STEP))
+        for event, time in here
+        if not (on_gpu and event.is_user_annotation)
     ]
 
 
-def host_operations(events: Iterable[Any]) -> list[Kernel]:
-    """What ran on the CPU, each without what it called."""
-    return [
-        Kernel(event.name, event.time_range.start / 1e6, event.self_cpu_time_total / 1e6, _in_optimizer(event))
-        for event in events
-        if event.device_type == torch.autograd.DeviceType.CPU
-    ]
-
-
-def _in_optimizer(event: Any) -> bool:
-    while event is not None:
-        if event.name.startswith(OPTIMIZER_STEP):
-            return True
-        event = event.cpu_parent
-    return False
-
-
-def family_table(record: dict[str, Any]) -> str:
-    """Families in Markdown."""
-    rows = [
+def profile_tables(record: dict[str, Any]) -> str:
+    """Families, then the kernels that take most, in Markdown."""
+    families = [
         [family, in_words(of["seconds"]), f"{of['percent']:.1f} %", f"{of['kernels']:.0f}"]
         for family, of in record["families"].items()
     ]
-    return markdown_table(["family", f"of {in_words(record['seconds'])}", "share", "kernels"], rows)
-
-
-def largest_table(record: dict[str, Any]) -> str:
-    """The kernels that take most, in Markdown."""
-    rows = [[of["family"], in_words(of["seconds"]), of["name"].replace("|", "/")] for of in record["largest"]]
-    return markdown_table(["family", "seconds", "largest kernels"], rows)
+    largest = [[of["family"], in_words(of["seconds"]), of["name"]] for of in record["largest"]]
+    tables = [
+        markdown_table(["family", f"of {in_words(record['seconds'])}", "share", "kernels"], families),
+        markdown_table(["family", "seconds", "largest kernels"], largest),
+    ]
+    return "\n\n".join(tables)

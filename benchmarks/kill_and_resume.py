@@ -26,7 +26,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import struct
 import sys
 import tempfile
@@ -36,6 +35,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from side_by_side import be_rank, free_port
 
 from hrm_hf.commands import training_run
 from hrm_hf.commands.command import run_as_command
@@ -127,7 +128,7 @@ class Outcome:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes, in turn")
-    parser.add_argument("--kills", type=int, nargs="+", default=[50, 10], help="kills for each of them")
+    parser.add_argument("--kills", type=int, nargs="+", help="kills for each (default: 50 of one process, 10 of more)")
     parser.add_argument("--steps", type=int, default=350, help="steps of a run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of the first run")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds in which a survivor must end")
@@ -135,8 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         "--folder", type=Path, help="new folder for the runs; default: one that is removed if all is well"
     )
     args = parser.parse_args(argv)
-    if args.processes != parser.get_default("processes") and args.kills == parser.get_default("kills"):
-        args.kills = [50 if processes == 1 else 10 for processes in args.processes]
+    args.kills = args.kills or [50 if processes == 1 else 10 for processes in args.processes]
     if len(args.kills) != len(args.processes):
         parser.error(f"{len(args.kills)} numbers of kills for {len(args.processes)} numbers of processes")
     folder = args.folder or Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
@@ -336,13 +336,7 @@ def be_trainer(argv: list[str], rank: int, processes: int, port: int, log: Path)
     sys.stdout.reconfigure(line_buffering=True)  # a kill must not take with it what was said
     os.environ["ACCELERATE_USE_CPU"] = "true"
     if processes > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        be_rank(rank, processes, port)
     # The command's own pass over the puzzles never ends.
     training_run.training_batches = partial(training_run.training_batches, epochs_per_pass=EPOCHS_PER_PASS)
     try:
@@ -363,13 +357,12 @@ def wait_and_kill(
         SystemExit: the command failed or hangs without a kill.
     """
     ended: dict[int, int] = {}
-    if wait_for(moment, running, ended, run):
+    if moment is not None and wait_for(moment, running, ended, run):
+        victims = [rank for rank in victims if rank not in ended]
         for rank in victims:
-            if rank not in ended:
-                os.kill(running[rank], signal.SIGKILL)
+            os.kill(running[rank], signal.SIGKILL)
         for rank in victims:
-            if rank not in ended:
-                ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
+            ended[rank] = os.waitstatus_to_exitcode(os.waitpid(running[rank], 0)[1])
         for rank in running.keys() - ended.keys():
             os.kill(running[rank], signal.SIGTERM)
     killed = -signal.SIGKILL in ended.values()
@@ -389,18 +382,11 @@ def wait_and_kill(
     return Outcome(killed, said, survivors, time.monotonic() - at if survivors else 0.0, stuck)
 
 
-def wait_for(moment: Moment | None, running: dict[int, int], ended: dict[int, int], run: Path) -> bool:
+def wait_for(moment: Moment, running: dict[int, int], ended: dict[int, int], run: Path) -> bool:
     """Whether the moment has come; False where all processes end before it. What ends is noted in `ended`."""
-    started, seen, appeared = time.monotonic(), set(), 0
-    if moment is not None:
-        seen = remains(run, moment.folder)
+    started, seen, appeared = time.monotonic(), remains(run, moment.folder), 0
     while len(ended) < len(running):
         reap(running, ended)
-        if moment is None:
-            time.sleep(0.005)
-            if time.monotonic() - started > ATTEMPT_LIMIT:
-                return False
-            continue
         if moment.count:
             now = remains(run, moment.folder)
             appeared += len(now - seen)
@@ -420,16 +406,6 @@ def reap(running: dict[int, int], ended: dict[int, int]) -> None:
         pid, status = os.waitpid(running[rank], os.WNOHANG)
         if pid:
             ended[rank] = os.waitstatus_to_exitcode(status)
-
-
-def free_port() -> int:
-    """A free port below the range from which the system serves outgoing connections, gloo's own among them."""
-    for _ in range(100):
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("no free port from 20000 to 29999")
 
 
 # the comparison

@@ -13,16 +13,15 @@ The table goes to learning_speed.md beside the result file, the plot to learning
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from side_by_side import RESULTS, benchmark_parser, finish, markdown_table, rounded, start, usable_cores
+from recipe_runs import hrm_train, step_seconds
+from side_by_side import benchmark_parser, finish, markdown_table, rounded, save_plot, start, usable_cores
 
 from hrm_hf.data.build.sudoku_builder import SudokuRows, build_sudoku, generate_rows, read_table
 from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE
@@ -33,7 +32,7 @@ NUM_TEST = 500
 STORED_VARIANTS = {"4x4": 1000, "6x6": 500, "9x9": 500}  # of each puzzle, for HRM
 FAMILIES = ("HRM", "best")
 HRM_RECIPES = Path(__file__).parent / "recipes"
-TIMED_STEPS = (10, 30)
+TIMED_STEPS, INTERVAL = 30, 10
 QUICK_SECONDS = 0.05
 EVALUATIONS = 10
 
@@ -63,9 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         "puzzles_9x9": args.puzzles_9x9 and args.puzzles_9x9.name,
         "runs": runs,
     }
-    finish("learning_speed", args, record, [], table(runs))
-    if not args.quick or args.results is not None:
-        draw(runs, (args.results or RESULTS) / "learning_speed.png")
+    finish("learning_speed", args, record, [], table(runs), partial(draw, runs))
 
 
 def side_by_side(work: Any) -> list[Any]:
@@ -84,8 +81,7 @@ def make_data(game: str, folder: Path, args: argparse.Namespace) -> dict[str, li
     num_train, num_test = (40, 20) if args.quick else (num_train, NUM_TEST)
     box_shape = BOX_SHAPE_OF_SIZE[int(game[0])]
     if game == "9x9" and args.puzzles_9x9:
-        rows = read_table(args.puzzles_9x9)
-        train, test = split(rows, num_train, num_test)
+        train, test = split(read_table(args.puzzles_9x9), num_train, num_test)
     else:
         train, test = generate_rows(num_train, num_test, box_shape, max_givens, seed=0)
     words = {}
@@ -101,18 +97,15 @@ def split(rows: SudokuRows, num_train: int, num_test: int) -> tuple[SudokuRows, 
     """The first rows of a file to train on, the last ones to test on."""
     if len(rows) < num_train + num_test:
         raise SystemExit(f"--puzzles-9x9 holds {len(rows)} puzzles; {num_train + num_test} are needed")
-    numbers = range(len(rows))
-    return rows.select(list(numbers[:num_train])), rows.select(list(numbers[-num_test:]))
+    return rows.split(num_train)[0], rows.split(len(rows) - num_test)[1]
 
 
 def time_steps(words: list[str], args: argparse.Namespace) -> float:
     """Seconds of a training step; a quick run does not measure them."""
     if args.quick:
         return QUICK_SECONDS
-    first, last = TIMED_STEPS
-    extra = ["--max-steps", str(last), "--logging-steps", str(first), "--eval-batch-size", "500"]
-    lines = {line["step"]: line["seconds"] for line in train(words, extra, 0, args) if "train/lm_loss" in line}
-    return (lines[last] - lines[first]) / (last - first)
+    extra = ["--max-steps", str(TIMED_STEPS), "--logging-steps", str(INTERVAL), "--eval-batch-size", "500"]
+    return step_seconds(train(words, extra, 0, args))
 
 
 def curve(words: list[str], steps: int, seed: int, args: argparse.Namespace) -> list[tuple[int, float]]:
@@ -126,15 +119,9 @@ def curve(words: list[str], steps: int, seed: int, args: argparse.Namespace) -> 
 
 def train(words: list[str], extra: list[str], seed: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The records of one run of hrm-train."""
+    fixed = ["--seed", str(seed), "--cpu-threads", str(threads_of_one(args))]
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, "run")
-        threads = str(threads_of_one(args))
-        fixed = ["--output-dir", str(run), "--seed", str(seed), "--cpu-threads", threads, "--state-minutes", "0"]
-        command = [sys.executable, "-m", "hrm_hf.commands.train", "sudoku", *words, *extra, *fixed]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-        return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return hrm_train(["sudoku", *words, *extra, *fixed], Path(folder, "run"))
 
 
 def exact_after(run: dict[str, Any], share: float) -> float:
@@ -158,33 +145,25 @@ def table(runs: list[dict[str, Any]]) -> str:
     return f"median of {seeds} seeds (lowest to highest)\n\n{markdown_table(columns, rows)}"
 
 
-def draw(runs: list[dict[str, Any]], path: Path) -> None:
+def draw(runs: list[dict[str, Any]], folder: Path) -> None:
     """One panel for each game, one line for each run."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: matplotlib is missing (extra `plot`)")
-        return
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     games = list(dict.fromkeys(run["game"] for run in runs))
-    figure, axes = pyplot.subplots(1, len(games), figsize=(4.2 * len(games), 3.4), squeeze=False)
-    for panel, game in zip(axes[0], games, strict=True):
-        for family, style in zip(FAMILIES, ("s--", "o-"), strict=True):
-            these = [run for run in runs if (run["game"], run["family"]) == (game, family)]
-            for number, run in enumerate(these):
-                minutes, exact = zip(*run["exact_over_minutes"], strict=True)
-                color = "tab:orange" if family == "HRM" else "tab:blue"
-                label = family if number == 0 else None
-                panel.plot(minutes, [100 * value for value in exact], style, color=color, label=label, markersize=3)
-        panel.set(title=f"{game} Sudoku", xlabel="minutes of training", ylim=(-3, 103))
-    axes[0, 0].set_ylabel("exact answers, %")
-    axes[0, 0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-    print(f"written: {path.name}")
+
+    def fill(figure: Any, axes: Any) -> None:
+        for panel, game in zip(axes[0], games, strict=True):
+            for family, style, color in zip(FAMILIES, ("s--", "o-"), ("tab:orange", "tab:blue"), strict=True):
+                label = family
+                for run in (run for run in runs if (run["game"], run["family"]) == (game, family)):
+                    minutes, exact = zip(*run["exact_over_minutes"], strict=True)
+                    panel.plot(
+                        minutes, [100 * value for value in exact], style, color=color, label=label, markersize=3
+                    )
+                    label = None  # one entry of the legend for all seeds
+            panel.set(title=f"{game} Sudoku", xlabel="minutes of training", ylim=(-3, 103))
+        axes[0, 0].set_ylabel("exact answers, %")
+        axes[0, 0].legend()
+
+    save_plot(folder / "learning_speed.png", 1, len(games), (4.2, 3.4), fill)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from plain_twin import adam_atan2
-from side_by_side import Comparison, Target, benchmark_parser, finish, in_words, rounded, start, take_turns
+from side_by_side import Comparison, Target, benchmark_parser, finish, in_words, one_line, rounded, start, take_turns
 from subjects import add_compile_option, compiles, config_of, device
 
 from hrm_hf.training import seeded_model
@@ -47,8 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     taken = take_turns(ways, args.pairs, args.seconds)
     compared = Comparison(taken["plain"], taken["fast"])
     difference = max((parameter - copy).abs().max().item() for parameter, copy in zip(parameters, copies, strict=True))
-    print(f"{count:,} parameters in {len(parameters)} tensors, {updates} updates: {compared}")
-    print(f"largest difference of a weight {difference:.1e}")
     record = {
         "parameters": count,
         "optimizer": type(optimizer).__name__,
@@ -60,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "bare" in taken:
         record["bare_pass_seconds"] = rounded(taken["bare"].median)
         note = f"{in_words(compared.fast.median)}; a bare pass over the same memory {in_words(taken['bare'].median)}"
-        print(note)
+    print(one_line(record))
     finish("optimizer_speed", args, record, [Target("optimiser step, 27 M", 4.0, compared.ratio, note=note)])
 
 

@@ -51,7 +51,7 @@ def run(name: str, args: argparse.Namespace, results: Path) -> None:
 
 def report(records: list[dict[str, Any]]) -> str:
     """The table of targets under date and machine."""
-    targets = [Target.from_record(target) for record in records for target in record["targets"]]
+    targets = [Target(**target) for record in records for target in record["targets"]]
     described = machine_line(FEW_FACTS, records[0]["machine"])
     return f"{records[0]['date']}, {described}\n\n{target_table(targets)}\n"
 

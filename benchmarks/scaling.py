@@ -17,38 +17,51 @@ The table goes to scaling.md beside the result file, the plot to scaling.png, if
 
 import argparse
 import multiprocessing
-import os
-import socket
 import statistics
 import sys
-import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from plain_twin import PlainHrm, PlainTraining, plain_solve
+from plain_twin import plain_solve
 from side_by_side import (
-    RESULTS,
+    be_rank,
     benchmark_parser,
-    compare,
     finish,
+    free_port,
     markdown_table,
     peak_memory_mb,
     rounded,
+    save_plot,
     seconds_of,
     shared_memory_mb,
     start,
+    take_turns,
     usable_cores,
 )
 from step_flops import Peak, matmul_peak, solving_flops, training_step_flops
-from subjects import add_compile_option, compiles, config_of, device, made_up_batches, training_arguments, whole_step
+from subjects import (
+    DTYPES,
+    add_compile_option,
+    add_plain_dtype_option,
+    compiles,
+    config_of,
+    device,
+    fast_trainer,
+    made_up_batches,
+    plain_step,
+    twin_of,
+)
 
+from hrm_hf import HrmForPuzzleSolving
 from hrm_hf.training import HrmTrainer, seeded_model
 
 DIMENSIONS = ("batch", "cells", "cycles", "gradients", "segments", "processes")
+COLUMNS = ["dimension", "value", "batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB"]
 GRADIENT_SPANS = ("last_updates", "last_cycle", "segment")
 
 
@@ -84,8 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     peak, args.compile = in_child(peak_of, args), in_child(compiles, args)
     how = f"{args.size}, {args.dtype}{', compiled' if args.compile else ''}"
     print(f"{how}, limit from matrix products: {peak}\n")
-    columns = ("batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB")
-    print(f"{'':<12}{'':>13}" + "".join(f"{name:>9}" for name in columns), flush=True)
+    print(line(COLUMNS), flush=True)
     records, known = [], {}
     for point in points(args.quick):
         if point.dimension in args.only and not (point.processes > 1 and torch.cuda.is_available()):
@@ -94,18 +106,16 @@ def main(arguments: list[str] | None = None) -> None:
             if work not in known:
                 known[work] = measure(point, peak.rate, args)
             records.append({"dimension": point.dimension, "value": point.value, **known[work]})
-            print(line(records[-1]), flush=True)
-    finish("scaling", args, {"how": how, **peak.record(), "points": records}, [], table(records, f"{how}, {peak}"))
-    if not args.quick or args.results is not None:
-        draw(records, (args.results or RESULTS) / "scaling.png", how)
+            print(line(row_of(records[-1])), flush=True)
+    record = {"how": how, **peak.record(), "points": records}
+    finish("scaling", args, record, [], table(records, f"{how}, {peak}"), partial(draw, records, how))
 
 
 def measure(point: Point, peak: float, args: argparse.Namespace) -> dict[str, Any]:
-    """Speeds and memory at a point (memory of both sides at once, as nothing is timed then)."""
+    """Speeds and memory at a point."""
     plain, fast = in_child(speeds, args, point)
     sides = {"plain": plain_way, "fast": fast_way}
-    holders = {name: Child(_with_threads, memory_of, args, point, way) for name, way in sides.items()}
-    memory = {name: child.answer() for name, child in holders.items()}
+    memory = {name: in_child(memory_of, args, point, way) for name, way in sides.items()}
     config = config_of(args.size, **point.changes)
     flops = training_step_flops(config, point.rows)
     if point.processes > 1:
@@ -124,24 +134,21 @@ def measure(point: Point, peak: float, args: argparse.Namespace) -> dict[str, An
     }
 
 
-def line(record: dict[str, Any]) -> str:
-    """One point in one line of the table."""
-    numbers = "".join(f"{record[name]:>9.2f}" for name in ("fast_per_second", "plain_per_second", "ratio"))
-    numbers += f"{record['limit_per_second']:>9.2f}{record['share_of_limit']:>9.0%}"
-    numbers += f"{record['fast_mb']:>9.0f}{record['plain_mb']:>9.0f}"
-    return f"{record['dimension']:<12}{record['value']:>13}{record['batch']:>9}{numbers}"
+def row_of(record: dict[str, Any]) -> list[Any]:
+    """One point, under COLUMNS."""
+    row = [record[name] for name in ("dimension", "value", "batch", "fast_per_second", "plain_per_second")]
+    row += [f"{record['ratio']:.2f}x", record["limit_per_second"], f"{record['share_of_limit']:.0%}"]
+    return [*row, f"{record['fast_mb']:.0f}", f"{record['plain_mb']:.0f}"]
+
+
+def line(row: list[Any]) -> str:
+    return "".join(f"{cell!s:>13}" for cell in row)
 
 
 def table(records: list[dict[str, Any]], how: str) -> str:
     """All points, in Markdown."""
-    columns = ["dimension", "value", "batch", "fast/s", "plain/s", "ratio", "limit/s", "share", "fast MB", "plain MB"]
-    rows = []
-    for record in records:
-        row = [record[name] for name in ("dimension", "value", "batch", "fast_per_second", "plain_per_second")]
-        row += [f"{record['ratio']:.2f}x", record["limit_per_second"], f"{record['share_of_limit']:.0%}"]
-        rows.append([*row, f"{record['fast_mb']:.0f}", f"{record['plain_mb']:.0f}"])
     counted = "training steps a second; of segments: batches solved a second"
-    return f"{how}; {counted}\n\n{markdown_table(columns, rows)}"
+    return f"{how}; {counted}\n\n{markdown_table(COLUMNS, [row_of(record) for record in records])}"
 
 
 # What runs in processes of its own
@@ -153,45 +160,37 @@ def peak_of(args: argparse.Namespace) -> Peak:
 
 def plain_way(point: Point, args: argparse.Namespace) -> Callable[[], object]:
     """The plain twin's call of what is counted, in one process."""
-    config = config_of(args.size, **point.changes)
-    twin = PlainHrm(config, getattr(torch, args.plain_dtype), device())
-    twin.load(seeded_model(config, seed=0).state_dict())
-    batches = made_up_batches(config, point.rows)
     if not point.segments:
-        training = PlainTraining(twin)
-        return lambda: training.step(next(batches))
-    given = puzzles(next(batches))
+        return plain_step(args.size, point.rows, args.plain_dtype, **point.changes)
+    model, given = fresh_model(point, args)
+    twin = twin_of(model, args.plain_dtype)
     return lambda: plain_solve(twin, *given, segments=point.segments)
 
 
 def fast_way(point: Point, args: argparse.Namespace) -> Callable[[], object]:
     """Ours."""
     if not point.segments:
-        return fast_step(point, args)[0]
-    config = config_of(args.size, **point.changes)
-    model = seeded_model(config, seed=0).to(device()).eval()
-    given = puzzles(next(made_up_batches(config, point.rows)))
+        return trainer_of(point, args).run_step
+    model, given = fresh_model(point, args)
     return lambda: model.solve(*given, max_segments=point.segments, halt=False, compute_dtype=args.dtype)
 
 
-def puzzles(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    return batch["input_ids"].to(device()), batch["puzzle_identifiers"].to(device())
+def fresh_model(point: Point, args: argparse.Namespace) -> tuple[HrmForPuzzleSolving, list[torch.Tensor]]:
+    """A model, and the puzzles that it is given."""
+    config = config_of(args.size, **point.changes)
+    batch = next(made_up_batches(config, point.rows))
+    given = [batch[name].to(device()) for name in ("input_ids", "puzzle_identifiers")]
+    return seeded_model(config, seed=0).to(device()).eval(), given
 
 
-def fast_step(point: Point, args: argparse.Namespace) -> tuple[Callable[[], object], HrmTrainer]:
-    """A training step of HrmTrainer on this process's part of the batch."""
-    config = config_of(args.size, compute_dtype=args.dtype, **point.changes)
-    options = training_arguments(global_batch_size=point.rows, max_steps=10**6, warmup_steps=0, compile=args.compile)
-    here = int(os.environ.get("WORLD_SIZE", "1"))  # `speeds` runs a point of many processes in one
-    batches = made_up_batches(config, options.local_batch_size(here))
-    trainer = HrmTrainer(seeded_model(config, seed=0), options, train_batches=batches)
-    return partial(whole_step, trainer), trainer
+def trainer_of(point: Point, args: argparse.Namespace) -> HrmTrainer:
+    return fast_trainer(args.size, point.rows, args.dtype, compile=args.compile, **point.changes)
 
 
 def speeds(args: argparse.Namespace, point: Point) -> tuple[float, float]:
     """Median seconds (plain, fast)."""
-    compared = compare(plain_way(point, args), fast_way(point, args), args.pairs, args.seconds)
-    return compared.plain.median, compared.fast.median
+    taken = take_turns({"plain": plain_way(point, args), "fast": fast_way(point, args)}, args.pairs, args.seconds)
+    return taken["plain"].median, taken["fast"].median
 
 
 def memory_of(args: argparse.Namespace, point: Point, make: Callable) -> float:
@@ -199,20 +198,17 @@ def memory_of(args: argparse.Namespace, point: Point, make: Callable) -> float:
     way = make(point, args)
     for _ in range(2):
         way()
-    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_memory_mb() or float("nan")
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_memory_mb()
 
 
 def one_of_many(rank: int, point: Point, port: int, args: argparse.Namespace) -> tuple[float, float, float]:
     """This process's part of a run in several: (median seconds of a step, MB at the most, MB that others hold too)."""
-    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": point.processes, "LOCAL_WORLD_SIZE": point.processes}
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    os.environ.update({name: str(value) for name, value in (world | place).items()})
-    torch.set_num_threads(max(1, (args.threads or usable_cores()) // point.processes))
-    step, trainer = fast_step(point, args)
-    step()
-    taken = statistics.median(seconds_of(step) for _ in range(args.pairs))  # all processes take as many
+    be_rank(rank, point.processes, port)
+    trainer = trainer_of(point, args)
+    trainer.run_step()
+    taken = statistics.median(seconds_of(trainer.run_step) for _ in range(args.pairs))  # all processes take as many
     trainer.accelerator.wait_for_everyone()
-    memory = peak_memory_mb() or float("nan"), shared_memory_mb()
+    memory = peak_memory_mb(), shared_memory_mb()
     trainer.accelerator.wait_for_everyone()  # what is shared is so while all are there
     trainer.close()
     trainer.accelerator.end_training()
@@ -221,92 +217,51 @@ def one_of_many(rank: int, point: Point, port: int, args: argparse.Namespace) ->
 
 def in_processes(point: Point, args: argparse.Namespace) -> tuple[float, float]:
     """(seconds of a step, MB of all processes together)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = [Child(one_of_many, rank, point, port, args) for rank in range(point.processes)]
-    seconds, peaks, shared = zip(*(child.answer() for child in children), strict=True)
+    port = free_port()
+    calls = [partial(one_of_many, rank, point, port, args) for rank in range(point.processes)]
+    seconds, peaks, shared = zip(*in_children(calls, args), strict=True)
     return max(seconds), sum(peaks) - sum(shared) + max(shared)
 
 
-class Child:
-    """A function's call in a process of its own; forked on Linux, so that nothing is imported again (with CUDA, which
-    does not survive that, started anew).
+def in_children(calls: list[Callable[[], Any]], args: argparse.Namespace) -> list[Any]:
+    """What the calls return, each from a process of its own with its part of the threads; forked on Linux, so that
+    nothing is imported again (with CUDA, which does not survive that, started anew). Several calls must wait for each
+    other, or one process may serve for two.
     """
-
-    def __init__(self, function: Callable, *arguments: Any):
-        forks = sys.platform == "linux" and not torch.cuda.is_available()
-        context = multiprocessing.get_context("fork" if forks else "spawn")
-        self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=_send_answer, args=(sender, function, arguments))
-        self._process.start()
-        sender.close()  # so that a child that dies is noticed
-
-    def answer(self) -> Any:
-        """What the function returned. Raises SystemExit where it failed."""
-        try:
-            answer = self._receiver.recv()
-        except EOFError:
-            raise SystemExit("a measuring process died") from None
-        finally:
-            self._process.join()
-        if isinstance(answer, str):
-            raise SystemExit(f"a measuring process failed:\n{answer}")
-        return answer
-
-
-def _send_answer(sender: Any, function: Callable, arguments: tuple) -> None:
-    try:
-        answer = function(*arguments)
-    except BaseException:
-        answer = traceback.format_exc()
-    sender.send(answer)
+    forks = sys.platform == "linux" and not torch.cuda.is_available()
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    threads = max(1, (args.threads or usable_cores()) // len(calls))
+    with ProcessPoolExecutor(len(calls), context, torch.set_num_threads, (threads,)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def in_child(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
-    return Child(_with_threads, function, args, *arguments).answer()
-
-
-def _with_threads(function: Callable, args: argparse.Namespace, *arguments: Any) -> Any:
-    torch.set_num_threads(args.threads or usable_cores())
-    return function(args, *arguments)
+    return in_children([partial(function, args, *arguments)], args)[0]
 
 
 # The plot
 
 
-def draw(records: list[dict[str, Any]], path: Path, title: str) -> None:
+def draw(records: list[dict[str, Any]], title: str, folder: Path) -> None:
     """Speeds above, memory below, one column for each dimension."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: matplotlib is missing (extra `plot`)")
-        return
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     dimensions = [name for name in DIMENSIONS if any(record["dimension"] == name for record in records)]
-    figure, axes = pyplot.subplots(2, len(dimensions), figsize=(3.2 * len(dimensions), 6), squeeze=False)
-    for column, dimension in enumerate(dimensions):
-        found = [record for record in records if record["dimension"] == dimension]
-        values = [str(record["value"]) for record in found]
-        top, bottom = axes[:, column]
-        for name, style in (("fast", "o-"), ("plain", "s-"), ("limit", "k--")):
-            top.plot(values, [record[f"{name}_per_second"] for record in found], style, label=name)
-        for name, style in (("fast", "o-"), ("plain", "s-")):
-            bottom.plot(values, [record[f"{name}_mb"] for record in found], style, label=name)
-        top.set_yscale("log")
-        top.set_title(dimension)
-        top.set_ylabel("batches solved/s" if dimension == "segments" else "steps/s")
-        bottom.set_ylabel("MB")
-        bottom.set_ylim(0, 1.1 * max(record[f"{name}_mb"] for record in found for name in ("fast", "plain")))
-        bottom.set_xlabel("H x L" if dimension == "cycles" else dimension)
-    axes[0, 0].legend()
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-    print(f"written: {path.name}")
+
+    def fill(figure: Any, axes: Any) -> None:
+        for column, dimension in enumerate(dimensions):
+            found = [record for record in records if record["dimension"] == dimension]
+            values = [str(record["value"]) for record in found]
+            top, bottom = axes[:, column]
+            for name, style in (("fast", "o-"), ("plain", "s-"), ("limit", "k--")):
+                top.plot(values, [record[f"{name}_per_second"] for record in found], style, label=name)
+            for name, style in (("fast", "o-"), ("plain", "s-")):
+                bottom.plot(values, [record[f"{name}_mb"] for record in found], style, label=name)
+            top.set(yscale="log", title=dimension, ylabel="batches solved/s" if dimension == "segments" else "steps/s")
+            highest = max(record[f"{name}_mb"] for record in found for name in ("fast", "plain"))
+            bottom.set(ylabel="MB", ylim=(0, 1.1 * highest), xlabel="H x L" if dimension == "cycles" else dimension)
+        axes[0, 0].legend()
+        figure.suptitle(title)
+
+    save_plot(folder / "scaling.png", 2, len(dimensions), (3.2, 3), fill)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -314,8 +269,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__, pairs=4, seconds=4)
     parser.add_argument("--only", nargs="+", choices=DIMENSIONS, default=list(DIMENSIONS))
     parser.add_argument("--size", choices=("27m", "1m", "tiny"), default="27m" if on_gpu else "1m")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32")
-    parser.add_argument("--plain-dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16" if on_gpu else "float32")
+    add_plain_dtype_option(parser)
     add_compile_option(parser)
     args = parser.parse_args(arguments)
     if args.quick:

@@ -1,14 +1,15 @@
 """Times a plain and a fast way in turns, and writes down what came out: what all benchmarks here share.
 
-A benchmark makes callables that do the same work, hands them to `compare` (or more than two to `take_turns`), adds its
-targets and calls `finish`, which leaves one small JSON file in benchmarks/results/. `run_all.py` makes the table of
-them.
+A benchmark makes callables that do the same work, hands them to `take_turns`, adds its targets and calls `finish`,
+which leaves one small JSON file in benchmarks/results/. `run_all.py` makes the table of them.
 """
 
 import argparse
 import json
 import os
 import platform
+import random
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 FEW_FACTS = ("processor", "instructions", "cores", "gpu", "python", "torch")  # of `machine`, for the head of a table
-NOT_WRITTEN = "\na quick run: no result is written"
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "datasets", "h5py")
 
 
@@ -35,9 +35,6 @@ class Spread:
 
     @classmethod
     def of(cls, times: list[float]) -> "Spread":
-        """Raises ValueError for no times at all."""
-        if not times:
-            raise ValueError("no times were taken: at least one is needed")
         low, median, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
         return cls(median, low, high, len(times))
 
@@ -61,16 +58,6 @@ class Comparison:
         """For a result file: seconds, rounded to four digits."""
         sides = {name: _rounded(asdict(getattr(self, name))) for name in ("plain", "fast")}
         return sides | {"ratio": rounded(self.ratio)}
-
-    def __str__(self) -> str:
-        return f"plain {self.plain}, fast {self.fast}, ratio {self.ratio:.2f}"
-
-
-def compare(
-    plain: Callable[[], object], fast: Callable[[], object], pairs: int, seconds: float, warm_ups: int = 1
-) -> Comparison:
-    """Times both in turns; arguments as in `take_turns`."""
-    return Comparison(**take_turns({"plain": plain, "fast": fast}, pairs, seconds, warm_ups))
 
 
 def take_turns(
@@ -144,12 +131,8 @@ class Target:
         return self.measured <= self.target if self.at_most else self.measured >= self.target
 
     def record(self) -> dict[str, Any]:
-        """For a result file; `from_record` takes it back."""
+        """For a result file."""
         return _rounded(asdict(self))
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "Target":
-        return cls(**record)
 
 
 def target_table(targets: list[Target]) -> str:
@@ -216,8 +199,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_memory_mb() -> float | None:
-    """The largest memory that this process has held so far, in MB; None where the system does not say.
+def peak_memory_mb() -> float:
+    """The largest memory that this process has held so far, in MB; NaN where the system does not say.
 
     On Linux from /proc: what getrusage tells there is at least what the process that started this one had held.
     """
@@ -229,7 +212,7 @@ def peak_memory_mb() -> float | None:
     try:
         import resource
     except ImportError:  # Windows
-        return None
+        return float("nan")
     unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -251,6 +234,26 @@ def write_result(name: str, record: dict[str, Any], folder: Path | None = None) 
     return path
 
 
+# Several processes
+
+
+def free_port() -> int:
+    """A free port below the range from which the system serves outgoing connections, gloo's own among them."""
+    for _ in range(100):
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("no free port from 20000 to 29999")
+
+
+def be_rank(rank: int, processes: int, port: int) -> None:
+    """Makes this process one of a group on this machine's CPU, as launchers do: by the environment."""
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    os.environ.update({name: str(value) for name, value in (world | place).items()})
+
+
 # The command line that all benchmarks share
 
 
@@ -259,7 +262,7 @@ def benchmark_parser(description: str, pairs: int, seconds: float) -> argparse.A
 
     Args:
         description: the benchmark's docstring.
-        pairs, seconds: defaults of what `compare` takes.
+        pairs, seconds: defaults of what `take_turns` takes.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -287,19 +290,30 @@ def start(args: argparse.Namespace) -> None:
 
 
 def finish(
-    name: str, args: argparse.Namespace, record: dict[str, Any], targets: list[Target], table: str = ""
+    name: str,
+    args: argparse.Namespace,
+    record: dict[str, Any],
+    targets: list[Target],
+    table: str = "",
+    draw: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Prints the targets, if any, and writes the result file; a quick run leaves the committed one alone.
 
     Args:
         table: Markdown for a file <name>.md beside it, under a line that says when and where.
+        draw: draws what plots there are into the folder of the result file.
     """
     if args.quick:
         targets = [replace(target, note="quick run: not this work, tiny sizes") for target in targets]
     if targets:
         print("\n" + target_table(targets))
     written = write_so_far(name, args, record, targets, table)
-    print("\n" + "\n".join(f"written: {path.name}" for path in written) if written else NOT_WRITTEN)
+    for path in written:
+        print(f"written: {path.name}")
+    if written:
+        draw(written[0].parent)
+    else:
+        print("a quick run: no result is written")
 
 
 def write_so_far(
@@ -320,17 +334,39 @@ def write_so_far(
 
 
 def markdown_table(columns: list[str], rows: list[list[Any]]) -> str:
-    """Rows under columns."""
+    """Rows under columns; a bar in a cell becomes a slash."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def save_plot(
+    path: Path, rows: int, columns: int, panel: tuple[float, float], fill: Callable[[Any, Any], None]
+) -> None:
+    """`fill` draws on a figure and its axes, an array (rows, columns); `panel` is the size of one in inches.
+
+    Without matplotlib it says so.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: matplotlib is missing (extra `plot`)")
+        return
+    figure = Figure(figsize=(columns * panel[0], rows * panel[1]), layout="tight")
+    fill(figure, figure.subplots(rows, columns, squeeze=False))
+    figure.savefig(path, dpi=90)
+    print(f"written: {path.name}")
+
+
+def one_line(record: dict[str, Any]) -> str:
+    """The values of a record and the spreads of its two sides, by name."""
+    shown = {name: Spread(**value) if name in ("plain", "fast") else value for name, value in record.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if not isinstance(value, (dict, list)))
 
 
 def in_words(seconds: float) -> str:
     """1.87 s, 91.2 ms, 3.4 us."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
-        if seconds * factor >= 1 or unit == "us":
-            return f"{seconds * factor:.3g} {unit}"
-    raise AssertionError("unreachable")
+    factor, unit = (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "us")
+    return f"{seconds * factor:.3g} {unit}"
 
 
 def rounded(value: float, digits: int = 4) -> float:

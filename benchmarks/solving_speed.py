@@ -7,24 +7,22 @@
                                                                            its time goes
 
 no-halt: 27 M parameters, 16 segments for every puzzle, `model.solve(halt=False)` with compiled blocks beside the plain
-twin, and what the ratio would be if matrix products at their peak were all there is. trained: all puzzles of a data
-set through `predict_puzzles(halt=True)`, where every puzzle ends at its own halt, in float32 and, unless it is slower
-here, in bfloat16, beside
-the plain twin, which runs the published evaluation's 16 segments for each. Exact accuracy of all is printed, the mean
-number of segments, what halting alone allows (16 over that mean), and the puzzles a second. The target takes the
-quicker dtype among those that lose no more than 0.5 points. Without --checkpoint HRM's 4x4
-recipe (recipes/) is trained here, a minute or two on two cores, to halt within 16 segments, on 1,200 puzzles, and
-solves 1,000 others of which none equals a training puzzle under a symmetry of the game.
+twin, and what the ratio would be if matrix products at their peak were all there is.
+
+trained: all puzzles of a data set through `predict_puzzles(halt=True)`, where every puzzle ends at its own halt, in
+float32 and, unless it is slower here, in bfloat16, beside the plain twin, which runs the published evaluation's 16
+segments for each. Exact accuracy of all is printed, the mean number of segments, what halting alone allows (16 over
+that mean), and the puzzles a second. The target takes the quicker dtype among those that lose no more than 0.5 points.
+Without --checkpoint HRM's 4x4 recipe (recipes/) is trained here, a minute or two on two cores, to halt within 16
+segments, on 1,200 puzzles, and solves 1,000 others, none of which equals a training puzzle under a symmetry.
 
 queue (on a GPU, or with --only): 27 M parameters at the batch sizes of a GPU, with halting, through `predict_puzzles`
 and compiled blocks, beside the twin's 16 segments. A fresh model never halts, and no trained one of this size comes
-along, so it gets a q head with which made-up puzzles halt after --mean-segments in the mean, half of them at once;
-the answers mean nothing and are not scored. Puzzles a second of both sides count, as the twin gets fewer.
+along, so it gets a q head that halts by chance: puzzles take --mean-segments in the mean, half of them only one. The
+answers mean nothing and are not scored. Puzzles a second of both sides count, as the twin gets fewer.
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -32,15 +30,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernel_families import family_table, largest_table, profile
-from plain_twin import PlainHrm, plain_solve
+from kernel_families import profile, profile_tables
+from plain_twin import plain_solve
+from recipe_runs import hrm_train
 from side_by_side import (
     Comparison,
     Target,
     benchmark_parser,
-    compare,
     finish,
     markdown_table,
+    one_line,
     rounded,
     start,
     take_turns,
@@ -51,13 +50,15 @@ from step_flops import matmul_peak, solving_flops
 from subjects import (
     DTYPES,
     SIZES,
+    Rows,
     add_compile_option,
-    awake_model,
+    add_plain_dtype_option,
     compiles,
     config_of,
     device,
     fast_dtypes,
     made_up_batches,
+    twin_of,
 )
 from subjects import in_words as size_in_words
 
@@ -75,8 +76,6 @@ PARTS = ("no-halt", "trained", "queue")
 QUEUE_BATCHES = (1024, 4096)  # of a GPU
 QUEUE_LENGTH = 4  # batches of puzzles
 QUEUE_RATIO = 8.0  # to the plain evaluation, one GPU
-CALIBRATED_ON, DRAWN_HEADS = 256, 32  # puzzles and q heads that are tried for the queue
-TRAIN = Path(__file__).parents[1] / "examples" / "train_sudoku.py"
 RECIPE = Path(__file__).parent / "recipes" / "hrm_sudoku_4x4.yaml"
 RECIPE_IN_WORDS = "4x4 Sudoku, trained here"
 
@@ -90,15 +89,20 @@ def main(arguments: list[str] | None = None) -> None:
         record["queue"] = []
         for rows in args.queue_batches:
             record["queue"].append(queue(rows, args))
+            print(f"queue: {one_line(record['queue'][-1])}\n", flush=True)
             write_so_far("solving_speed", args, record, queue_targets(record["queue"]), table(record))
     if "no-halt" in args.only:
         record["no_halt"] = without_halting(args)
+        print(f"no-halt: {one_line(record['no_halt'])}\n", flush=True)
         found.append(no_halt_target(record["no_halt"]))
     found += queue_targets(record.get("queue", []))
     write_so_far("solving_speed", args, record, found, table(record))
     if "trained" in args.only:
         with tempfile.TemporaryDirectory() as folder:
             record["trained"] = trained(args, Path(folder))
+        print(f"trained: {one_line(record['trained'])}", flush=True)
+        for dtype, mode in record["trained"]["modes"].items():
+            print(f"{dtype}: {one_line(mode)}", flush=True)
         found += trained_targets(record["trained"])
     finish("solving_speed", args, record, found, table(record))
 
@@ -108,7 +112,7 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     size, rows = ("tiny", 4) if args.quick else (args.size, args.batch_size)
     config = config_of(size)
     model = seeded_model(config, seed=0).to(device()).eval()
-    twin = PlainHrm(config, getattr(torch, args.plain_dtype), device()).load(model.state_dict())
+    twin = twin_of(model, args.plain_dtype)
     batch = {name: value.to(device()) for name, value in next(made_up_batches(config, rows)).items()}
     given = (batch["input_ids"], batch["puzzle_identifiers"])
 
@@ -125,22 +129,14 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
     plain_answers, fast_answers = plain(), fast(compute_dtype="float32", run_block=None)
     after_one = (plain_solve(twin, *given, segments=1)[0] == fast(max_segments=1)).float().mean().item()
     if args.plain_dtype != "float32":
-        plain_answers = plain_solve(PlainHrm(config, device=device()).load(model.state_dict()), *given)[0]
+        plain_answers = plain_solve(twin_of(model), *given)[0]
     same = (plain_answers == fast_answers).float().mean().item()
     fast()  # compiles
-    compared = compare(plain, fast, args.pairs, args.seconds, warm_ups=0)
+    compared = Comparison(**take_turns({"plain": plain, "fast": fast}, args.pairs, args.seconds, warm_ups=0))
     profiled = {"profile": profile(fast)} if args.profile else {}
     work = solving_flops(config, rows, SEGMENTS)
     rate = work / compared.fast.median
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
-    limit = compared.plain.median / (work / peak.rate)
-    way = args.dtype + (", compiled" if run_block else "")
-    print(f"{size}, batch {rows}, {SEGMENTS} segments, {way}: {compared}")
-    print(
-        f"cells equal: {100 * same:.1f} % as written in float32; {100 * after_one:.1f} % after one segment so\n"
-        f"{peak.share(rate)}, all of which would allow {limit:.2f}x\n",
-        flush=True,
-    )
     return {
         "size": size,
         "batch": rows,
@@ -153,7 +149,7 @@ def without_halting(args: argparse.Namespace) -> dict[str, Any]:
         "equal_cells_after_one_segment_percent": rounded(100 * after_one),
         "gflop_per_second": rounded(rate / 1e9),
         **peak.record(),
-        "peak_alone_allows": rounded(limit),
+        "peak_alone_allows": rounded(compared.plain.median / (work / peak.rate)),
         **profiled,
     }
 
@@ -162,12 +158,12 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
     """A queue of made-up puzzles, `rows` at work, with a model that halts; beside all segments of the twin."""
     size = "tiny" if args.quick else args.size
     config = config_of(size)
-    model = awake_model(config, seed=0).to(device()).eval()
+    model = seeded_model(config, seed=0).to(device()).eval()
     batch = next(made_up_batches(config, QUEUE_LENGTH * rows))
-    halt_after(model, batch, args.mean_segments)
-    twin = PlainHrm(config, getattr(torch, args.plain_dtype), device()).load(model.state_dict())
+    twin = twin_of(model, args.plain_dtype)
+    model.q_head = HaltsByChance(args.mean_segments)
     given = [batch[name][:rows].to(device()) for name in ("input_ids", "puzzle_identifiers")]
-    puzzles = Puzzles({name: values.numpy() for name, values in batch.items()})
+    puzzles = Rows({name: values.numpy() for name, values in batch.items()})
     run_block = compiled_block(device(), any_batch_size=True) if compiles(args) else None
 
     def plain() -> torch.Tensor:
@@ -178,18 +174,10 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
         return predict_puzzles(model, puzzles, rows, **how)
 
     segments = float(fast().segments.mean())  # compiles
-    taken = compare(plain, fast, args.pairs, args.seconds, warm_ups=1)
-    per_second = {"plain": rows / taken.plain.median, "fast": len(puzzles) / taken.fast.median}
-    ratio = per_second["fast"] / per_second["plain"]
+    taken = take_turns({"plain": plain, "fast": fast}, args.pairs, args.seconds)
+    per_second = {"plain": rows / taken["plain"].median, "fast": len(puzzles) / taken["fast"].median}
     peak = matmul_peak(getattr(torch, args.dtype), device(), args.quick)
     rate = solving_flops(config, 1, 1) * segments * per_second["fast"]
-    way = args.dtype + (", compiled" if run_block else "")
-    print(
-        f"queue, {size_in_words(size)}, batch {rows}, {way}: {per_second['fast']:,.0f} puzzles/s, "
-        f"plain {per_second['plain']:,.0f}, ratio {ratio:.2f}; mean segments {segments:.2f} of {SEGMENTS}: halting "
-        f"alone allows {SEGMENTS / segments:.2f}x; {peak.share(rate)}\n",
-        flush=True,
-    )
     return {
         "size": size,
         "batch": rows,
@@ -201,54 +189,30 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
         "halting_alone_allows": rounded(SEGMENTS / segments),
         "plain_puzzles_per_second": rounded(per_second["plain"]),
         "puzzles_per_second": rounded(per_second["fast"]),
-        "ratio": rounded(ratio),
+        "ratio": rounded(per_second["fast"] / per_second["plain"]),
         "gflop_per_second": rounded(rate / 1e9),
         **peak.record(),
         **({"profile": profile(fast)} if args.profile else {}),
     }
 
 
-class Puzzles(dict):
-    """Rows as `predict_puzzles` reads them: arrays (N, ...) by name."""
+class HaltsByChance(torch.nn.Module):
+    """A q head with which puzzles halt after `mean` segments in the mean: after each with the chance 1 / mean."""
 
-    def __len__(self) -> int:
-        return len(self["input_ids"])
+    def __init__(self, mean: float):
+        super().__init__()
+        self.chance = 1 / mean
 
-    def __getitem__(self, rows: Any) -> Any:
-        return super().__getitem__(rows) if isinstance(rows, str) else {name: self[name][rows] for name in self}
-
-
-@torch.no_grad()
-def halt_after(model: HrmForPuzzleSolving, batch: dict[str, torch.Tensor], mean: float) -> None:
-    """Gives the model a q head with which the puzzles of the batch halt after `mean` of SEGMENTS segments in the mean.
-
-    Of some drawn heads the one with which, of all puzzles at work, the same share halts after the first segment as in
-    the mean; many others let most halt at once, and a few never.
-    """
-    twin = PlainHrm(model.config, device=device()).load(model.state_dict())
-    part = {name: values[:CALIBRATED_ON].to(device()) for name, values in batch.items()}
-    count = len(part["input_ids"])
-    carry, states = twin.initial_carry(count), []
-    for _ in range(SEGMENTS - 1):  # at the last one all halt
-        carry = twin.segment(carry, part)[0]
-        states.append(carry[0][:, 0])
-    heads = torch.randn(DRAWN_HEADS, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
-    # A puzzle goes on while no q_halt so far is above the bound: of all (15 n) that count, so many are not.
-    highest = (torch.stack(states) @ heads.to(states[0]).T).cummax(0).values  # (15, n, heads)
-    times = max(1, min(round((mean - 1) * count), highest[..., 0].numel()))
-    bounds = highest.flatten(0, 1).kthvalue(times, dim=0).values  # (heads,)
-    at_once = (highest[0] > bounds).float().mean(0)
-    best = int((at_once - 1 / mean).abs().argmin())
-    model.q_head.weight.zero_()
-    model.q_head.bias.zero_()  # q_continue is 0
-    model.q_head.weight[0], model.q_head.bias[0] = heads[best].to(device()), -bounds[best]
+    def forward(self, states: torch.Tensor) -> torch.Tensor:  # (B, D) -> (B, 2): q_halt, q_continue
+        q_halt = self.chance - torch.rand(len(states), device=states.device)
+        return torch.stack((q_halt, torch.zeros_like(q_halt)), dim=-1)
 
 
 def trained(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """A trained model on a data set: halting by itself, in one or both dtypes, and all segments in the twin."""
     checkpoint, data = (args.checkpoint, args.data) if args.checkpoint else train_small_model(folder, args)
     model = HrmForPuzzleSolving.from_pretrained(checkpoint, dtype=torch.float32).to(device()).eval()
-    twin = PlainHrm(model.config, getattr(torch, args.plain_dtype), device()).load(model.state_dict())
+    twin = twin_of(model, args.plain_dtype)
     dataset = load_puzzles(data, split="test")
     dataset = dataset.select(range(min(len(dataset), args.puzzles)))
     starts = range(0, len(dataset), args.eval_batch_size)
@@ -274,24 +238,17 @@ def trained(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     taken = take_turns(ways, args.pairs, args.seconds, warm_ups=0)
     name = Path(args.checkpoint).name if args.checkpoint else RECIPE_IN_WORDS
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{name} ({parameters:,} parameters), {len(dataset)} puzzles, plain exact {plain_exact:.2f} %")
     modes = {}
     for dtype, prediction in predictions.items():
         compared = Comparison(taken["plain"], taken[dtype])
         segments, exact = float(prediction.segments.mean()), exact_percent(prediction.sequences, labels)
-        per_second = len(dataset) / compared.fast.median
-        print(f"{dtype}: {compared}; exact {exact:.2f} %; {per_second:,.0f} puzzles/s")
-        print(
-            f"  mean segments {segments:.2f} of {SEGMENTS}: halting alone allows {SEGMENTS / segments:.2f}x",
-            flush=True,
-        )
         modes[dtype] = {
             **compared.record(),
             "exact_percent": rounded(exact),
             "mean_segments": rounded(segments),
             "segments_saved_percent": rounded(100 * (1 - segments / SEGMENTS)),
             "halting_alone_allows": rounded(SEGMENTS / segments),
-            "puzzles_per_second": rounded(per_second),
+            "puzzles_per_second": rounded(len(dataset) / compared.fast.median),
         }
     return {
         "model": name,
@@ -311,19 +268,13 @@ def exact_percent(sequences: np.ndarray, labels: np.ndarray) -> float:
 
 def train_small_model(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
     """Runs HRM's 4x4 recipe with halting within 16 segments; (checkpoint, its test file)."""
-    run = folder / "run"
-    command = [sys.executable, str(TRAIN), "--recipe", str(RECIPE), "--output_dir", str(run)]
-    command += ["--halt_max_steps", str(SEGMENTS)]
+    sizes = dict(num_train=1200, num_test=1000, eval_steps=10**6)
     if args.quick:
         sizes = dict(max_steps=3, num_train=40, num_test=20, num_aug=2, hidden_size=32)
-    else:
-        sizes = dict(num_train=1200, num_test=1000, eval_steps=10**6)
-    command += [f"--{name}={size}" for name, size in sizes.items()]
-    command += ["--cpu_threads", str(args.threads or usable_cores())]
+    sizes |= dict(halt_max_steps=SEGMENTS, cpu_threads=args.threads or usable_cores())
     print(f"training a model: {RECIPE_IN_WORDS.split(',')[0]}, {RECIPE.name} ...", flush=True)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"training failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    run = folder / "run"
+    hrm_train(["sudoku", "--recipe", str(RECIPE), *(f"--{name}={size}" for name, size in sizes.items())], run)
     return run / "checkpoint-final", run / "data" / "test.h5"
 
 
@@ -335,7 +286,7 @@ def table(record: dict[str, Any]) -> str:
         rows.append([part, size, one["batch"], one["dtype"], f"{plain:,.0f}", f"{fast:,.0f}", f"{one['ratio']:.2f}x"])
         rows[-1].append(f"{one['mean_segments']:.2f}")
         if found := one.get("profile"):
-            profiles.extend([f"{part}, {size}, batch {one['batch']}:", family_table(found), largest_table(found)])
+            profiles.extend([f"{part}, {size}, batch {one['batch']}:", profile_tables(found)])
 
     if one := record.get("no_halt"):
         rate = [one["batch"] / one[side]["median"] for side in ("fast", "plain")]
@@ -411,12 +362,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="trained: its test puzzles, a puzzle file")
     parser.add_argument("--puzzles", type=int, default=1000, help="trained: rows of the data at most (default 1000)")
     parser.add_argument("--eval-batch-size", type=int, default=256, help="trained: both sides (default 256)")
-    parser.add_argument(
-        "--plain-dtype",
-        choices=["float32", "bfloat16"],
-        default="bfloat16" if on_gpu else "float32",
-        help="of the plain side (default: float32, on a GPU bfloat16)",
-    )
+    add_plain_dtype_option(parser)
     args = parser.parse_args(arguments)
     args.dtype = args.dtype or fast_dtypes(config_of(args.size))[0]
     if args.quick:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from side_by_side import seconds_of
 
 PEAK_SIZES = (1024, 2048, 4096, 8192, 16384)  # rows, columns and depth of the products
 QUICK_SIZES = (256,)
@@ -133,14 +134,5 @@ def _product_rate(size: int, dtype: torch.dtype, device: str | torch.device, unt
     torch.nn.functional.linear(left, right)  # warm-up
     times = []
     while len(times) < PEAK_CALLS or time.perf_counter() < until:
-        _wait(device)
-        started = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        _wait(device)
-        times.append(time.perf_counter() - started)
+        times.append(seconds_of(lambda: torch.nn.functional.linear(left, right)))
     return 2 * size**3 / min(times)
-
-
-def _wait(device: str | torch.device) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()

@@ -5,10 +5,12 @@ Sudoku, "256-..." small ones of its kind, with one or two cycles; the "tiny" one
 """
 
 import argparse
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
 from plain_twin import PlainHrm, PlainTraining
 
@@ -75,56 +77,48 @@ def made_up_batches(config: HrmConfig, rows: int, count: int = 4, seed: int = 0)
     return cycle(batches)
 
 
-class PlainSide:
+class Rows(dict[str, np.ndarray]):
+    """Arrays (N, ...) by name, as `predict_puzzles` reads rows: a slice gives those of some rows."""
+
+    def __len__(self) -> int:
+        return len(self["input_ids"])
+
+    def __getitem__(self, key: str | slice) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else Rows({name: self[name][key] for name in self})
+
+
+def twin_of(model: HrmForPuzzleSolving, dtype: str = "float32") -> PlainHrm:
+    """The plain twin with a model's weights and activations in this dtype."""
+    return PlainHrm(model.config, getattr(torch, dtype), device()).load(model.state_dict())
+
+
+def plain_step(size: str, rows: int, dtype: str, seed: int = 0, **changes: Any) -> Callable[[], dict[str, float]]:
     """Training steps of the plain twin as its paper has them: by Q-learning, TRM and its kind by q_halt alone.
 
     Args:
         size: key of SIZES.
         rows: the batch.
         dtype: of the activations.
+        changes: fields of the config.
     """
-
-    def __init__(self, size: str, rows: int, dtype: str = "float32", seed: int = 0):
-        twin = PlainHrm(config_of(size), getattr(torch, dtype), device())
-        twin.load(awake_model(config_of(size), seed).state_dict())
-        self.training = PlainTraining(twin, **RATES, ema_decay=AVERAGED.get(size))
-        self.batches = made_up_batches(twin.config, rows, seed=seed)
-
-    def step(self) -> dict[str, float]:
-        """One step."""
-        return self.training.step(next(self.batches))
+    config = config_of(size, **changes)
+    training = PlainTraining(twin_of(awake_model(config, seed), dtype), **RATES, ema_decay=AVERAGED.get(size))
+    batches = made_up_batches(config, rows, seed=seed)
+    return lambda: training.step(next(batches))
 
 
 def fast_trainer(
-    size: str,
-    rows: int,
-    dtype: str = "float32",
-    halting: str = "q_learning",
-    seed: int = 0,
-    changes: dict[str, Any] | None = None,
-    **options: Any,
+    size: str, rows: int, dtype: str = "float32", seed: int = 0, compile: bool = False, **changes: Any
 ) -> HrmTrainer:
-    """A trainer with the weights and batches of the PlainSide of this size, rows and seed.
-
-    Args:
-        dtype: of the activations.
-        halting: of the config.
-        changes: other fields of the config.
-        options: further `HrmTrainingArguments`, None = their default.
+    """A trainer with the weights and batches of the `plain_step` of these arguments; its `run_step` is a whole step,
+    from reading a batch to adding up what it will log. One of several processes reads its part of the batch.
     """
-    config = config_of(size, compute_dtype=dtype, halting=halting, **(changes or {}))
-    if size in AVERAGED:
-        options |= {"ema_decay": AVERAGED[size], "ema_warmup": False}
-    args = training_arguments(global_batch_size=rows, max_steps=10**6, warmup_steps=0, seed=seed, **RATES, **options)
-    return HrmTrainer(awake_model(config, seed), args, train_batches=made_up_batches(config, rows, seed=seed))
-
-
-def whole_step(trainer: HrmTrainer) -> dict[str, torch.Tensor]:
-    """A step as `HrmTrainer.train` takes it, from reading a batch of the stream to adding up what it will log.
-
-    What it does every so many steps (logging, saving, evaluating) is left out. Returns the step's sums.
-    """
-    return trainer.run_step()
+    config = config_of(size, compute_dtype=dtype, **changes)
+    options = {"ema_decay": AVERAGED[size], "ema_warmup": False} if size in AVERAGED else {}
+    options |= dict(global_batch_size=rows, max_steps=10**6, warmup_steps=0, seed=seed, compile=compile)
+    args = HrmTrainingArguments(**RATES, **options)
+    here = args.local_batch_size(int(os.environ.get("WORLD_SIZE", "1")))
+    return HrmTrainer(awake_model(config, seed), args, train_batches=made_up_batches(config, here, seed=seed))
 
 
 def loss_difference(plain: dict[str, float], fast: dict[str, torch.Tensor]) -> float:
@@ -146,11 +140,6 @@ def awake_model(config: HrmConfig, seed: int) -> HrmForPuzzleSolving:
     return model
 
 
-def training_arguments(**options: Any) -> HrmTrainingArguments:
-    """HrmTrainingArguments from options of which None means the default."""
-    return HrmTrainingArguments(**{name: value for name, value in options.items() if value is not None})
-
-
 def add_compile_option(parser: argparse.ArgumentParser) -> None:
     """--compile and --no-compile, for `compiles`."""
     parser.add_argument(
@@ -158,6 +147,13 @@ def add_compile_option(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="torch.compile on the fast side (default: if it works here; not in quick runs)",
     )
+
+
+def add_plain_dtype_option(parser: argparse.ArgumentParser) -> None:
+    """--plain-dtype, which the published code takes on a GPU."""
+    usual = "bfloat16" if torch.cuda.is_available() else "float32"
+    words = "of the plain side (default: float32, on a GPU bfloat16)"
+    parser.add_argument("--plain-dtype", choices=DTYPES, default=usual, help=words)
 
 
 def compiles(args: argparse.Namespace) -> bool:

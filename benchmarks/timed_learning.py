@@ -10,24 +10,16 @@ stopped, and what it exports then is scored. Run, checkpoint and result are left
 """
 
 import argparse
-import gc
-import itertools
-import json
-import os
 import shutil
-import signal
-import statistics
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from side_by_side import RESULTS, benchmark_parser, finish, rounded, start, usable_cores, write_so_far
+from recipe_runs import hrm_train, step_seconds
+from side_by_side import RESULTS, benchmark_parser, finish, one_line, rounded, start, usable_cores, write_so_far
 from subjects import add_compile_option, compiles, device
 
 from hrm_hf import HrmForPuzzleSolving, HrmProcessor
-from hrm_hf.commands.train import main as hrm_train
 from hrm_hf.data import FileRows, PuzzleFile
 from hrm_hf.data.build.sudoku_builder import build_sudoku, generate_rows
 from hrm_hf.hrm.sudoku import BOX_SHAPE_OF_SIZE
@@ -50,16 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     data = args.data or make_data(folder / "data", args)
     words = [args.task, "--recipe", args.recipe, "--seed", str(args.seed)]
-    words += ["--data-dir", str(training_part(data, folder / "train")), "--state-minutes", "0"]
-    words += ["--compile", str(compiles(args)), *(QUICK.split() if args.quick else [])]
-    words += ["--cpu-threads", str(args.threads or usable_cores())]
+    words += ["--data-dir", str(training_part(data, folder / "train")), "--compile", str(compiles(args))]
+    words += ["--cpu-threads", str(args.threads or usable_cores()), *(QUICK.split() if args.quick else [])]
 
-    steps = QUICK_STEPS if args.quick else TIMED_STEPS
+    steps, interval = (QUICK_STEPS, 1) if args.quick else (TIMED_STEPS, INTERVAL)
     began = time.monotonic()
-    code, lines = train(words, folder / "timed", steps, ["--logging-steps", str(1 if args.quick else INTERVAL)])
-    if code:
-        raise SystemExit(f"the timed run failed with exit code {code}")
-    seconds = step_seconds(lines)
+    timed = [*words, "--max-steps", str(steps), "--logging-steps", str(interval)]
+    seconds = step_seconds(hrm_train(timed, folder / "timed"))
     overhead = max(0.0, time.monotonic() - began - steps * seconds)
     training_end = end - EVALUATION_SHARE * args.seconds - STOP_SECONDS
     left = (training_end - time.monotonic() - overhead) * (1 - SPARE)
@@ -68,33 +57,27 @@ def main(arguments: list[str] | None = None) -> None:
     if steps < 1:
         raise SystemExit(f"--seconds {args.seconds:g} leaves no time for a step: give more")
 
-    limit = max(0.0, training_end - time.monotonic())
-    stop = threading.Timer(limit, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.daemon = True
-    if not args.quick:
-        stop.start()
-    run = folder / "run"
-    code, _ = train(words, run, steps, ["--logging-steps", str(max(1, steps // 100))])
-    stop.cancel()
-    if code not in (0, 128 + signal.SIGTERM):
-        raise SystemExit(f"training failed with exit code {code}")
+    limit = None if args.quick else max(0.0, training_end - time.monotonic())
+    words += ["--max-steps", str(steps), "--logging-steps", str(max(1, steps // 100))]
+    hrm_train(words, folder / "run", limit)
     for useless in (folder / "timed", folder / "train"):
         shutil.rmtree(useless)
-    checkpoint = newest_checkpoint(run)
+    checkpoint = newest_checkpoint(folder / "run")
+    stopped = checkpoint.name != "checkpoint-final"
     record = {
         "recipe": Path(args.recipe).name,
         "data": "generated" if args.data is None else args.data.name,
         "seconds": args.seconds,
         "step_ms": rounded(1e3 * seconds),
-        "steps": steps if code == 0 else int(checkpoint.name.rpartition("-")[2]),
+        "steps": int(checkpoint.name.rpartition("-")[2]) if stopped else steps,
         "planned_steps": steps,
-        "stopped": code != 0,
+        "stopped": stopped,
         "checkpoint": str(checkpoint.relative_to(folder.parent)),
     }
     write_so_far("timed_learning", args, record, [])
     scores = score(checkpoint, data, args)
     record |= {name: rounded(scores[name]) for name in ("count", "exact_accuracy", "accuracy", "segments")}
-    print(", ".join(f"{name} {value}" for name, value in record.items()), flush=True)
+    print(one_line(record), flush=True)
     finish("timed_learning", args, record, [])
 
 
@@ -114,28 +97,6 @@ def training_part(data: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "train.h5").symlink_to((data / "train.h5").resolve())
     return folder
-
-
-def train(words: list[str], run: Path, steps: int, extra: list[str]) -> tuple[int, list[dict[str, Any]]]:
-    """A run of hrm-train in this process: its exit code and the records of its log lines."""
-    code = hrm_train([*words, "--output-dir", str(run), "--max-steps", str(steps), *extra])
-    gc.collect()
-    torch.compiler.reset()
-    log = run / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
-    return code, [line for line in lines if "train/lm_loss" in line]
-
-
-def step_seconds(lines: list[dict[str, Any]]) -> float:
-    """The mean over a run whose depth grows, without what compiling took: of an interval and its neighbours the median
-    counts.
-    """
-    each = [
-        (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
-        for before, after in itertools.pairwise(lines)
-    ]
-    firsts = (min(max(0, place - 1), max(0, len(each) - 3)) for place in range(len(each)))
-    return statistics.fmean(statistics.median(each[first : first + 3]) for first in firsts)
 
 
 def newest_checkpoint(run: Path) -> Path:

@@ -23,11 +23,10 @@ it is measured only if --dtypes names it, and the targets are others.
 import argparse
 import gc
 import traceback
-from functools import partial
 from typing import Any
 
 import torch
-from kernel_families import family_table, largest_table, profile
+from kernel_families import profile, profile_tables
 from side_by_side import (
     Comparison,
     Target,
@@ -44,25 +43,24 @@ from step_flops import Peak, in_flops, matmul_peak, training_step_flops
 from subjects import (
     DTYPES,
     SIZES,
-    PlainSide,
     add_compile_option,
+    add_plain_dtype_option,
     compiles,
     config_of,
     device,
     fast_dtypes,
     fast_trainer,
     loss_difference,
-    whole_step,
+    plain_step,
 )
-from subjects import (
-    in_words as size_in_words,
-)
+from subjects import in_words as size_in_words
 
 CPU_CASES = {"27m:8": 2, "27m:32": 1, "1m:64": 2}  # and how many of `fast_dtypes` at the most
 SMALL_MIXER, SMALL_ATTENTION = ([f"256-{mixer}-h1:512", f"256-{mixer}-h2:512"] for mixer in ("mixer", "attention"))
 GPU_CASES = dict.fromkeys(["27m:768", *SMALL_MIXER, "trm:768", *SMALL_ATTENTION], 1)
 QUICK_CASES = ["tiny:4", "tiny-trm:4"]
 MODES = ("q-learning", "halt-only")
+COLUMNS = ["size", "batch", "mode", "dtype", "plain", "fast (quartiles)", "turns", "ratio", "share of peak"]
 # The least ratio on a CPU, by the dtype that is the quicker one there: where that is float32, the twin stands at three
 # quarters of the peak already.
 CPU_RATIOS = {
@@ -84,15 +82,15 @@ def main(arguments: list[str] | None = None) -> None:
     on_gpu = torch.cuda.is_available()
     usual = GPU_CASES if on_gpu else CPU_CASES
     cases = args.cases or (QUICK_CASES if args.quick else list(usual))
-    plain_dtype = args.plain_dtype or ("bfloat16" if on_gpu else "float32")
     records, failed = [], []
     for case in cases:
         size, rows = case.split(":")
         dtypes = args.dtypes or fast_dtypes(config_of(size))[: usual.get(case, 1)]
         try:
-            for record in measure(size, int(rows), dtypes, plain_dtype, args):
+            for record in measure(size, int(rows), dtypes, args):
                 records.append(record)
-                print(line(record), flush=True)
+                row = ", ".join(map(str, row_of(record)))
+                print(f"{row}; first losses differ by {record['first_loss_difference']:.1e}", flush=True)
         except Exception as error:  # of whatever kind: the other cases may work
             traceback.print_exc()
             failed.append(f"{case}: {type(error).__name__}")
@@ -107,23 +105,21 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def measure(
-    size: str, rows: int, dtypes: tuple[str, ...], plain_dtype: str, args: argparse.Namespace
-) -> list[dict[str, Any]]:
+def measure(size: str, rows: int, dtypes: tuple[str, ...], args: argparse.Namespace) -> list[dict[str, Any]]:
     """One case: a record for each mode and dtype, all timed in turns with the same plain side."""
-    plain = PlainSide(size, rows, plain_dtype, args.seed)
-    of_plain = plain.step()
+    plain = plain_step(size, rows, args.plain_dtype, args.seed)
+    of_plain = plain()
     fast = {}
     for mode in modes_of(size, args.modes):
         for dtype in dtypes if mode == modes_of(size)[0] else dtypes[:1]:
-            trainer = fast_trainer(size, rows, dtype, mode.replace("-", "_"), args.seed, compile=args.compile)
-            fast[mode, dtype] = trainer, loss_difference(of_plain, whole_step(trainer))
+            trainer = fast_trainer(size, rows, dtype, args.seed, args.compile, halting=mode.replace("-", "_"))
+            fast[mode, dtype] = trainer, loss_difference(of_plain, trainer.run_step())
 
     def peaks() -> dict[str, Peak]:
         return {dtype: matmul_peak(getattr(torch, dtype), device(), args.quick) for dtype in dtypes}
 
     before = peaks()
-    ways = {"plain": plain.step} | {key: partial(whole_step, trainer) for key, (trainer, _) in fast.items()}
+    ways = {"plain": plain} | {key: trainer.run_step for key, (trainer, _) in fast.items()}
     taken = take_turns(ways, args.pairs, args.seconds)
     peak_of = {dtype: max(peak, before[dtype]) for dtype, peak in peaks().items()}
     records = []
@@ -136,7 +132,7 @@ def measure(
                 "batch": rows,
                 "mode": mode,
                 "dtype": dtype,
-                "plain_dtype": plain_dtype,
+                "plain_dtype": args.plain_dtype,
                 "compile": trainer.args.compile,
                 **Comparison(taken["plain"], taken[mode, dtype]).record(),
                 "steps_per_second": rounded(1 / seconds),
@@ -158,16 +154,13 @@ def modes_of(size: str, asked: list[str] | tuple[str, ...] = MODES) -> list[str]
     return [mode for mode in asked if mode == "halt-only" or SIZES[size].get("halting") != "halt_only"]
 
 
-def line(record: dict[str, Any]) -> str:
-    """One case in one line."""
-    plain, fast = (record[side]["median"] for side in ("plain", "fast"))
-    return (
-        f"{record['size']:>5} batch {record['batch']:<4} {record['mode']:<11} {record['dtype']:<9}"
-        f"{' compiled' if record['compile'] else ''} plain {plain:.3f} s, fast {fast:.3f} s "
-        f"({record['fast']['low']:.3f} to {record['fast']['high']:.3f}, {record['fast']['count']}x), "
-        f"ratio {record['ratio']:.2f}; {share_of_peak(record)}; "
-        f"first losses differ by {record['first_loss_difference']:.1e}"
-    )
+def row_of(record: dict[str, Any]) -> list[Any]:
+    """One case, under COLUMNS."""
+    plain, fast = record["plain"], record["fast"]
+    spread = f"{in_words(fast['median'])} ({in_words(fast['low'])} to {in_words(fast['high'])})"
+    row = [size_in_words(record["size"]), *(record[name] for name in ("batch", "mode", "dtype"))]
+    row += [in_words(plain["median"]), spread, fast["count"]]
+    return [*row, f"{record['ratio']:.2f}x", share_of_peak(record).partition(" = ")[2]]
 
 
 def share_of_peak(record: dict[str, Any]) -> str:
@@ -178,21 +171,11 @@ def share_of_peak(record: dict[str, Any]) -> str:
 
 def table(records: list[dict[str, Any]]) -> str:
     """All cases, in Markdown, then their profiles."""
-    columns = ["size", "batch", "mode", "dtype", "plain", "fast (quartiles)", "turns", "ratio", "share of peak"]
-    rows = []
-    for record in records:
-        plain, fast = record["plain"], record["fast"]
-        spread = f"{in_words(fast['median'])} ({in_words(fast['low'])} to {in_words(fast['high'])})"
-        row = [size_in_words(record["size"]), *(record[name] for name in ("batch", "mode", "dtype"))]
-        row += [in_words(plain["median"]), spread, fast["count"]]
-        rows.append([*row, f"{record['ratio']:.2f}x", share_of_peak(record).partition(" = ")[2]])
-    parts = [markdown_table(columns, rows)]
+    parts = [markdown_table(COLUMNS, [row_of(record) for record in records])]
     for record in records:
         if found := record.get("profile"):
-            parts.append(
-                f"{size_in_words(record['size'])}, batch {record['batch']}, {record['mode']}, {record['dtype']}:"
-            )
-            parts += [family_table(found), largest_table(found)]
+            head = f"{size_in_words(record['size'])}, batch {record['batch']}, {record['mode']}, {record['dtype']}:"
+            parts += [head, profile_tables(found)]
     return "\n\n".join(parts)
 
 
@@ -261,7 +244,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", metavar="SIZE:BATCH", help=f"sizes: {', '.join(SIZES)}")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="of the fast side (default: by case)")
-    parser.add_argument("--plain-dtype", choices=["float32", "bfloat16"], help="of the plain side")
+    add_plain_dtype_option(parser)
     add_compile_option(parser)
     parser.add_argument(
         "--profile", action="store_true", help="where a fast step's time goes, by families of kernels; written too"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path, monkeypatch, capsys
     assert found["learning"]["figure"] == "50.0 % of 300 puzzles exact after 1,200 steps of 20 ms"
     said = capsys.readouterr().out
     assert "| solving | 0 | failed: exit code 1: RuntimeError: no kernel image is available | - |" in said
+
+
+def test_what_a_part_started_may_end_in_order(tmp_path):
+    ready, done = tmp_path / "ready", tmp_path / "done"
+    inner = f"trap 'sleep 0.3; touch {done}; exit' TERM; touch {ready}; while :; do sleep 0.02; done"
+    child = subprocess.Popen(["sh", "-c", '(eval "$0") & wait', inner], start_new_session=True)
+    while not ready.exists():
+        time.sleep(0.01)
+    gpu_check.end_group(child)
+    assert done.exists()
 
 
 def test_what_is_missing_is_named_and_the_rest_runs(tmp_path, monkeypatch, short):
