@@ -7,6 +7,8 @@ The four files are tables of Sudokus with a header: the hardest known in two par
 the hardest 12,000 are drawn, without the first 512 of TRAIN; the first 872 rows of the other two come 27 and 14 times,
 so that they fill half and a quarter of the visits. Rows 873 to 1,000 and the first 256 of TRAIN go to valid.csv beside
 the output. The last 1,000 rows of CLUES_17 and EASY are in neither: they are for the test.
+
+A GPU takes more: --hardest 0 --repeats 8 4, which is every one of the hardest and a quarter of others.
 """
 
 import argparse
@@ -15,17 +17,20 @@ import gzip
 import random
 from pathlib import Path
 
-NUM_HARDEST, NUM_OTHERS, TIMES_17, TIMES_EASY = 12_000, 872, 27, 14
+NUM_OTHERS = 872
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs=4, type=Path, metavar="FILE.csv.gz")
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--hardest", type=int, default=12_000, help="of the hardest (12000); 0: all")
+    parser.add_argument("--repeats", type=int, nargs=2, default=(27, 14), help="of 17 clues and of easy ones (27 14)")
     args = parser.parse_args()
     (header, *train), (_, *extra), (_, *clues), (_, *easy) = map(read, args.tables)
-    hardest = random.Random(0).sample(train[512:] + extra, NUM_HARDEST)
-    write(args.output, [header, *hardest, *clues[:NUM_OTHERS] * TIMES_17, *easy[:NUM_OTHERS] * TIMES_EASY])
+    known, (of_17, of_easy) = train[512:] + extra, args.repeats
+    hardest = random.Random(0).sample(known, args.hardest or len(known))
+    write(args.output, [header, *hardest, *clues[:NUM_OTHERS] * of_17, *easy[:NUM_OTHERS] * of_easy])
     held_out = slice(NUM_OTHERS, 1000)
     write(args.output.with_name("valid.csv"), [header, *train[:256], *clues[held_out], *easy[held_out]])
 

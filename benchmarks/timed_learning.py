@@ -4,15 +4,17 @@
     python benchmarks/timed_learning.py --seconds 240 --data DIR --recipe FILE.yaml
 
 Trains on train.h5 of --data and scores on its test.h5, which training does not see; without --data on 9x9 Sudokus made
-here. A short run of the recipe first says how long a step takes at every depth, and what else takes time; then the
-recipe runs with as many steps as fit, so that its schedules end in time. Should it be slower than expected, it is
-stopped, and what it exports then is scored. Run, checkpoint and result are left in --results.
+here. A valid.h5 beside them is scored ten times on the way, for the curve. A short run of the recipe first says how
+long a step takes at every depth, and what else takes time; then the recipe runs with as many steps as fit, so that its
+schedules end in time. Should it be slower than expected, it is stopped, and what it exports then is scored. Run,
+checkpoint and result are left in --results.
 """
 
 import argparse
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from recipe_runs import hrm_train, step_seconds
@@ -29,6 +31,7 @@ TIMED_STEPS, QUICK_STEPS = 60, 6
 INTERVAL = 3  # steps between two log lines of the timed run
 EVALUATION_SHARE = 0.1  # of the seconds
 SPARE = 0.05  # of the time to train in
+EVALUATIONS = 10  # of valid.h5
 STOP_SECONDS = 10.0  # from the signal to the end of a checkpoint
 TINY = "--hidden_size 32 --num_attention_heads 2 --puzzle_emb_ndim 224 --depth_schedule 0:1x1,0.5:1x2"
 QUICK = f"{TINY} --global_batch_size 8 --warmup_steps 2"
@@ -48,8 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     steps, interval = (QUICK_STEPS, 1) if args.quick else (TIMED_STEPS, INTERVAL)
     began = time.monotonic()
     timed = [*words, "--max-steps", str(steps), "--logging-steps", str(interval)]
-    seconds = step_seconds(hrm_train(timed, folder / "timed"))
-    overhead = max(0.0, time.monotonic() - began - steps * seconds)
+    lines = hrm_train(timed, folder / "timed")
+    seconds = step_seconds(lines)
+    overhead = max(0.0, time.monotonic() - began - steps * seconds) + (EVALUATIONS - 1) * scoring_seconds(lines)
     training_end = end - EVALUATION_SHARE * args.seconds - STOP_SECONDS
     left = (training_end - time.monotonic() - overhead) * (1 - SPARE)
     steps = QUICK_STEPS if args.quick else int(left / seconds)
@@ -59,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     limit = None if args.quick else max(0.0, training_end - time.monotonic())
     words += ["--max-steps", str(steps), "--logging-steps", str(max(1, steps // 100))]
-    hrm_train(words, folder / "run", limit)
+    words += ["--eval-steps", str(max(1, -(-steps // EVALUATIONS)))]
+    scored = [line for line in hrm_train(words, folder / "run", limit) if "eval/count" in line]
     for useless in (folder / "timed", folder / "train"):
         shutil.rmtree(useless)
     checkpoint = newest_checkpoint(folder / "run")
@@ -73,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         "planned_steps": steps,
         "stopped": stopped,
         "checkpoint": str(checkpoint.relative_to(folder.parent)),
+        "exact_over_minutes": [[rounded(line["seconds"] / 60), line["eval/exact_accuracy"]] for line in scored],
     }
     write_so_far("timed_learning", args, record, [])
     scores = score(checkpoint, data, args)
@@ -93,10 +99,19 @@ def make_data(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def training_part(data: Path, folder: Path) -> Path:
-    """A folder with train.h5 alone: what is not there is not scored in between."""
+    """A folder with train.h5 and, as its test.h5, valid.h5: what is not there is not scored in between."""
     folder.mkdir(parents=True)
     (folder / "train.h5").symlink_to((data / "train.h5").resolve())
+    if (data / "valid.h5").exists():
+        (folder / "test.h5").symlink_to((data / "valid.h5").resolve())
     return folder
+
+
+def scoring_seconds(lines: list[dict[str, Any]]) -> float:
+    """Of one evaluation, by what a run has logged; 0 where there was none."""
+    pairs = zip(lines, lines[1:], strict=False)
+    taken = [after["seconds"] - before["seconds"] for before, after in pairs if "eval/count" in after]
+    return max(taken, default=0.0)
 
 
 def newest_checkpoint(run: Path) -> Path:
