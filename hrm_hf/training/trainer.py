@@ -129,7 +129,8 @@ class HrmTrainer(TrainingSteps):
         self.state.is_local_process_zero = accelerator.is_local_main_process
         self.should_export = False  # at the end of this step, as the control's flags
         self.stop: StopRequests | None = None  # while it trains
-        self._went_on, self._started, self._last_state_at = False, time.time(), time.monotonic()
+        self._went_on: bool | None = None  # whether `go_on` has found a state; None: it has not looked yet
+        self._started, self._last_state_at = time.time(), time.monotonic()
 
     # the run
 
@@ -153,6 +154,9 @@ class HrmTrainer(TrainingSteps):
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
             goes_on = self.go_on()
+            if args.warmup_steps > args.max_steps:
+                reached = f"the run has {args.max_steps} steps and never reaches its full learning rates"
+                logger.warning(f"warmup_steps is {args.warmup_steps}, but {reached}")
             if self._is_over() and not self.control.should_evaluate:
                 logger.info(f"the run is finished at step {self.step}: only its last scores and export are made again")
             if args.report_to:
@@ -195,8 +199,8 @@ class HrmTrainer(TrainingSteps):
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
-        if self.args.resume == "never" or self._went_on or self.step > 0:
-            return self._went_on
+        if self.args.resume == "never" or self._went_on is not None or self.step > 0:
+            return bool(self._went_on)
         state = find_state(self.accelerator, self.run_dir, self.args.resume, self._facts(), self.args.state_limit)
         if state is not None:
             try:
@@ -207,7 +211,7 @@ class HrmTrainer(TrainingSteps):
                 found = f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}"
                 raise ArgumentError(f"{found}: pass that many or more, or resume from an earlier state")
             self.check_depths()
-            self._went_on = True
+        self._went_on = state is not None
         return self._went_on
 
     def _check_metric(self) -> None:

@@ -40,6 +40,12 @@ def test_refuses_what_does_not_fit():
         HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0) | {"labels": batch(0, 3)["labels"]})
 
 
+def test_a_warm_up_that_outlasts_the_run_is_said(capsys):
+    for warmup_steps, said in ((2, False), (3, True)):
+        HrmTrainer(tiny_model(), arguments(max_steps=2, warmup_steps=warmup_steps), [batch(0), batch(1)]).train()
+        assert ("warmup_steps is 3, but the run has 2 steps" in capsys.readouterr().err) == said
+
+
 def test_refuses_accelerators_that_would_change_the_steps():
     with pytest.raises(ArgumentError, match="gradient_accumulation_steps is 2; HrmTrainer needs 1"):
         HrmTrainer(tiny_model(), arguments(), [], Accelerator(gradient_accumulation_steps=2))
