@@ -66,7 +66,8 @@ class HrmTrainer(TrainingSteps):
 
     Raises:
         CheckpointError: weights that are not float32, or are quantised.
-        ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
+        ArgumentError: another model; single puzzles as batches; an eval_dataset that is none; arguments that do not
+            fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -98,6 +99,13 @@ class HrmTrainer(TrainingSteps):
             raise ArgumentError("EarlyStoppingCallback does not work here: set early_stopping_patience")
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
+        if isinstance(train_batches, Dataset):
+            raise ArgumentError("train_batches is a Dataset of single puzzles; give what training_batches returns")
+        try:  # what is read first at the end of the run
+            _ = eval_dataset is None or len(eval_dataset) and eval_dataset[0:1]["input_ids"]
+        except (LookupError, NotImplementedError, TypeError) as error:
+            found = f"eval_dataset is a {type(eval_dataset).__name__}"
+            raise ArgumentError(f"{found}; give what load_puzzles or FileRows returns") from error
         if args.early_stopping_patience is not None and eval_dataset is None:
             raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from datasets import Dataset, DatasetDict
 from tiny_models import perturbed, tiny_model
 from training_parts import Rows, arguments, batch
 
@@ -38,6 +39,16 @@ def test_refuses_what_does_not_fit():
         HrmTrainer(tiny_model(), arguments(), []).training_step(wrong)
     with pytest.raises(DataError, match="the shapes must be equal"):
         HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0) | {"labels": batch(0, 3)["labels"]})
+
+
+def test_refuses_single_puzzles_as_batches_and_what_is_no_rows_to_evaluate_on():
+    rows = Dataset.from_dict({name: value.tolist() for name, value in batch(0).items()})
+    with pytest.raises(ArgumentError, match="train_batches is a Dataset of single puzzles; give what training_batch"):
+        HrmTrainer(tiny_model(), arguments(), rows)
+    for wrong in ("data/sudoku", DatasetDict(test=rows), rows.to_iterable_dataset(), [batch(0)], rows.to_dict()):
+        with pytest.raises(ArgumentError, match=rf"eval_dataset is a {type(wrong).__name__}; give what load_puzzles"):
+            HrmTrainer(tiny_model(), arguments(), [batch(0)], eval_dataset=wrong)
+    HrmTrainer(tiny_model(), arguments(max_steps=1), [batch(0)], eval_dataset=rows).train()
 
 
 def test_a_warm_up_that_outlasts_the_run_is_said(capsys):
