@@ -487,7 +487,9 @@ class HrmTrainer(TrainingSteps):
         return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
     def _how_to_go_on(self) -> str:
-        steps = [] if self.run_dir is None else state_steps(self.run_dir)
+        if self.run_dir is None:
+            return "No state is saved, as there is no output_dir"
+        steps = state_steps(self.run_dir)
         if not steps:
             return "No state is saved: give another output_dir, or make room there"
         run_dir = os.path.relpath(self.run_dir)

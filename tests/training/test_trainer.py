@@ -15,6 +15,7 @@ from training_parts import Rows, arguments, batch
 from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.scores.evaluation import evaluate_puzzles
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator, share_cpu_cores
+from hrm_hf.training.finite_watch import NonFiniteError
 from hrm_hf.training.slots import ExplorationDraws
 
 
@@ -49,6 +50,13 @@ def test_refuses_single_puzzles_as_batches_and_what_is_no_rows_to_evaluate_on():
         with pytest.raises(ArgumentError, match=rf"eval_dataset is a {type(wrong).__name__}; give what load_puzzles"):
             HrmTrainer(tiny_model(), arguments(), [batch(0)], eval_dataset=wrong)
     HrmTrainer(tiny_model(), arguments(max_steps=1), [batch(0)], eval_dataset=rows).train()
+
+
+def test_a_run_without_a_folder_names_no_other_one():
+    model = tiny_model()
+    torch.nn.init.constant_(model.lm_head.weight, torch.nan)
+    with pytest.raises(NonFiniteError, match="No state is saved, as there is no output_dir"):
+        HrmTrainer(model, arguments(), [batch(0)]).train()
 
 
 def test_a_warm_up_that_outlasts_the_run_is_said(capsys):
