@@ -260,8 +260,6 @@ class Adaptation:
         how = {"run_folder": run_folder, "data_facts": facts, "callbacks": [self.clock]}
         trainer = HrmTrainer(model, self.training_args, batches, accelerator, None, processor, **how)
         resumes = trainer.go_on()
-        if not resumes:
-            self.training_args.resume = "never"  # train() need not look, and say so, again
         on_main_process(accelerator, lambda: keep_training_data(run_folder, file, resumes, args.checkpoint))
         return trainer
 

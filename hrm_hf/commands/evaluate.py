@@ -149,6 +149,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     for option, value in (("--save-predictions", args.save_predictions), ("--submission", args.submission)):
         if value is not None and not Path(value).absolute().parent.is_dir():
             raise ArgumentError(f"{option} {value}: there is no folder {Path(value).parent}")
+        if value is not None and Path(value).is_dir():
+            raise ArgumentError(f"{option} {value} is a folder: name a file")
     refuse_mistyped_path(args.checkpoint)
     refuse_mistyped_path(args.data)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
-from ..data.trained_rows import describe_puzzles, trained_on, write_records
+from ..data.trained_rows import describe_puzzles, seen_in_words, trained_on, write_records
 from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
@@ -115,6 +115,8 @@ def read_arguments(
     given = given_words(types, argv, description, prog)
     if given.data_dir is not None:
         refuse_mistyped_path(given.data_dir)
+        if Path(given.data_dir).is_file():  # it would be trained on and be the test too
+            raise ArgumentError(f"--data-dir {given.data_dir} is a file; name the folder of train.h5 and test.h5")
     recipe = given.recipe
     if recipe is None:
         info = None if given.data_dir is None else PuzzleFile(puzzle_file_path(given.data_dir)).info
@@ -265,7 +267,12 @@ def describe_checkpoint(
     was_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
     chosen = " (which the step was chosen by, too)" if was_chosen else ""
     scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
-    print(f"on {number} unseen puzzles: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    unseen, held_out = "unseen puzzles", "held-out puzzles"
+    if seen := seen_in_words(trained_on(str(checkpoint)), data.test, data.scored.numbers):
+        print(f"the model was trained on {seen}: the scores say little about new puzzles")
+        unseen = held_out = "puzzles"
+        chosen += f" (the model was trained on {seen})"
+    print(f"on {number} {unseen}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     row = {name: values[0] for name, values in data.scored[:1].items()}
     like = "" if info.box_shape else " \n "  # a Sudoku is written in one line, a maze in one line per row
     example = None if info.task == "arc" else trainer.processor.decode(row["input_ids"], like=like)
@@ -279,7 +286,7 @@ def describe_checkpoint(
         model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
         task=info.task,
         train_dataset=data.in_words,
-        dataset=f"{number} held-out puzzles of {Path(data.folder).name}/test.h5{chosen}, all segments run",
+        dataset=f"{number} {held_out} of {Path(data.folder).name}/test.h5{chosen}, all segments run",
         dataset_id=data.folder if is_hub_id(data.folder) else None,
         metrics=scores,
         recipe=recipe,

@@ -66,7 +66,7 @@ class PuzzleFile:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).absolute()
         if not self.path.is_file():
-            raise DataError(f"{self.path}: there is no such file")
+            raise DataError(f"{self.path}: " + ("it is a folder" if self.path.is_dir() else "there is no such file"))
         status = self.path.stat()
         self.stamp = status.st_size, status.st_mtime_ns
         with self._opened() as file:

@@ -60,11 +60,15 @@ def save_picture(
 
     Raises:
         ImportError: matplotlib is missing.
-        ArgumentError: another task.
+        ArgumentError: another task, grids that are no arrays, or a Sudoku without its boxes.
         OSError: the file cannot be written.
     """
     check_matplotlib()
     _check_task(task)
+    if not all(isinstance(grid, np.ndarray) for grid in grids):
+        raise ArgumentError("grids must be arrays: HrmProcessor.read makes one of a puzzle or an answer in any form")
+    if task == "sudoku" and box_shape is None:
+        raise ArgumentError("box_shape is None; a Sudoku has boxes, such as (3, 3)")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

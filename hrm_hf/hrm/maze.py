@@ -33,12 +33,12 @@ def check_grid_shape(grid_shape: Shape) -> Shape:
 def parse(puzzle: object, grid_shape: Shape | None = None, wall: int | None = None) -> np.ndarray:
     """A maze in any form of `read_grid` -> (rows, cols) uint8 of cell numbers.
 
-    Without a grid shape a flat one is a square. In text (see `SIGNS`) spaces are cells, so nothing is stripped but one
-    newline at the end and the frame of a drawing; with digits, '.' or '_' spaces and commas may stand between cells.
-    In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Numbers with a path tell
-    nothing: they are refused, but for an array of unsigned integers, which this function has returned, with 0 for
-    walls. wall: which of 0 and 1 is the wall where something else tells, such as other mazes of the same table. Raises
-    PuzzleError, and nothing else, for what cannot be read or has two meanings.
+    Without a grid shape a flat one is a square. In text (see `SIGNS`) spaces are cells, so nothing is stripped but
+    newlines at its start, one at its end and the frame of a drawing; with digits, '.' or '_' spaces and commas may
+    stand between cells. In numbers 2 is S, 3 is G and 4 path; of 0 and 1 the one that joins S and G is free. Numbers
+    with a path tell nothing: they are refused, but for an array of unsigned integers, which this function has
+    returned, with 0 for walls. wall: which of 0 and 1 is the wall where something else tells, such as other mazes of
+    the same table. Raises PuzzleError, and nothing else, for what cannot be read or has two meanings.
     """
     readings = _read(puzzle, grid_shape)
     if len(readings) == 1:
@@ -95,7 +95,7 @@ def _wall(readings: list[np.ndarray]) -> int:
 
 def _readings(text: str) -> list[list[str]]:
     """Of a text one: the characters of its lines, without a frame or separators."""
-    lines = text_lines(text)
+    lines = text_lines(text.lstrip("\n"))
     if len(lines) > 2 and all(re.fullmatch(r"\s*\+-+\+\s*", line) for line in (lines[0], lines[-1])):
         lines = [re.sub(r"^\s*\|(.*)\|\s*$", r"\1", line) for line in lines[1:-1]]
     parts = [re.split(r"[ ,;\t]+", line.strip().removesuffix(",")) for line in lines]

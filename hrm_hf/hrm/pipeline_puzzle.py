@@ -65,6 +65,7 @@ class PuzzleSolvingPipeline(Pipeline):
             check_count("batch_size", kwargs["batch_size"], MAX_BATCH_SIZE)
         if processor is None:
             raise CheckpointError("no processor to read puzzles: give processor=, or model= a folder that holds one")
+        model = getattr(model, "get_base_model", lambda: model)()  # of PEFT's the model that has the adapter
         processor.check_fits(model.config)
         check_finite(model, model.name_or_path or "the model")
         device, own_map = execution_device(model), getattr(model, "hf_device_map", None)
@@ -191,10 +192,8 @@ class PuzzleSolvingPipeline(Pipeline):
         forward_params = {"max_segments": max_segments, "halt": halt, "compute_dtype": compute_dtype}
         preprocess_params = {"num_augmentations": num_augmentations}
         asked = dict(num_attempts=num_attempts, strategy=strategy, select=select, seed=seed, return_steps=return_steps)
-        all_params = preprocess_params, forward_params, asked
-        preprocess_params, forward_params, asked = (
-            {k: v for k, v in each.items() if v is not None} for each in all_params
-        )
+        parts = preprocess_params, forward_params, asked
+        preprocess_params, forward_params, asked = ({k: v for k, v in each.items() if v is not None} for each in parts)
         self._attempts({"num_attempts": 1} | asked)  # refused here, where the caller stands
         return preprocess_params, forward_params, asked
 

@@ -70,7 +70,9 @@ def _read(puzzle: object, box_shape: Shape | None) -> tuple[np.ndarray, bool]:
     def readings(text: str) -> Iterator[Rows]:
         for rows in cell_readings(text, boxes):
             rows = [row for row in rows if row]
-            yield rows if len(rows) in boxes else (list(chain.from_iterable(rows)),)
+            flat = list(chain.from_iterable(rows))
+            uneven = len(set(map(len, rows[:-1]))) > 1 and {"", " "} & set(flat)  # an empty place may be missing
+            yield rows if len(rows) in boxes or uneven else (flat,)
 
     grid = read_grid(puzzle, "Sudoku", fit, readings, _signs(max(9, *boxes)), f"; {SIGN_EACH}")
     is_own = isinstance(puzzle, np.ndarray) and puzzle.dtype.kind == "u"  # what this function has returned
@@ -188,11 +190,9 @@ def _symmetry(
     n, (rows, columns) = grid_shape[0], box_shape
     orders = []
     for blocks, size in ((columns, rows), (rows, columns)):
-        order = permutation(blocks)
-        orders.append(np.concatenate([block * size + permutation(size) for block in order]))
+        orders.append(np.concatenate([block * size + permutation(size) for block in permutation(blocks)]))
     sources = orders[0][:, None] * n + orders[1]
-    if rows == columns and permutation(2)[0]:
-        sources = sources.T
+    sources = sources.T if rows == columns and permutation(2)[0] else sources
     return sources.ravel(), np.concatenate([[0, BLANK_ID], BLANK_ID + 1 + permutation(n)])
 
 

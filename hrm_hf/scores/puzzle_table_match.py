@@ -37,7 +37,8 @@ def match_puzzle_table(
     if missing and unknown is None:
         counted = f"{len(missing)} of {int(here.sum())} puzzle identifiers are unknown to the checkpoint"
         which = ", ".join(missing[:5])
-        raise DataError(f"{file.path}: {counted} ({which}); choose the blank or the mean embedding for them")
+        ways = "choose the blank or the mean embedding for them (--unknown-puzzles blank or mean)"
+        raise DataError(f"{file.path}: {counted} ({which}); {ways}")
     rearrange_puzzle_table(model, rows, unknown=unknown or "blank")
     processor.puzzle_identifiers = PuzzleIdentifiers(names)
     return missing

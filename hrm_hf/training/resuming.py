@@ -157,7 +157,7 @@ def _check_facts(path: Path, saved: dict[str, Any], ours: dict[str, Any]) -> Non
     ]
     if differences:
         words = f"{path} belongs to another run: {'; '.join(differences)}. Pass the arguments of that run, or start a "
-        words += "new one in another --output-dir"
+        words += "new one in another folder"
         last = saved.get("training.max_steps")
         if last not in (None, ours.get("training.max_steps")):
             falls = f"falls until step {last} (lr_min_ratio {saved['training.lr_min_ratio']})"

@@ -198,10 +198,10 @@ def check_run_dir(path: Path) -> None:
     early = ("data", LOCK, TRAINING_DATA)
     found = sorted(each.name for each in entries if each.name not in early and not each.match(".*.partial"))
     if "run.json" in found:
-        how = "choose a new --output-dir, or resume that run with --resume auto"
+        how = "choose another folder, or resume that run with --resume auto"
         raise ArgumentError(f"the output folder {path} holds another run (run.json): {how}")
     if found:
-        raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose a new --output-dir")
+        raise ArgumentError(f"the output folder {path} is not empty (it holds {found[0]}): choose another folder")
 
 
 def machine_in_words() -> str:

@@ -66,7 +66,8 @@ class HrmTrainer(TrainingSteps):
 
     Raises:
         CheckpointError: weights that are not float32, or are quantised.
-        ArgumentError: another model; arguments that do not fit each other, the number of processes or the accelerator.
+        ArgumentError: another model; single puzzles as batches; an eval_dataset that is none; arguments that do not
+            fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -98,6 +99,13 @@ class HrmTrainer(TrainingSteps):
             raise ArgumentError("EarlyStoppingCallback does not work here: set early_stopping_patience")
         if args.max_steps is None:
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
+        if isinstance(train_batches, Dataset):
+            raise ArgumentError("train_batches is a Dataset of single puzzles; give what training_batches returns")
+        try:  # what is read first at the end of the run
+            _ = eval_dataset is None or len(eval_dataset) and eval_dataset[0:1]["input_ids"]
+        except (LookupError, NotImplementedError, TypeError) as error:
+            found = f"eval_dataset is a {type(eval_dataset).__name__}"
+            raise ArgumentError(f"{found}; give what load_puzzles or FileRows returns") from error
         if args.early_stopping_patience is not None and eval_dataset is None:
             raise ArgumentError(f"early_stopping_patience ({args.early_stopping_patience}) needs an eval_dataset")
         accelerator = accelerator or make_accelerator(args)
@@ -129,7 +137,8 @@ class HrmTrainer(TrainingSteps):
         self.state.is_local_process_zero = accelerator.is_local_main_process
         self.should_export = False  # at the end of this step, as the control's flags
         self.stop: StopRequests | None = None  # while it trains
-        self._went_on, self._started, self._last_state_at = False, time.time(), time.monotonic()
+        self._went_on: bool | None = None  # whether `go_on` has found a state; None: it has not looked yet
+        self._started, self._last_state_at = time.time(), time.monotonic()
 
     # the run
 
@@ -153,6 +162,9 @@ class HrmTrainer(TrainingSteps):
         args = self.args
         with naming_lost_processes(self.accelerator, self.where):
             goes_on = self.go_on()
+            if args.warmup_steps > args.max_steps:
+                reached = f"the run has {args.max_steps} steps and never reaches its full learning rates"
+                logger.warning(f"warmup_steps is {args.warmup_steps}, but {reached}")
             if self._is_over() and not self.control.should_evaluate:
                 logger.info(f"the run is finished at step {self.step}: only its last scores and export are made again")
             if args.report_to:
@@ -195,8 +207,8 @@ class HrmTrainer(TrainingSteps):
         """
         if self.eval_dataset is not None and self.args.eval_steps is not None:
             self._check_metric()
-        if self.args.resume == "never" or self._went_on or self.step > 0:
-            return self._went_on
+        if self.args.resume == "never" or self._went_on is not None or self.step > 0:
+            return bool(self._went_on)
         state = find_state(self.accelerator, self.run_dir, self.args.resume, self._facts(), self.args.state_limit)
         if state is not None:
             try:
@@ -207,7 +219,7 @@ class HrmTrainer(TrainingSteps):
                 found = f"max_steps is {self.args.max_steps}, but {state} is of step {self.step}"
                 raise ArgumentError(f"{found}: pass that many or more, or resume from an earlier state")
             self.check_depths()
-            self._went_on = True
+        self._went_on = state is not None
         return self._went_on
 
     def _check_metric(self) -> None:
@@ -475,7 +487,9 @@ class HrmTrainer(TrainingSteps):
         return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
     def _how_to_go_on(self) -> str:
-        steps = [] if self.run_dir is None else state_steps(self.run_dir)
+        if self.run_dir is None:
+            return "No state is saved, as there is no output_dir"
+        steps = state_steps(self.run_dir)
         if not steps:
             return "No state is saved: give another output_dir, or make room there"
         run_dir = os.path.relpath(self.run_dir)

@@ -63,6 +63,8 @@ def test_refusals_of_evaluate_come_before_the_work(tmp_path, capsys):
         ("--strategy", "noise"): "--strategy says something about attempts: give --attempts N too",
         ("--attempts", "2", "--plot", "curve.jpg"): "--plot curve.jpg: a plot is a PNG file",
         ("--attempts", "2", "--plot", "no/curve.png"): "--plot no/curve.png: there is no folder no",
+        ("--save-predictions", str(tmp_path)): f"--save-predictions {tmp_path} is a folder: name a file",
+        ("--submission", str(tmp_path)): f"--submission {tmp_path} is a folder: name a file",
     }.items():
         assert evaluate.main(["--checkpoint", folder, "--data", str(tmp_path / "no.h5"), *words]) == 2
         assert named in capsys.readouterr().err

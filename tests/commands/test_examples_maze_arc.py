@@ -172,6 +172,7 @@ def test_a_rebuilt_data_set_is_matched_by_name(arc_run, tmp_path):
     arguments = ["--checkpoint", str(checkpoint), "--data", str(tmp_path / "more" / "test.h5")]
     said = run_here("examples/evaluate_checkpoint.py", *arguments, expect=2).stderr
     assert "4 of 12 puzzle identifiers are unknown to the checkpoint (unseen01, " in said
+    assert "--unknown-puzzles blank or mean" in said
     said = run_here("examples/evaluate_checkpoint.py", *arguments, "--unknown-puzzles", "mean").stdout
     assert "4 unknown puzzle identifiers got the mean embedding: unseen01, " in said
     assert 0.66 < float(scores(said)["pass@2"]) <= 1

@@ -59,6 +59,24 @@ def test_scoring_what_was_trained_on_is_said(tmp_path, capsys):
     assert evaluated(then, data / "train.h5") == 0
 
 
+def test_a_run_whose_test_is_what_it_trains_on_says_so(tmp_path, capsys):
+    data = built(tmp_path / "data", "--size", 4, "--num-puzzles", 6, "--num-test", 2)
+    (data / "test.h5").write_bytes((data / "train.h5").read_bytes())
+    checkpoint = trained(tmp_path / "run", "--data-dir", data)
+    said = capsys.readouterr().out
+    assert "was trained on 6 of these 6 puzzles" in said and "on 6 puzzles: count 6.0000" in said
+    card = (checkpoint / "README.md").read_text()
+    assert "trained on 6 of these 6 puzzles" in card and "held-out" not in card
+
+
+def test_a_file_as_data_dir_is_refused(tmp_path, capsys):
+    data = built(tmp_path / "data", "--size", 4, "--num-puzzles", 6, "--num-test", 2)
+    words = [*TINY.split(), "--output-dir", tmp_path / "run", "--data-dir", data / "train.h5", "--max-steps", 1]
+    assert training_command.hrm_train("sudoku", *words) == 2
+    assert "train.h5 is a file; name the folder of train.h5 and test.h5" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_of_many_puzzles_a_sample_is_compared(tmp_path, monkeypatch):
     monkeypatch.setattr("hrm_hf.data.trained_rows._KEPT", 50)
     data = built(tmp_path / "data", "--size", 4, "--num-puzzles", 400, "--num-test", 100)

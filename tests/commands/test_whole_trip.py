@@ -141,7 +141,6 @@ def test_ctrl_c_leaves_no_half_written_predictions(trained, tmp_path, monkeypatc
 
 
 def test_predictions_that_cannot_be_written_are_one_line(trained, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
     words = ["--checkpoint", str(trained / "checkpoint-final"), "--data", str(trained / "data")]
-    assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / "out")]) == 2
+    assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / ("long" * 100))]) == 2
     assert capsys.readouterr().err.startswith("error: [Errno ")

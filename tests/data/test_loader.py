@@ -505,6 +505,8 @@ def test_states_and_files_that_do_not_fit_are_refused(path, tmp_path):
         training_batches(path, 4, seed=2).load_state_dict(state)
     with pytest.raises(DataError, match="no such file"):
         training_batches(tmp_path / "none.h5", 4, seed=1)
+    with pytest.raises(DataError, match="it is a folder"):
+        PuzzleFile(tmp_path)
     content = bytearray(path.read_bytes())
     file = PuzzleFile(path)
     content[file.stores["offset"][1] + 5] = VOCAB

@@ -86,6 +86,15 @@ def test_more_grids_make_more_lines_and_empty_ones_are_drawn(tmp_path):
     assert heights[1] == 2 * heights[0]
 
 
+def test_a_puzzle_as_text_and_a_sudoku_without_boxes_are_refused(tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ArgumentError, match=r"HrmProcessor\.read makes one"):  # what the pipeline takes and gives
+        save_picture(tmp_path / "out.png", ["1..4..1..1..4..1"], ["input"], "sudoku", (2, 2))
+    with pytest.raises(ArgumentError, match=r"box_shape is None; a Sudoku has boxes, such as \(3, 3\)"):
+        save_picture(tmp_path / "out.png", [QUESTION], ["input"], "sudoku")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_task_is_refused(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(ArgumentError, match="'chess'.*'sudoku', 'maze', 'arc'"):

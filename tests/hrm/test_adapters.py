@@ -3,9 +3,10 @@
 import pytest
 import torch
 from tiny_models import OPTIONS, TINY_RECURSIVE, perturbed, some_inputs, tiny_model
+from transformers import pipeline
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
-from hrm_hf import HrmForPuzzleSolving
+from hrm_hf import HrmForPuzzleSolving, HrmProcessor
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
@@ -39,6 +40,15 @@ def test_adapter_reloaded_adapter_and_merged_model_agree(targets, tmp_path):
     assert torch.equal(merged.solve(inputs, max_segments=2).sequences, solved)
     merged.save_pretrained(tmp_path / "merged")
     assert torch.equal(HrmForPuzzleSolving.from_pretrained(tmp_path / "merged")(inputs).logits, merged(inputs).logits)
+
+
+def test_the_pipeline_takes_a_model_of_peft():
+    torch.manual_seed(0)
+    model = peft.get_peft_model(perturbed(tiny_model(puzzle_emb_ndim=32)), lora(BLOCKS)).eval()
+    processor = HrmProcessor(task="sudoku", grid_shape=(4, 4))
+    result = pipeline("puzzle-solving", model=model, processor=processor)("1...............")
+    sequences = model.solve(**processor("1...............")).sequences
+    assert result["solution"] == processor.decode(sequences[0])
 
 
 def test_all_linear_means_the_blocks_and_the_q_head():

@@ -26,6 +26,7 @@ GOLDEN = paths.GOLDEN / "G"
     [
         (QUESTION, None),
         (QUESTION + "\n", None),
+        (f"\n{QUESTION}\n", None),  # as between the quotes of several lines
         (QUESTION.replace("\n", "\r\n") + "\r\n", None),
         (QUESTION.replace("\n", ""), (3, 4)),
         (QUESTION.split("\n"), None),

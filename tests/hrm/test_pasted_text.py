@@ -207,6 +207,16 @@ def test_what_is_wrong_is_named(puzzle, message):
         sudoku.parse(puzzle, (3, 3))
 
 
+def test_rows_of_empty_places_that_do_not_fit_are_not_run_together():
+    """One ';' is missing. With the rules counted as rows, all places are 81, and digits would move to other rows."""
+    rows = [" ; ; ; ; ; ;7; ;2", " ; ; ; ; ; ;4; ; ", " ; ;6;3;5; ; ; ; ", "7;1;  ; ;9; ; ; ", " ; ; ;8; ; ; ;3; "]
+    rows += ["2; ; ; ; ; ; ; ; ", " ; ; ; ; ; ; ; ;9", " ; ; ; ;1;7; ; ; ", " ; ;3; ; ; ; ;8; "]
+    for place in (9, 6, 3, 0):
+        rows.insert(place, "\u2501\u2501\u2501\u254b\u2501\u2501\u2501")
+    with pytest.raises(PuzzleError):
+        sudoku.parse("\n".join(rows), (3, 3))
+
+
 def test_a_larger_puzzle_than_the_model_takes_is_called_larger():
     """Its digits are no strange characters."""
     with pytest.raises(PuzzleError, match="this Sudoku has 81 cells; expected 4 x 4 = 16"):

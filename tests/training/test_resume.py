@@ -357,8 +357,10 @@ def test_a_finished_run_exports_again(unbroken, puzzles, tmp_path):
 
 
 def test_without_a_state_there_is_nothing_to_go_on_from(unbroken, puzzles, tmp_path, capsys):
-    trainer_in(tmp_path / "new", puzzles, "auto", max_steps=1, eval_steps=None).train()
-    assert "holds no saved state yet: the run starts from the beginning" in capsys.readouterr().err
+    trainer = trainer_in(tmp_path / "new", puzzles, "auto", max_steps=1, eval_steps=None)
+    assert not trainer.go_on()  # as the commands do, before they write anything
+    trainer.train()
+    assert capsys.readouterr().err.count("holds no saved state yet: the run starts from the beginning") == 1
     run = broken_at(unbroken, -1, tmp_path / "run")
     for resume in ("auto", str(run)):
         with pytest.raises(CheckpointError, match="holds no saved state to resume from"):

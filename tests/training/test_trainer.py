@@ -8,12 +8,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from datasets import Dataset, DatasetDict
 from tiny_models import perturbed, tiny_model
 from training_parts import Rows, arguments, batch
 
 from hrm_hf import ArgumentError, CheckpointError, DataError, HrmForPuzzleSolving, HrmProcessor, PuzzleError
 from hrm_hf.scores.evaluation import evaluate_puzzles
 from hrm_hf.training import HrmTrainer, RunFolder, make_accelerator, share_cpu_cores
+from hrm_hf.training.finite_watch import NonFiniteError
 from hrm_hf.training.slots import ExplorationDraws
 
 
@@ -38,6 +40,29 @@ def test_refuses_what_does_not_fit():
         HrmTrainer(tiny_model(), arguments(), []).training_step(wrong)
     with pytest.raises(DataError, match="the shapes must be equal"):
         HrmTrainer(tiny_model(), arguments(), []).training_step(batch(0) | {"labels": batch(0, 3)["labels"]})
+
+
+def test_refuses_single_puzzles_as_batches_and_what_is_no_rows_to_evaluate_on():
+    rows = Dataset.from_dict({name: value.tolist() for name, value in batch(0).items()})
+    with pytest.raises(ArgumentError, match="train_batches is a Dataset of single puzzles; give what training_batch"):
+        HrmTrainer(tiny_model(), arguments(), rows)
+    for wrong in ("data/sudoku", DatasetDict(test=rows), rows.to_iterable_dataset(), [batch(0)], rows.to_dict()):
+        with pytest.raises(ArgumentError, match=rf"eval_dataset is a {type(wrong).__name__}; give what load_puzzles"):
+            HrmTrainer(tiny_model(), arguments(), [batch(0)], eval_dataset=wrong)
+    HrmTrainer(tiny_model(), arguments(max_steps=1), [batch(0)], eval_dataset=rows).train()
+
+
+def test_a_run_without_a_folder_names_no_other_one():
+    model = tiny_model()
+    torch.nn.init.constant_(model.lm_head.weight, torch.nan)
+    with pytest.raises(NonFiniteError, match="No state is saved, as there is no output_dir"):
+        HrmTrainer(model, arguments(), [batch(0)]).train()
+
+
+def test_a_warm_up_that_outlasts_the_run_is_said(capsys):
+    for warmup_steps, said in ((2, False), (3, True)):
+        HrmTrainer(tiny_model(), arguments(max_steps=2, warmup_steps=warmup_steps), [batch(0), batch(1)]).train()
+        assert ("warmup_steps is 3, but the run has 2 steps" in capsys.readouterr().err) == said
 
 
 def test_refuses_accelerators_that_would_change_the_steps():
