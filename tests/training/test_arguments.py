@@ -145,7 +145,7 @@ def test_the_help_names_command_and_arguments(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(TYPES, None, ["--help"], "Train.\n\n    example --size 6", "hrm-train toy")
     said = capsys.readouterr().out
-    assert said.startswith("usage: hrm-train toy [--help] [--recipe RECIPE]") and "\n    example --size 6\n" in said
+    assert said.startswith("usage: hrm-train toy [-h] [--recipe RECIPE]") and "\n    example --size 6\n" in said
     assert re.search("--max_steps( MAX_STEPS)?, --max-steps MAX_STEPS", said)  # Python 3.13 says it once
     assert "(default: 768)" in said
 
