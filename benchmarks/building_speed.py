@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def in_own_process(task: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """The record of one builder, in a process that has imported nothing else and whose memory holds nothing else."""
+    """The record of one builder, in a process of its own, so that its peak memory is the builder's."""
     runs, puzzles, tasks, num_aug = args.runs, args.puzzles, args.tasks, NUM_AUG
     if task == "many":
         puzzles, num_aug = MANY_PUZZLES, MANY_NUM_AUG

@@ -165,11 +165,9 @@ def write_sudoku_sized(path: Path, groups: int, variants: int, seed: int) -> Non
 def write_arc_sized(path: Path, groups: int, variants: int, seed: int) -> None:
     """Tasks of 3 pairs each with grids of 3 to 22 rows and columns, some 150 cells on average."""
     generator = np.random.default_rng(seed)
-    vocabulary, rows = (
-        ("PAD", "EOS", *map(str, range(10))),
-        {"num_puzzle_identifiers": groups * variants + 1, "eos_id": 1},
-    )
-    info = PuzzleSetInfo("arc", "train", 12, vocabulary, (30, 30), variants - 1, seed, **rows)
+    vocabulary = ("PAD", "EOS", *map(str, range(10)))
+    how = {"num_puzzle_identifiers": groups * variants + 1, "eos_id": 1}
+    info = PuzzleSetInfo("arc", "train", 12, vocabulary, (30, 30), variants - 1, seed, **how)
     with PuzzleWriter(path, info) as writer:
         for group in range(groups):
             transforms = generator.integers(0, 8, variants, dtype=np.uint8)

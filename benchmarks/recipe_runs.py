@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,8 +28,10 @@ def hrm_train(words: list[str], run: Path, seconds: float | None = None) -> list
             code = child.wait(seconds)
         except subprocess.TimeoutExpired:
             child.terminate()
-            child.wait()
-            code = 0
+            if (code := child.wait()) == 128 + signal.SIGTERM:  # what hrm-train says when it has saved
+                code = 0
+        finally:
+            child.terminate()  # where this process is told to end; else it has ended
     if code:
         raise SystemExit(f"{' '.join(command)}\n{log.read_text(errors='replace')[-2000:]}")
     metrics = run / "metrics.jsonl"

@@ -225,8 +225,8 @@ def in_processes(point: Point, args: argparse.Namespace) -> tuple[float, float]:
 
 def in_children(calls: list[Callable[[], Any]], args: argparse.Namespace) -> list[Any]:
     """What the calls return, each from a process of its own with its part of the threads; forked on Linux, so that
-    nothing is imported again (with CUDA, which does not survive that, started anew). Several calls must wait for each
-    other, or one process may serve for two.
+    nothing is imported again (with CUDA, which does not survive that, started anew). Calls that do not wait for one
+    another may share a process.
     """
     forks = sys.platform == "linux" and not torch.cuda.is_available()
     context = multiprocessing.get_context("fork" if forks else "spawn")

@@ -18,8 +18,8 @@ segments, on 1,200 puzzles, and solves 1,000 others, none of which equals a trai
 
 queue (on a GPU, or with --only): 27 M parameters at the batch sizes of a GPU, with halting, through `predict_puzzles`
 and compiled blocks, beside the twin's 16 segments. A fresh model never halts, and no trained one of this size comes
-along, so it gets a q head that halts by chance: puzzles take --mean-segments in the mean, half of them only one. The
-answers mean nothing and are not scored. Puzzles a second of both sides count, as the twin gets fewer.
+along, so it gets a q head that halts by chance: after each segment one of --mean-segments puzzles halts. The answers
+mean nothing and are not scored. Puzzles a second of both sides count, as the twin gets fewer.
 """
 
 import argparse
@@ -197,14 +197,14 @@ def queue(rows: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 class HaltsByChance(torch.nn.Module):
-    """A q head with which puzzles halt after `mean` segments in the mean: after each with the chance 1 / mean."""
+    """A q head with which a puzzle halts after each segment with the chance 1 / mean."""
 
     def __init__(self, mean: float):
         super().__init__()
-        self.chance = 1 / mean
+        self.chance, self.draws = 1 / mean, torch.Generator(device()).manual_seed(0)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:  # (B, D) -> (B, 2): q_halt, q_continue
-        q_halt = self.chance - torch.rand(len(states), device=states.device)
+        q_halt = self.chance - torch.rand(len(states), generator=self.draws, device=states.device)
         return torch.stack((q_halt, torch.zeros_like(q_halt)), dim=-1)
 
 

@@ -150,7 +150,7 @@ def add_compile_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_plain_dtype_option(parser: argparse.ArgumentParser) -> None:
-    """--plain-dtype, which the published code takes on a GPU."""
+    """--plain-dtype; by default bfloat16 on a GPU, as published."""
     usual = "bfloat16" if torch.cuda.is_available() else "float32"
     words = "of the plain side (default: float32, on a GPU bfloat16)"
     parser.add_argument("--plain-dtype", choices=DTYPES, default=usual, help=words)

@@ -8,10 +8,10 @@ the hardest 12,000 are drawn, without the first 512 of TRAIN; the first 872 rows
 so that they fill half and a quarter of the visits. Rows 873 to 1,000 and the first 256 of TRAIN go to valid.csv beside
 the output. The last 1,000 rows of CLUES_17 and EASY are in neither: they are for the test.
 
-A GPU takes more: every one of the hardest and a quarter of others. Ten minutes of the recipe sudoku_fast on them, with
-a curve of valid.csv and the score of a test file:
+A GPU takes more: all of the hardest but those 512, and a quarter of others. Ten minutes of the recipe sudoku_fast on
+them, with the scores of valid.csv on the way and that of a test file at the end:
 
-    python benchmarks/sudoku_mixture.py TRAIN EXTRA CLUES_17 EASY --hardest 0 --repeats 8 4 --output train.csv
+    python benchmarks/sudoku_mixture.py TRAIN EXTRA CLUES_17 EASY --hardest 0 --repeats 11 6 --output train.csv
     hrm-build sudoku --output-dir valid --train-source train.csv --test-source valid.csv
     hrm-build sudoku --output-dir data --train-source train.csv --test-source TEST && mv valid/test.h5 data/valid.h5
     benchmarks/gpu_check.sh --only learning --minutes 10 --data data

@@ -4,7 +4,7 @@
     python benchmarks/timed_learning.py --seconds 240 --data DIR --recipe FILE.yaml
 
 Trains on train.h5 of --data and scores on its test.h5, which training does not see; without --data on 9x9 Sudokus made
-here. A valid.h5 beside them is scored ten times on the way, for the curve. A short run of the recipe first says how
+here. A valid.h5 beside them is scored ten times on the way: exact_over_minutes. A short run of the recipe first says how
 long a step takes at every depth, and what else takes time; then the recipe runs with as many steps as fit, so that its
 schedules end in time. Should it be slower than expected, it is stopped, and what it exports then is scored. Run,
 checkpoint and result are left in --results.
@@ -12,7 +12,9 @@ checkpoint and result are left in --results.
 
 import argparse
 import shutil
+import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     steps, interval = (QUICK_STEPS, 1) if args.quick else (TIMED_STEPS, INTERVAL)
     began = time.monotonic()
-    timed = [*words, "--max-steps", str(steps), "--logging-steps", str(interval)]
-    lines = hrm_train(timed, folder / "timed")
-    seconds = step_seconds(lines)
-    overhead = max(0.0, time.monotonic() - began - steps * seconds) + (EVALUATIONS - 1) * scoring_seconds(lines)
+    timed = ["--max-steps", str(steps), "--eval-steps", str(steps), "--logging-steps", str(interval)]
+    lines = hrm_train([*words, *timed], folder / "timed")
+    seconds, overhead = step_seconds(lines), overhead_seconds(lines, time.monotonic() - began)
     training_end = end - EVALUATION_SHARE * args.seconds - STOP_SECONDS
     left = (training_end - time.monotonic() - overhead) * (1 - SPARE)
     steps = QUICK_STEPS if args.quick else int(left / seconds)
@@ -99,7 +100,7 @@ def make_data(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def training_part(data: Path, folder: Path) -> Path:
-    """A folder with train.h5 and, as its test.h5, valid.h5: what is not there is not scored in between."""
+    """A folder with train.h5 and, as its test.h5, valid.h5, so that this, and not the test, is scored on the way."""
     folder.mkdir(parents=True)
     (folder / "train.h5").symlink_to((data / "train.h5").resolve())
     if (data / "valid.h5").exists():
@@ -107,16 +108,15 @@ def training_part(data: Path, folder: Path) -> Path:
     return folder
 
 
-def scoring_seconds(lines: list[dict[str, Any]]) -> float:
-    """Of one evaluation, by what a run has logged; 0 where there was none."""
-    pairs = zip(lines, lines[1:], strict=False)
-    taken = [after["seconds"] - before["seconds"] for before, after in pairs if "eval/count" in after]
-    return max(taken, default=0.0)
+def overhead_seconds(lines: list[dict[str, Any]], taken: float) -> float:
+    """What a run takes besides its steps: by a short one that took so long, with one evaluation or none, and its log."""
+    scoring = sum(after["seconds"] - before["seconds"] for before, after in pairwise(lines) if "eval/count" in after)
+    return max(0.0, taken - lines[-1]["step"] * step_seconds(lines)) + (EVALUATIONS - 1) * scoring
 
 
 def newest_checkpoint(run: Path) -> Path:
     """checkpoint-final, or of a run that was stopped the last one."""
-    found = sorted(run.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    found = sorted(run.glob("checkpoint-[f0-9]*"), key=lambda path: path.stat().st_mtime)  # none is called best
     if not found:
         raise SystemExit("the run left no checkpoint")
     return found[-1]
@@ -133,7 +133,9 @@ def score(checkpoint: Path, data: Path, args: argparse.Namespace) -> dict[str, f
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__, pairs=1, seconds=240)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with train.h5 and test.h5 of originals")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder with train.h5, test.h5 and perhaps valid.h5, of originals"
+    )
     parser.add_argument("--recipe", default="sudoku_fast", help="name or file (default sudoku_fast)")
     parser.add_argument("--task", default="sudoku", help="its game (default sudoku)")
     parser.add_argument("--num-train", type=int, default=1000, help="puzzles to make (default 1000)")
@@ -146,4 +148,5 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what it started ends with it
     main()

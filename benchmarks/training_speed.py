@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     usual = GPU_CASES if on_gpu else CPU_CASES
     cases = args.cases or (QUICK_CASES if args.quick else list(usual))
     records, failed = [], []
+    print(", ".join(COLUMNS), flush=True)
     for case in cases:
         size, rows = case.split(":")
         dtypes = args.dtypes or fast_dtypes(config_of(size))[: usual.get(case, 1)]

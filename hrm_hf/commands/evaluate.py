@@ -23,7 +23,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ..data import FileRows, PuzzleFile
-from ..data.trained_rows import seen_in_words, trained_on
+from ..data.trained_rows import SAYS_LITTLE, seen_in_words, trained_on
 from ..files import write_whole
 from ..games.sudoku_answers import guess_among_candidates
 from ..hrm.attempts import SELECTIONS, STRATEGIES, Attempts
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         raise ArgumentError(f"--submission is for ARC; {args.data} holds the task {processor.task!r}")
     seen = on_main_process(accelerator, lambda: seen_in_words(trained_on(args.checkpoint), file, dataset.numbers))
     if seen is not None:
-        accelerator.print(f"{args.checkpoint} was trained on {seen}: the scores say little about new puzzles")
+        accelerator.print(f"{args.checkpoint} was trained on {seen}: {SAYS_LITTLE}")
     attempts = None
     if args.attempts is not None:
         asked = {"strategy": args.strategy or "auto", "select": args.select, "seed": args.seed}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 
 from ..data import FileRows, PuzzleFile, total_steps, training_batches
-from ..data.trained_rows import describe_puzzles, seen_in_words, trained_on, write_records
+from ..data.trained_rows import SAYS_LITTLE, describe_puzzles, seen_in_words, trained_on, write_records
 from ..files import mend_folders
 from ..hrm.errors import ArgumentError, CheckpointError, DataError, HrmError
 from ..hrm.processing_hrm import HrmProcessor
@@ -265,13 +265,13 @@ def describe_checkpoint(
     args, info, number = trainer.args, data.train.info, len(data.scored)
     checkpoint = Path(args.output_dir) / "checkpoint-final"
     was_chosen = args.early_stopping_patience is not None and trainer.best.step is not None
-    chosen = " (which the step was chosen by, too)" if was_chosen else ""
+    notes = ["which the step was chosen by, too"] if was_chosen else []
     scores = {name.removeprefix("eval/"): value for name, value in scores.items()}
     unseen, held_out = "unseen puzzles", "held-out puzzles"
     if seen := seen_in_words(trained_on(str(checkpoint)), data.test, data.scored.numbers):
-        print(f"the model was trained on {seen}: the scores say little about new puzzles")
+        print(f"the model was trained on {seen}: {SAYS_LITTLE}")
         unseen = held_out = "puzzles"
-        chosen += f" (the model was trained on {seen})"
+        notes.append(f"the model was trained on {seen}")
     print(f"on {number} {unseen}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     row = {name: values[0] for name, values in data.scored[:1].items()}
     like = "" if info.box_shape else " \n "  # a Sudoku is written in one line, a maze in one line per row
@@ -281,12 +281,13 @@ def describe_checkpoint(
     if base is not None:  # of a folder, which may be gone by now, the end of its path: cards are published
         is_on_hub = is_hub_id(base) and not Path(base).parent.is_dir()
         recipe["init_from"] = base if is_on_hub else "/".join(Path(base).absolute().parts[-2:])
+    in_brackets = f" ({'; '.join(notes)})" if notes else ""
     write_model_card(
         checkpoint,
         model_name=f"hrm-{info.task}-{info.grid_shape[0]}x{info.grid_shape[1]}",
         task=info.task,
         train_dataset=data.in_words,
-        dataset=f"{number} {held_out} of {Path(data.folder).name}/test.h5{chosen}, all segments run",
+        dataset=f"{number} {held_out} of {Path(data.folder).name}/test.h5{in_brackets}, all segments run",
         dataset_id=data.folder if is_hub_id(data.folder) else None,
         metrics=scores,
         recipe=recipe,

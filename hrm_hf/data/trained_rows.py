@@ -18,6 +18,7 @@ from ..hub.checkpoints import TRAINING_DATA
 from ..hub.hub_errors import clear_hub_errors
 from .reader import PuzzleFile
 
+SAYS_LITTLE = "the scores say little about new puzzles"
 _KEPT = 20_000  # digests, 400 KB: of 4 million puzzles enough to tell 1,000 that were among them
 _CHUNK_ROWS = 10_000
 

@@ -294,7 +294,7 @@ def parse_arguments(
 
 
 def _parser(dataclass_types: tuple[type, ...], description: str | None, prog: str | None) -> HfArgumentParser:
-    # else a wrong word is told below 55 lines of options
+    # argparse's own usage would put 55 lines of options above an error
     usage = "%(prog)s [-h] [--recipe RECIPE] [--ARGUMENT VALUE ...]"
     how = {"description": description, "prog": prog, "usage": usage, "formatter_class": _HelpFormatter}
     return HfArgumentParser(dataclass_types, allow_abbrev=False, **how)

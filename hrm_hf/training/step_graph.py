@@ -102,6 +102,7 @@ class StepGraph:
         if self._gave_up or any(p.grad is not None for p in parameters):  # the caller wants gradients added to these
             return run_pass(*given)
         if self._has_hooks():
+            self.captured = None  # its memory is for the plain pass
             return self._give_up("the model has hooks, which a graph would not call", run_pass(*given))
         addresses = [(t.data_ptr(), t.requires_grad) for t in (*parameters, *self.model.buffers())]
         config = self.model.config  # its own fields: an export writes others

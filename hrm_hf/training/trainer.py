@@ -66,8 +66,8 @@ class HrmTrainer(TrainingSteps):
 
     Raises:
         CheckpointError: weights that are not float32, or are quantised.
-        ArgumentError: another model; single puzzles as batches; an eval_dataset that is none; arguments that do not
-            fit each other, the number of processes or the accelerator.
+        ArgumentError: another model; single puzzles as batches; an eval_dataset without slices of rows; arguments
+            that do not fit each other, the number of processes or the accelerator.
     """
 
     def __init__(
@@ -101,8 +101,9 @@ class HrmTrainer(TrainingSteps):
             raise ArgumentError("max_steps is not set: give it, or derive it from epochs with hrm_hf.data.total_steps")
         if isinstance(train_batches, Dataset):
             raise ArgumentError("train_batches is a Dataset of single puzzles; give what training_batches returns")
-        try:  # what is read first at the end of the run
-            _ = eval_dataset is None or len(eval_dataset) and eval_dataset[0:1]["input_ids"]
+        try:  # else it would fail only after the training
+            if eval_dataset is not None and len(eval_dataset):
+                eval_dataset[0:1]["input_ids"]
         except (LookupError, NotImplementedError, TypeError) as error:
             found = f"eval_dataset is a {type(eval_dataset).__name__}"
             raise ArgumentError(f"{found}; give what load_puzzles or FileRows returns") from error

@@ -140,7 +140,12 @@ def test_ctrl_c_leaves_no_half_written_predictions(trained, tmp_path, monkeypatc
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
 
 
-def test_predictions_that_cannot_be_written_are_one_line(trained, tmp_path, capsys):
+def test_predictions_that_cannot_be_written_are_one_line(trained, tmp_path, monkeypatch, capsys):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hrm_hf.files.os.fsync", full)
     words = ["--checkpoint", str(trained / "checkpoint-final"), "--data", str(trained / "data")]
-    assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / ("long" * 100))]) == 2
-    assert capsys.readouterr().err.startswith("error: [Errno ")
+    assert evaluate.main([*words, "--limit", "3", "--save-predictions", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: [Errno 28] No space left on device")
+    assert list(tmp_path.iterdir()) == []
