@@ -4,10 +4,11 @@
     python benchmarks/timed_learning.py --seconds 240 --data DIR --recipe FILE.yaml
 
 Trains on train.h5 of --data and scores on its test.h5, which training does not see; without --data on 9x9 Sudokus made
-here. A valid.h5 beside them is scored ten times on the way: exact_over_minutes. A short run of the recipe first says how
-long a step takes at every depth, and what else takes time; then the recipe runs with as many steps as fit, so that its
-schedules end in time. Should it be slower than expected, it is stopped, and what it exports then is scored. Run,
-checkpoint and result are left in --results.
+here. A valid.h5 beside them is scored ten times on the way: exact_over_minutes.
+
+A short run of the recipe first says how long a step takes at every depth, and what else takes time; then the recipe
+runs with as many steps as fit, so that its schedules end in time. Should it be slower than expected, it is stopped,
+and what it exports then is scored. Run, checkpoint and result are left in --results.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def training_part(data: Path, folder: Path) -> Path:
 
 
 def overhead_seconds(lines: list[dict[str, Any]], taken: float) -> float:
-    """What a run takes besides its steps: by a short one that took so long, with one evaluation or none, and its log."""
+    """What a run takes besides its steps, by a short one: the seconds it took, and its log with one score or none."""
     scoring = sum(after["seconds"] - before["seconds"] for before, after in pairwise(lines) if "eval/count" in after)
     return max(0.0, taken - lines[-1]["step"] * step_seconds(lines)) + (EVALUATIONS - 1) * scoring
 
@@ -133,9 +134,7 @@ def score(checkpoint: Path, data: Path, args: argparse.Namespace) -> dict[str, f
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__, pairs=1, seconds=240)
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder with train.h5, test.h5 and perhaps valid.h5, of originals"
-    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with train.h5, test.h5 and perhaps valid.h5")
     parser.add_argument("--recipe", default="sudoku_fast", help="name or file (default sudoku_fast)")
     parser.add_argument("--task", default="sudoku", help="its game (default sudoku)")
     parser.add_argument("--num-train", type=int, default=1000, help="puzzles to make (default 1000)")
