@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import perturbed, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_parts import arguments
+from training_parts import Rows, arguments
 
 from hrm_hf import ArgumentError, HrmConfig
 from hrm_hf.hrm import compute_dtype
@@ -180,7 +180,7 @@ def test_a_trainer_is_scored_in_the_dtype_that_it_trains_in(speed, monkeypatch):
     speed(0.125)
     asked = []
     monkeypatch.setattr("hrm_hf.training.trainer.evaluate_puzzles", lambda *_, **how: asked.append(how) or {})
-    HrmTrainer(tiny_model(compute_dtype="bfloat16"), arguments(), [], eval_dataset=[0]).evaluate()
+    HrmTrainer(tiny_model(compute_dtype="bfloat16"), arguments(), [], eval_dataset=Rows()).evaluate()
     assert [how["compute_dtype"] for how in asked] == ["bfloat16"]
 
 
