@@ -135,7 +135,7 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
         one = f"{100 * result['one_pass']['exact_accuracy']:.1f} %"
         spent = f"{result['one_pass']['segments']:.1f}", f"{points[-1]['segments']:.1f}"
         rows.append(
-            [kind, result["puzzles"], one, *shares, *spent, f"{seconds['median']:.2f}", f"{seconds['worst']:.1f}"]
+            [kind, result["puzzles"], one, *shares, *spent, f"{seconds['median']:.2f}", f"{seconds['worst']:.2f}"]
         )
     counts = [f"{point['attempts']:.0f}" for point in points]
     columns = ["puzzles", "number", "one pass", *counts]
