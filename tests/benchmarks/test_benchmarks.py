@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import platform
-import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -445,35 +444,6 @@ def test_the_solving_target_takes_no_mode_that_loses_accuracy():
     assert ratio.target == 7.0
 
 
-@pytest.fixture
-def quick_starts(monkeypatch):
-    """Runs of hrm-train take place in processes that have imported everything."""
-    turn = threading.Lock()
-
-    def start(command, stdout, **how):
-        with turn:
-            done = warm_processes.run(command[1:], {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT)
-        stdout.write((done.stdout + done.stderr).encode())
-        return SimpleNamespace(wait=lambda seconds: done.returncode, terminate=lambda: None)
-
-    monkeypatch.setattr(
-        "recipe_runs.subprocess", SimpleNamespace(Popen=start, STDOUT=None, TimeoutExpired=TimeoutError)
-    )
-
-
-@pytest.mark.usefixtures("quick_starts")
-def test_a_timed_run_scores_what_is_held_out_in_between(tmp_path):
-    timed_learning = importlib.import_module("timed_learning")
-    how = ["--quick", "--threads", "1", "--seconds", "60", "--results", str(tmp_path)]
-    data = timed_learning.make_data(tmp_path / "data", timed_learning.parse_arguments(how))
-    shutil.copy(data / "test.h5", data / "valid.h5")
-    timed_learning.main([*how, "--data", str(data)])
-    record = json.loads((tmp_path / "timed_learning.json").read_text())
-    minutes, exact = zip(*record["exact_over_minutes"], strict=True)
-    assert len(minutes) == record["steps"] == timed_learning.QUICK_STEPS and minutes == tuple(sorted(minutes))
-    assert all(0 <= share <= 1 for share in exact)
-
-
 def test_scoring_in_between_is_not_time_to_train_in():
     timed_learning = importlib.import_module("timed_learning")
     lines = [{"step": step, "seconds": 5 + step / 10, "train/lm_loss": 1.0} for step in (54, 57, 60)]
@@ -483,9 +453,18 @@ def test_scoring_in_between_is_not_time_to_train_in():
     assert timed_learning.overhead_seconds(lines, taken=24.0) == pytest.approx(24 - 60 * 0.1 + more * 4)
 
 
-@pytest.mark.usefixtures("quick_starts")
-def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path):
-    learning_speed = importlib.import_module("learning_speed")
+def test_a_quick_run_of_learning_speed_trains_both_recipes_for_as_long(tmp_path, monkeypatch):
+    learning_speed, turn = importlib.import_module("learning_speed"), threading.Lock()
+
+    def start(command, stdout, **how):
+        with turn:  # in a process that has imported everything
+            done = warm_processes.run(command[1:], {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT)
+        stdout.write((done.stdout + done.stderr).encode())
+        return SimpleNamespace(wait=lambda seconds: done.returncode, terminate=lambda: None)
+
+    monkeypatch.setattr(
+        "recipe_runs.subprocess", SimpleNamespace(Popen=start, STDOUT=None, TimeoutExpired=TimeoutError)
+    )
     learning_speed.main(["--quick", "--games", "4x4", "--seeds", "3", "--threads", "2", "--results", str(tmp_path)])
     runs = json.loads((tmp_path / "learning_speed.json").read_text())["runs"]
     assert [(run["game"], run["family"], run["seed"]) for run in runs] == [("4x4", "HRM", 3), ("4x4", "best", 3)]

@@ -1,15 +1,18 @@
 """gpu_check.sh: all its parts run in quick form; one that fails, hangs or lacks something stops no other."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import gpu_check
 import pytest
+import timed_learning
 from paths import ROOT
 
 FACTS = {"python": "3.12.3", "versions": {"torch": "2.11.0"}, "missing": [], "gpu": "NVIDIA H100"}
@@ -37,7 +40,9 @@ def parts_of(results: Path) -> dict[str, dict]:
 
 def test_all_parts_in_quick_form(tmp_path):
     results = tmp_path / "out"
-    command = ["bash", str(ROOT / "benchmarks" / "gpu_check.sh"), "--quick", "--results", "out"]
+    data = timed_learning.make_data(tmp_path / "data", SimpleNamespace(quick=True, seed=0))
+    shutil.copy(data / "test.h5", data / "valid.h5")
+    command = ["bash", str(ROOT / "benchmarks" / "gpu_check.sh"), "--quick", "--results", "out", "--data", str(data)]
     done = subprocess.run(
         command, cwd=tmp_path, env={**gpu_check.os.environ, "PYTHON": sys.executable}, capture_output=True, text=True
     )
@@ -59,6 +64,8 @@ def test_all_parts_in_quick_form(tmp_path):
     assert "| products |" in (results / "training_speed.md").read_text()
     (queue,) = json.loads((results / "solving_speed.json").read_text())["queue"]
     assert 1 < queue["mean_segments"] < 16
+    minutes, exact = zip(*json.loads((results / "timed_learning.json").read_text())["exact_over_minutes"], strict=True)
+    assert len(minutes) == 6 and minutes == tuple(sorted(minutes)) and all(0 <= share <= 1 for share in exact)
     with tarfile.open(results / "gpu_check.tar.gz") as archive:
         names = archive.getnames()
     for name in ("gpu_check.md", "logs/solving.log", "learning/run/checkpoint-final/model.safetensors"):
