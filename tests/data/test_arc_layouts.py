@@ -245,12 +245,9 @@ def test_the_published_collections_in_every_layout(name, tmp_path):
     with zipfile.ZipFile(SHARED / f"{name}.zip") as archive:
         texts = {info.filename: archive.read(info) for info in archive.infolist() if info.filename.endswith(".json")}
     whole = read_collection(SHARED / f"{name}.zip")
-    assert len(whole.tasks) == len(texts)
-    texts = {member: texts[member] for member in sorted(texts)[::4]}  # enough to tell the layouts apart
-    tasks = [task for task in whole.tasks if task.name in {Path(member).stem for member in texts}]
-    grids = {task.name: _digest(task) for task in tasks}
-    splits = {task.name: task.split for task in tasks}
-    assert len(grids) == len(texts) and len(set(splits.values())) == len({task.split for task in whole.tasks})
+    grids = {task.name: _digest(task) for task in whole.tasks}
+    splits = {task.name: task.split for task in whole.tasks}
+    assert len(grids) == len(texts)
 
     def read(layout, place):
         for member, text in texts.items():
