@@ -366,10 +366,11 @@ def test_a_fresh_model_is_made_to_halt_after_so_many_segments(mean):
     model, batch = seeded_model(config, seed=0).eval(), next(made_up_batches(config, 1000))
     model.q_head = solving_speed.HaltsByChance(mean)
     puzzles = Rows({name: values.numpy() for name, values in batch.items()})
-    torch.manual_seed(0)
     found = predict_puzzles(model, puzzles, batch_size=130, halt=True, max_segments=16)
-    assert found.segments.mean() == pytest.approx(mean, rel=0.1)
-    assert (found.segments == 1).mean() == pytest.approx(1 / mean, rel=0.1)
+    chance = 1 / mean
+    deviation = ((1 - chance) / 1000) ** 0.5  # of the share, over the root of the chance; of the mean, over the chance
+    assert found.segments.mean() == pytest.approx((1 - (1 - chance) ** 16) * mean, abs=2 * deviation / chance)
+    assert (found.segments == 1).mean() == pytest.approx(chance, abs=2 * deviation * chance**0.5)
 
 
 def test_training_targets_take_the_quicker_dtype_and_a_share_for_each_batch():
